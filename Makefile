@@ -1,0 +1,204 @@
+# km: build, checks, tests. GNU Make; nothing recursive. `make help` lists what there is.
+#
+#   make [V=1] [BUILD=dir] [SANITIZE=address,undefined] TARGET
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+Q := $(if $(V),,@)
+# Checks and tests use all cores unless told otherwise.
+ifneq ($(filter check test test-programs bench demo,$(MAKECMDGOALS)),)
+  ifeq ($(filter -j% --jobserver%,$(MAKEFLAGS)),)
+    MAKEFLAGS += -j$(shell nproc)
+  endif
+endif
+export V
+
+# ---- Flags -----------------------------------------------------------------------------------------
+
+BUILD := $(if $(SANITIZE),build-sanitize,build)
+CXX := g++
+CLANGXX := clang++
+PREFIX := /usr/local
+
+WARNINGS := -Wall -Wextra -Wshadow -Werror
+COMMON_FLAGS := -std=c++20 -I. -Iinclude $(WARNINGS)
+CXXFLAGS := -O2 -g
+BUILD_FLAGS = $(COMMON_FLAGS) $(CXXFLAGS) -ffunction-sections -fdata-sections \
+  $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer)
+LDFLAGS := -Wl,--gc-sections
+
+# Shared libraries would cost km a millisecond at every start. The sanitizers' runtimes need them.
+STATIC := $(if $(SANITIZE),-fsanitize=$(SANITIZE),-static -no-pie)
+
+# Asked for only when something is linked: pkg-config may not be installed before tools/setup ran.
+ABSL_PACKAGES := absl_btree absl_cleanup absl_flags absl_flags_parse absl_flags_usage \
+  absl_flat_hash_map absl_flat_hash_set absl_inlined_vector absl_node_hash_map absl_span \
+  absl_status absl_statusor absl_str_format absl_strings absl_synchronization absl_time
+LIBS = -Wl,--start-group $(shell pkg-config --static --libs $(ABSL_PACKAGES)) \
+  -lelf -lz -lxxhash -Wl,--end-group -pthread
+TEST_LIBS := -lgmock -lgtest -lgtest_main
+
+# ---- Sources ---------------------------------------------------------------------------------------
+
+MONITOR_SOURCES := $(sort $(wildcard km/*/*.cc))
+KMCTL_SOURCES := $(sort $(wildcard tools/kmctl/*.cc))
+UNIT_SOURCES := $(sort $(wildcard tests/unit/*.cc tests/unit/*/*.cc))
+PROGRAM_SOURCES := $(MONITOR_SOURCES) $(wildcard km/main.cc) $(KMCTL_SOURCES)
+ALL_SOURCES := $(PROGRAM_SOURCES) $(UNIT_SOURCES)
+
+objects = $(patsubst %.cc,$(BUILD)/obj/%.o,$(1))
+
+PROGRAMS := $(if $(wildcard km/main.cc),$(BUILD)/km) $(if $(KMCTL_SOURCES),$(BUILD)/kmctl)
+UNIT_TESTS := $(if $(UNIT_SOURCES),$(BUILD)/unit_tests)
+
+.PHONY: all
+all: $(if $(MONITOR_SOURCES),$(BUILD)/libmonitor.a) $(PROGRAMS)
+
+# Defines RUNTIME_OBJECTS (linked into km and the unit tests), RUNTIME_PRODUCTS (libkm.a, km-cc) and
+# their rules.
+B := $(BUILD)
+-include runtime/runtime.mk
+
+all: $(RUNTIME_PRODUCTS)
+
+# What the checks and tests need is installed before anything else happens.
+setup_groups := $(sort $(if $(filter check,$(MAKECMDGOALS)),build check) \
+  $(if $(filter test test-programs demo,$(MAKECMDGOALS)),build test) \
+  $(if $(filter bench,$(MAKECMDGOALS)),build test bench))
+ifneq ($(setup_groups),)
+  ifneq ($(shell tools/setup $(setup_groups) >&2 && echo done),done)
+    $(error tools/setup failed)
+  endif
+endif
+
+# ---- Programs --------------------------------------------------------------------------------------
+
+# $(call record,FILE,TEXT): FILE changes only when TEXT does, so a new flag or a deleted source
+# rebuilds what it must.
+record = $(shell mkdir -p $(BUILD); \
+  [ "$$(cat $(BUILD)/$(1) 2>/dev/null)" = '$(strip $(2))' ] || echo '$(strip $(2))' >$(BUILD)/$(1))
+ifeq ($(filter clean help format,$(MAKECMDGOALS)),)
+  $(call record,flags,$(CXX) $(BUILD_FLAGS))
+  $(call record,sources,$(ALL_SOURCES))
+endif
+
+$(BUILD)/obj/%.o: %.cc $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CXX  $<")
+	$(Q)$(CXX) $(BUILD_FLAGS) -MMD -MP -c $< -o $@
+
+# The archive is made anew: `ar r` would keep the objects of deleted sources.
+$(BUILD)/libmonitor.a: $(call objects,$(MONITOR_SOURCES)) $(BUILD)/sources
+	@rm -f $@
+	$(Q)ar rcs $@ $(filter %.o,$^)
+
+$(BUILD)/km: $(call objects,km/main.cc) $(BUILD)/libmonitor.a $(RUNTIME_OBJECTS)
+$(BUILD)/kmctl: $(call objects,$(KMCTL_SOURCES)) $(BUILD)/libmonitor.a $(RUNTIME_OBJECTS)
+$(BUILD)/km $(BUILD)/kmctl:
+	$(if $(V),,@echo "  LINK $@")
+	$(Q)$(CXX) $(STATIC) $(LDFLAGS) $(filter %.o,$^) $(BUILD)/libmonitor.a $(LIBS) -o $@
+
+$(BUILD)/unit_tests: $(call objects,$(UNIT_SOURCES)) $(BUILD)/libmonitor.a $(RUNTIME_OBJECTS)
+	$(if $(V),,@echo "  LINK $@")
+	$(Q)$(CXX) $(if $(SANITIZE),-fsanitize=$(SANITIZE)) $(LDFLAGS) $(filter %.o,$^) \
+	  $(BUILD)/libmonitor.a $(TEST_LIBS) $(LIBS) -o $@
+
+# ---- Tests -----------------------------------------------------------------------------------------
+
+.PHONY: test test-programs bench demo unit
+unit: $(UNIT_TESTS)
+
+# Under a sanitizer only what runs without KVM.
+test: $(UNIT_TESTS) $(if $(SANITIZE),,all)
+	$(Q)BUILD=$(BUILD) tests/run-all $(if $(SANITIZE),unit,unit guest snapshot cli)
+
+test-programs: all
+	$(Q)BUILD=$(BUILD) tests/run-all programs
+
+bench: all
+	$(Q)if [ -x tests/bench/run ]; then BUILD=$(BUILD) tests/bench/run; \
+	  else echo "tests/bench/run is not there yet"; fi
+
+demo: all
+	$(Q)if [ -x tools/demo ]; then BUILD=$(BUILD) tools/demo; \
+	  else echo "tools/demo is not there yet"; fi
+
+# ---- Checks ----------------------------------------------------------------------------------------
+
+FORMATTED := $(sort $(wildcard km/*.cc $(foreach d,km/* include/* runtime runtime/* payloads payloads/* \
+  tools/* tests/unit tests/unit/* tests/guest tests/snapshot tests/bench tests/programs tests/cli, \
+  $(d)/*.h $(d)/*.cc $(d)/*.c)))
+CLANG_STAMPS := $(ALL_SOURCES:%=$(BUILD)/check/%.clang)
+TIDY_STAMPS := $(PROGRAM_SOURCES:%=$(BUILD)/check/%.tidy)
+
+.PHONY: check check-format check-layers check-clang check-tidy check-syscalls format
+check: check-format check-layers check-clang check-tidy check-syscalls all unit
+	@echo "make check: all is well"
+
+check-format:
+	$(if $(FORMATTED),$(Q)clang-format --dry-run -Werror $(FORMATTED))
+
+check-layers:
+	$(Q)tools/check-layers
+
+check-clang: $(CLANG_STAMPS)
+check-tidy: $(TIDY_STAMPS)
+
+# clang only parses (g++ builds): its warnings and its proof that locks are held.
+$(BUILD)/check/%.clang: %
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CLANG $<")
+	$(Q)$(CLANGXX) $(COMMON_FLAGS) -Wthread-safety -fsyntax-only -MMD -MP -MF $@.d -MT $@ $<
+	@touch $@
+
+# After clang's parse, whose dependencies it shares.
+$(BUILD)/check/%.tidy: $(BUILD)/check/%.clang .clang-tidy
+	$(if $(V),,@echo "  TIDY $*")
+	$(Q)clang-tidy --quiet $* -- $(COMMON_FLAGS) 2>$@.log || { cat $@.log; false; }
+	@touch $@
+
+# docs/syscalls.md comes from the table; `make docs` writes it.
+check-syscalls: $(PROGRAMS)
+	$(Q)[ ! -e docs/syscalls.md ] || $(BUILD)/km --print-syscalls | diff -u docs/syscalls.md - || \
+	  { echo "docs/syscalls.md is out of date: run make docs"; false; }
+
+.PHONY: docs
+docs: $(BUILD)/km
+	$(Q)$(BUILD)/km --print-syscalls >docs/syscalls.md
+
+format:
+	$(if $(FORMATTED),$(Q)clang-format -i $(FORMATTED))
+
+# ---- The rest --------------------------------------------------------------------------------------
+
+.PHONY: install clean help
+DEST = $(DESTDIR)$(PREFIX)
+INSTALLED_PROGRAMS = $(PROGRAMS) $(wildcard $(BUILD)/km-cc)
+MAN_PAGES := $(wildcard docs/man/*.1)
+
+install: all
+	install -d $(DEST)/bin $(DEST)/lib $(DEST)/include/km $(DEST)/share/man/man1
+	install -m 755 $(INSTALLED_PROGRAMS) $(DEST)/bin
+	install -m 644 $(wildcard include/km/*.h) $(DEST)/include/km
+	$(foreach f,$(wildcard $(BUILD)/libkm.a),install -m 644 $(f) $(DEST)/lib)
+	$(if $(MAN_PAGES),install -m 644 $(MAN_PAGES) $(DEST)/share/man/man1)
+
+clean:
+	rm -rf build build-sanitize $(BUILD)
+
+help:
+	@echo "make                build/km, build/kmctl and the guest library"
+	@echo "make check          formatting, layers, g++ and clang++ without a warning, clang-tidy"
+	@echo "make test           all tests; SANITIZE=address,undefined for the unit tests only"
+	@echo "make test-programs  real programs, compared with their native output"
+	@echo "make bench          the figures of docs/performance.md"
+	@echo "make demo           a python3 snapshotted and resumed"
+	@echo "make docs           what is generated in docs/"
+	@echo "make format         clang-format on everything"
+	@echo "make install        PREFIX=/usr/local DESTDIR="
+	@echo "make clean"
+
+-include $(patsubst %.o,%.d,$(call objects,$(ALL_SOURCES)))
+-include $(CLANG_STAMPS:%=%.d)

@@ -1,0 +1,140 @@
+/* The notes of a snapshot file: owner, types, tags. docs/snapshot-format.md says what each holds.
+ *
+ * Numbers are never reused, and the meaning of a number never changes. Plain C and C++; includes
+ * nothing of the monitor's.
+ */
+#ifndef KM_NOTES_H_
+#define KM_NOTES_H_
+
+#include <stdint.h>
+
+#define KM_NOTE_OWNER "KM" /* namesz 3, with its NUL */
+
+enum km_note_type {
+  NT_KM_HEADER = 0x4b4d0001,     /* first of all notes */
+  NT_KM_VCPU = 0x4b4d0002,       /* one a thread: what NT_PRSTATUS and NT_X86_XSTATE have no room for */
+  NT_KM_GUEST = 0x4b4d0003,      /* the program */
+  NT_KM_DYNLINKER = 0x4b4d0004,  /* its interpreter, when it has one */
+  NT_KM_PROCESS = 0x4b4d0005,    /* identity, working directory, limits, address-space landmarks */
+  NT_KM_SIGNALS = 0x4b4d0006,    /* dispositions, signals pending for the process */
+  NT_KM_MAPPINGS = 0x4b4d0007,   /* the address space */
+  NT_KM_FILES = 0x4b4d0008,      /* descriptors and what they are open on */
+  NT_KM_CHECKSUMS = 0x4b4d0009,  /* of memory */
+};
+
+/* The descriptor of each of these notes starts with this. All fields little-endian. */
+struct km_note_prefix {
+  uint64_t checksum;       /* XXH3 64, seed 0, of the descriptor from `version` to its end */
+  uint32_t version;        /* of this type of note, as written */
+  uint32_t minimum_reader; /* a reader that knows only older versions must not use the note */
+  uint32_t flags;          /* KM_NOTE_REQUIRED */
+  uint32_t reserved;       /* 0 */
+};
+
+/* A reader that does not know the note, or only too old a version of it, must refuse the file. Without
+ * this flag it ignores the note, and keeps it when it writes the process again. */
+#define KM_NOTE_REQUIRED 1u
+
+#define KM_NOTE_VERSION 1u /* of every type so far */
+
+/* After the prefix: records of this header, the value, and zeros up to a multiple of 8. */
+struct km_record {
+  uint32_t tag;
+  uint32_t length; /* of the value, without padding */
+};
+
+/* A reader that does not know a tag with this bit must refuse the note; others it skips. */
+#define KM_TAG_REQUIRED 0x80000000u
+
+#define KM_FORMAT_VERSION 1u
+
+/* Where file(1) and a loader look: bytes of the file. */
+#define KM_SNAPSHOT_MAGIC "KMSNAPSH"
+#define KM_SNAPSHOT_MAGIC_OFFSET 112
+#define KM_SNAPSHOT_MAGIC_SIZE 8
+#define KM_SNAPSHOT_HEAD_CHECKSUM_OFFSET 128
+
+/* Feature words: a bit that the reader does not know in the first makes it refuse the file. None yet. */
+#define KM_REQUIRED_FEATURES_KNOWN 0ull
+#define KM_OPTIONAL_FEATURES_KNOWN 0ull
+
+enum km_header_tag {
+  KM_HEADER_MAGIC = 1,         /* first record: KM_SNAPSHOT_MAGIC */
+  KM_HEADER_HEAD_CHECKSUM = 2, /* second record: u64 */
+  KM_HEADER_FORMAT = 3,        /* u32 version, u32 minimum reader */
+  KM_HEADER_FEATURES = 4,      /* u64 required, u64 optional */
+  KM_HEADER_FILE_LENGTH = 5,   /* u64 */
+  KM_HEADER_PRODUCER = 6,      /* text */
+  KM_HEADER_ID = 7,            /* 16 bytes */
+  KM_HEADER_PARENT = 8,        /* 16 bytes */
+  KM_HEADER_CLOCKS = 9,        /* s64 realtime, monotonic, boottime: ns */
+  KM_HEADER_XCR0 = 10,         /* u64 */
+  KM_HEADER_CPU_FEATURES = 11, /* u32... */
+  KM_HEADER_LABEL = 12,        /* text */
+  KM_HEADER_DESCRIPTION = 13,  /* text */
+};
+
+enum km_vcpu_tag {
+  KM_VCPU_TID = 1,             /* u32 */
+  KM_VCPU_COMM = 2,            /* text */
+  KM_VCPU_SIGNAL_MASK = 3,     /* u64 */
+  KM_VCPU_ALTSTACK = 4,        /* u64 address, u64 size, u32 flags, u32 0 */
+  KM_VCPU_PENDING = 5,         /* siginfo_t, 128 bytes; repeated, in order */
+  KM_VCPU_CLEAR_CHILD_TID = 6, /* u64 */
+  KM_VCPU_ROBUST_LIST = 7,     /* u64 address, u64 length */
+  KM_VCPU_BLOCKED_CALL = 8,    /* u32 has deadline, u32 0, s64 deadline: ns of CLOCK_MONOTONIC */
+  KM_VCPU_SAVED_MASK = 9,      /* u64 */
+};
+
+enum km_program_tag { /* NT_KM_GUEST and NT_KM_DYNLINKER */
+  KM_PROGRAM_PATH = 1,            /* text */
+  KM_PROGRAM_LOAD_BIAS = 2,       /* u64 */
+  KM_PROGRAM_ENTRY = 3,           /* u64, with the bias */
+  KM_PROGRAM_ELF_HEADER = 4,      /* Elf64_Ehdr, 64 bytes */
+  KM_PROGRAM_PROGRAM_HEADERS = 5, /* Elf64_Phdr, 56 bytes each */
+};
+
+enum km_process_tag {
+  KM_PROCESS_IDS = 1,       /* u32 pid, parent, group, session, uid, euid, gid, egid, next tid, 0 */
+  KM_PROCESS_COMM = 2,      /* text */
+  KM_PROCESS_COMMAND = 3,   /* text */
+  KM_PROCESS_DIRECTORY = 4, /* text */
+  KM_PROCESS_UMASK = 5,     /* u32 */
+  KM_PROCESS_PERSONALITY = 6, /* u64 */
+  KM_PROCESS_LIMITS = 7,    /* u64 current, u64 maximum: by RLIMIT_ number */
+  KM_PROCESS_LAYOUT = 8,    /* u64 brk start, brk end, mmap base, stack end, arguments start, end,
+                               environment start, end */
+};
+
+enum km_signals_tag {
+  KM_SIGNALS_ACTION = 1,  /* u32 signal, u32 0, u64 handler, flags, restorer, mask; repeated */
+  KM_SIGNALS_PENDING = 2, /* siginfo_t, 128 bytes; repeated, in order */
+};
+
+enum km_mappings_tag {
+  KM_MAPPINGS_MAPPING = 1, /* u64 start, end, u32 protection, flags, u64 file offset, counted text
+                              name; repeated, ascending */
+};
+
+enum km_files_tag {
+  KM_FILES_DESCRIPTION = 1, /* u32 id, u32 flags, s64 offset, counted text path; repeated */
+  KM_FILES_DESCRIPTOR = 2,  /* u32 number, u32 description, u32 flags, u32 0; repeated */
+};
+#define KM_FILES_CLOSE_ON_EXEC 1u
+
+enum km_checksums_tag {
+  KM_CHECKSUMS_KIND = 1,   /* u32 algorithm, u32 log2 of the chunk's size */
+  KM_CHECKSUMS_VALUES = 2, /* u64... */
+};
+#define KM_CHECKSUM_XXH3_64 1u
+#define KM_CHECKSUM_CHUNK_SHIFT 21
+
+#ifdef __cplusplus
+static_assert(sizeof(km_note_prefix) == 24, "on disk");
+static_assert(sizeof(km_record) == 8, "on disk");
+#else
+_Static_assert(sizeof(struct km_note_prefix) == 24, "on disk");
+_Static_assert(sizeof(struct km_record) == 8, "on disk");
+#endif
+
+#endif /* KM_NOTES_H_ */

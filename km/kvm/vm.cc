@@ -1,0 +1,112 @@
+#include "km/kvm/vm.h"
+
+#include <cpuid.h>
+#include <fcntl.h>
+#include <sys/ioctl.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "km/base/status.h"
+
+namespace km {
+namespace {
+
+constexpr int kCpuidEntries = 256;
+
+absl::Status OpenError(int error) {
+  switch (error) {
+    case ENOENT:
+    case ENODEV:
+    case ENXIO:
+      return ErrnoStatus(error,
+                         "cannot open /dev/kvm: this machine offers no KVM (load kvm_intel, kvm_amd "
+                         "or kvm_pvm, or run where virtualisation is enabled)");
+    case EACCES:
+    case EPERM:
+      return ErrnoStatus(error,
+                         "cannot open /dev/kvm: no right to it (join the group that owns it, "
+                         "usually kvm, or run as root)");
+    default:
+      return ErrnoStatus(error, "cannot open /dev/kvm");
+  }
+}
+
+// Components of XCR0 that the host's kernel enabled.
+uint64_t HostXcr0() {
+  uint32_t low = 0, high = 0;
+  asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return (uint64_t{high} << 32) | low;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Vm>> Vm::Create() {
+  auto vm = std::unique_ptr<Vm>(new Vm);
+  vm->kvm_ = OwnedFd(open("/dev/kvm", O_RDWR | O_CLOEXEC));
+  if (!vm->kvm_.valid()) return OpenError(errno);
+  int kvm = vm->kvm_.get();
+  if (ioctl(kvm, KVM_GET_API_VERSION, 0) != KVM_API_VERSION) {
+    return absl::FailedPreconditionError("/dev/kvm does not speak KVM API version 12");
+  }
+  int run_size = ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
+  if (run_size < 0) return ErrnoStatus(errno, "KVM_GET_VCPU_MMAP_SIZE");
+  vm->run_size_ = static_cast<size_t>(run_size);
+  int fd;
+  do {
+    fd = ioctl(kvm, KVM_CREATE_VM, 0);
+  } while (fd < 0 && errno == EINTR);
+  if (fd < 0) return ErrnoStatus(errno, "cannot make a virtual machine (KVM_CREATE_VM)");
+  vm->vm_ = OwnedFd(fd);
+  if (vm->Extension(KVM_CAP_SYNC_REGS) < 1 || vm->Extension(KVM_CAP_IMMEDIATE_EXIT) < 1) {
+    return absl::FailedPreconditionError(
+        "this kernel's KVM is too old: KVM_CAP_SYNC_REGS and KVM_CAP_IMMEDIATE_EXIT are needed");
+  }
+  vm->xsave_size_ =
+      static_cast<size_t>(std::max(vm->Extension(KVM_CAP_XSAVE2), int{sizeof(kvm_xsave)}));
+  vm->max_vcpus_ = std::max(vm->Extension(KVM_CAP_MAX_VCPUS), 1);
+  vm->max_slots_ = static_cast<uint32_t>(std::max(vm->Extension(KVM_CAP_NR_MEMSLOTS), 32));
+  if (absl::Status status = vm->ReadCpuid(); !status.ok()) return status;
+  return vm;
+}
+
+int Vm::Extension(int capability) const { return ioctl(vm_.get(), KVM_CHECK_EXTENSION, capability); }
+
+absl::Status Vm::ReadCpuid() {
+  size_t bytes = sizeof(kvm_cpuid2) + kCpuidEntries * sizeof(kvm_cpuid_entry2);
+  cpuid_.resize((bytes + sizeof(uint64_t) - 1) / sizeof(uint64_t));
+  auto* cpuid = reinterpret_cast<kvm_cpuid2*>(cpuid_.data());
+  cpuid->nent = kCpuidEntries;
+  if (ioctl(kvm_.get(), KVM_GET_SUPPORTED_CPUID, cpuid) < 0) {
+    return ErrnoStatus(errno, "KVM_GET_SUPPORTED_CPUID");
+  }
+  for (uint32_t i = 0; i < cpuid->nent; ++i) {
+    const kvm_cpuid_entry2& entry = cpuid->entries[i];
+    if (entry.function == 0xd && entry.index == 0) {
+      xcr0_ = ((uint64_t{entry.edx} << 32) | entry.eax) & HostXcr0();
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Vm::SetSlot(uint32_t slot, uint64_t gpa, uint64_t size, const void* host,
+                         bool read_only) {
+  kvm_userspace_memory_region region = {};
+  region.slot = slot;
+  region.flags = read_only ? KVM_MEM_READONLY : 0;
+  region.guest_phys_addr = gpa;
+  region.memory_size = size;
+  region.userspace_addr = reinterpret_cast<uint64_t>(host);
+  if (ioctl(vm_.get(), KVM_SET_USER_MEMORY_REGION, &region) < 0) {
+    return ErrnoStatus(errno, "cannot give the guest memory (KVM_SET_USER_MEMORY_REGION)");
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<OwnedFd> Vm::CreateVcpu(int index) {
+  int fd = ioctl(vm_.get(), KVM_CREATE_VCPU, index);
+  if (fd < 0) return ErrnoStatus(errno, "cannot make a vCPU (KVM_CREATE_VCPU)");
+  return OwnedFd(fd);
+}
+
+}  // namespace km

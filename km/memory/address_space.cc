@@ -1,0 +1,235 @@
+// The tree of mappings, and page faults. The calls that change mappings: mapping_calls.cc.
+#include "km/memory/address_space.h"
+
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include <algorithm>
+#include <csignal>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "km/base/log.h"
+
+namespace km {
+namespace {
+
+// A fault makes present what lies in the same block of this size: few exits, and no cost in memory.
+constexpr uint64_t kFaultBlock = uint64_t{64} << 20;
+// What Linux keeps free below a mapping that grows (stack_guard_gap).
+constexpr uint64_t kGuardGap = 256 * kPageSize;
+
+constexpr uint64_t kErrorWrite = 2, kErrorFetch = 16;
+
+bool Mergeable(const Mapping& low, const Mapping& high) {
+  return low.end == high.start && low.protection == high.protection && low.flags == high.flags &&
+         low.file == high.file && low.name == high.name &&
+         low.from_snapshot == high.from_snapshot &&
+         (low.file == nullptr || low.offset + (low.end - low.start) == high.offset);
+}
+
+}  // namespace
+
+AddressSpace::Layout AddressSpace::layout() const {
+  absl::MutexLock lock(&mutex_);
+  return layout_;
+}
+
+void AddressSpace::SetLayout(const Layout& layout) {
+  absl::MutexLock lock(&mutex_);
+  layout_ = layout;
+}
+
+AddressSpace::Tree::iterator AddressSpace::FindMapping(uint64_t address) {
+  auto it = mappings_.upper_bound(address);
+  if (it == mappings_.begin()) return mappings_.end();
+  --it;
+  return address < it->second.end ? it : mappings_.end();
+}
+
+bool AddressSpace::RangeFree(uint64_t start, uint64_t end) const {
+  auto it = mappings_.lower_bound(end);
+  return it == mappings_.begin() || std::prev(it)->second.end <= start;
+}
+
+bool AddressSpace::RangeMapped(uint64_t start, uint64_t end) const {
+  auto it = mappings_.upper_bound(start);
+  if (it == mappings_.begin()) return false;
+  for (--it; it != mappings_.end() && it->second.start <= start && start < end; ++it) {
+    if (it->second.end <= start) return false;
+    start = it->second.end;
+  }
+  return start >= end;
+}
+
+void AddressSpace::SplitAt(uint64_t address) {
+  auto it = FindMapping(address);
+  if (it == mappings_.end() || it->first == address) return;
+  Mapping high = it->second;
+  it->second.end = address;
+  high.offset += address - high.start;
+  high.start = address;
+  mappings_.emplace(address, std::move(high));
+}
+
+void AddressSpace::Insert(Mapping mapping) {
+  auto it = mappings_.lower_bound(mapping.start);
+  if (it != mappings_.end() && Mergeable(mapping, it->second)) {
+    mapping.end = it->second.end;
+    it = mappings_.erase(it);
+  }
+  if (it != mappings_.begin() && Mergeable(std::prev(it)->second, mapping)) {
+    std::prev(it)->second.end = mapping.end;
+    return;
+  }
+  mappings_.emplace_hint(it, mapping.start, std::move(mapping));
+}
+
+void AddressSpace::Erase(uint64_t start, uint64_t end) {
+  SplitAt(start);
+  SplitAt(end);
+  mappings_.erase(mappings_.lower_bound(start), mappings_.lower_bound(end));
+}
+
+uint64_t AddressSpace::ReadableEnd(const Mapping& mapping) const {
+  struct stat file;
+  if (mapping.file == nullptr || mapping.from_snapshot || fstat(mapping.file->fd.get(), &file) != 0 ||
+      !S_ISREG(file.st_mode)) {
+    return mapping.end;
+  }
+  uint64_t size = PageUp(static_cast<uint64_t>(file.st_size));
+  if (size <= mapping.offset) return mapping.start;
+  return std::min(mapping.end, mapping.start + (size - mapping.offset));
+}
+
+bool AddressSpace::FillAround(const Mapping& mapping, uint64_t start, uint64_t end) {
+  if (mapping.protection == PROT_NONE) return true;
+  end = std::min(end, ReadableEnd(mapping));
+  for (uint64_t va = start; va < end;) {
+    uint64_t chunk_end = 0;
+    absl::StatusOr<uint64_t> gpa =
+        memory_->PhysicalAddress(va, mapping.start, mapping.end, &chunk_end);
+    absl::Status status = gpa.status();
+    uint64_t next = std::min(end, chunk_end);
+    if (status.ok()) status = memory_->tables().Fill(va, next, *gpa, mapping.protection);
+    if (!status.ok()) {
+      Log(LogLevel::kError, status.message());
+      return false;
+    }
+    va = next;
+  }
+  return true;
+}
+
+// A mapping that grows down and begins above `address` is made to reach it.
+bool AddressSpace::GrowDown(uint64_t address) {
+  auto it = mappings_.upper_bound(address);
+  if (it == mappings_.end() || !(it->second.flags & MAP_GROWSDOWN)) return false;
+  rlimit limit;
+  uint64_t start = PageDown(address);
+  if (getrlimit(RLIMIT_STACK, &limit) != 0 || it->second.end - start > limit.rlim_cur) return false;
+  if (it != mappings_.begin()) {
+    const Mapping& below = std::prev(it)->second;
+    if (start - below.end < kGuardGap && below.protection != PROT_NONE) return false;
+  }
+  MapRequest request;
+  request.length = it->second.start - start;
+  request.protection = it->second.protection;
+  request.flags = it->second.flags;
+  request.name = it->second.name;
+  return PlaceLocked(request, start, request.length) >= 0;
+}
+
+FaultOutcome AddressSpace::Fault(uint64_t address, uint64_t error_code) {
+  absl::MutexLock lock(&mutex_);
+  if (address >= KM_GUEST_END) {
+    bool runtime = address >= KM_RUNTIME_BASE && address < KM_RUNTIME_END;
+    return {SIGSEGV, runtime ? SEGV_ACCERR : SEGV_MAPERR};
+  }
+  auto it = FindMapping(address);
+  if (it == mappings_.end()) {
+    if (!GrowDown(address)) return {SIGSEGV, SEGV_MAPERR};
+    it = FindMapping(address);
+  }
+  const Mapping& mapping = it->second;
+  int needed = (error_code & kErrorWrite)   ? PROT_WRITE
+               : (error_code & kErrorFetch) ? PROT_EXEC
+                                            : PROT_READ | PROT_WRITE | PROT_EXEC;
+  if (!(mapping.protection & needed)) return {SIGSEGV, SEGV_ACCERR};
+  // Another thread may have come first.
+  if (memory_->tables().Allows(address, needed == PROT_WRITE || needed == PROT_EXEC ? needed : 0)) {
+    return {};
+  }
+  if (address >= ReadableEnd(mapping)) return {SIGBUS, BUS_ADRERR};
+  uint64_t block = address & ~(kFaultBlock - 1);
+  if (!FillAround(mapping, std::max(mapping.start, block),
+                  std::min(mapping.end, block + kFaultBlock))) {
+    return {SIGBUS, BUS_ADRERR};
+  }
+  return {};
+}
+
+void AddressSpace::HostFault() {
+  absl::MutexLock lock(&mutex_);
+  for (const auto& [start, mapping] : mappings_) {
+    if (mapping.file == nullptr || mapping.from_snapshot) continue;
+    uint64_t readable = ReadableEnd(mapping);
+    if (readable == mapping.end) continue;
+    if (absl::Status status = memory_->tables().Clear(readable, mapping.end); !status.ok()) {
+      Log(LogLevel::kError, status.message());
+    }
+  }
+}
+
+void AddressSpace::Populate(uint64_t address, uint64_t length) {
+  absl::MutexLock lock(&mutex_);
+  uint64_t end = address + length;
+  for (auto it = FindMapping(address); it != mappings_.end() && it->first < end; ++it) {
+    const Mapping& mapping = it->second;
+    FillAround(mapping, std::max(mapping.start, address), std::min(mapping.end, end));
+  }
+}
+
+std::vector<Mapping> AddressSpace::Mappings() const {
+  absl::MutexLock lock(&mutex_);
+  std::vector<Mapping> all;
+  all.reserve(mappings_.size());
+  for (const auto& [start, mapping] : mappings_) all.push_back(mapping);
+  return all;
+}
+
+void AddressSpace::Adopt(Mapping mapping) {
+  absl::MutexLock lock(&mutex_);
+  Insert(std::move(mapping));
+}
+
+std::string AddressSpace::MapsText() const {
+  absl::MutexLock lock(&mutex_);
+  std::string text;
+  for (const auto& [start, mapping] : mappings_) {
+    const MappedFile* file = mapping.file.get();
+    uint64_t device = file != nullptr ? file->device : 0;
+    std::string line = absl::StrFormat(
+        "%08x-%08x %c%c%c%c %08x %02x:%02x %d ", start, mapping.end,
+        mapping.protection & PROT_READ ? 'r' : '-', mapping.protection & PROT_WRITE ? 'w' : '-',
+        mapping.protection & PROT_EXEC ? 'x' : '-', mapping.flags & MAP_SHARED ? 's' : 'p',
+        file != nullptr ? mapping.offset : 0, major(device), minor(device),
+        file != nullptr ? file->inode : 0);
+    const std::string& name = file != nullptr ? file->path : mapping.name;
+    // The kernel pads to column 73 when a name follows.
+    if (!name.empty()) line.resize(std::max<size_t>(line.size(), 73), ' ');
+    absl::StrAppend(&text, line, name, "\n");
+  }
+  absl::StrAppendFormat(&text, "%x-%x r-xp 00000000 00:00 0                  [vdso]\n",
+                        uint64_t{KM_VDSO_ADDRESS}, uint64_t{KM_VDSO_ADDRESS + KM_VDSO_MAX_SIZE});
+  return text;
+}
+
+absl::StatusOr<VcpuPages> AddressSpace::MakeVcpuPages(int index) {
+  absl::MutexLock lock(&mutex_);
+  return memory_->MakeVcpuPages(index);
+}
+
+}  // namespace km

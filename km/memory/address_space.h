@@ -1,0 +1,145 @@
+// The program's mappings, with Linux's semantics: mmap(2), munmap(2), mprotect(2), mremap(2), brk(2),
+// madvise(2), and what a page fault means.
+#ifndef KM_MEMORY_ADDRESS_SPACE_H_
+#define KM_MEMORY_ADDRESS_SPACE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/btree_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "km/base/owned.h"
+#include "km/memory/guest_memory.h"
+
+namespace km {
+
+// The file behind a mapping. Its descriptor is the monitor's own, so that the program's close(2) does
+// not matter; it tells where the file ends.
+struct MappedFile {
+  OwnedFd fd;
+  std::string path;
+  uint64_t device = 0, inode = 0;
+};
+
+struct Mapping {
+  uint64_t start = 0, end = 0;
+  int protection = 0;  // PROT_*
+  int flags = 0;       // MAP_SHARED or MAP_PRIVATE, MAP_ANONYMOUS, MAP_GROWSDOWN, MAP_NORESERVE
+  std::shared_ptr<const MappedFile> file;  // null: anonymous
+  uint64_t offset = 0;                     // in the file, of `start`
+  std::string name;                        // "[heap]", "[stack]" or empty
+  // Anonymous to the program, but the host maps it from the snapshot file: what the program discards
+  // must come back as zeros, not as the file's bytes.
+  bool from_snapshot = false;
+};
+
+// What mmap(2) is asked for. `file` is needed unless MAP_ANONYMOUS; `host_fd` is what the host maps.
+struct MapRequest {
+  uint64_t address = 0;
+  uint64_t length = 0;
+  int protection = 0;
+  int flags = 0;  // MAP_*, as the program gave them
+  int host_fd = -1;
+  uint64_t offset = 0;
+  std::shared_ptr<const MappedFile> file;
+  std::string name;
+};
+
+// The outcome of a page fault.
+struct FaultOutcome {
+  int signal = 0;  // 0: resolved, run on; else SIGSEGV or SIGBUS
+  int code = 0;    // si_code
+};
+
+// Thread-safe. All addresses are the program's. Calls return a value or a negative errno.
+//
+// Order of every change (docs/memory.md): a downgrade changes the guest's entries first and the host's
+// mapping second; an upgrade the other way round.
+class AddressSpace {
+ public:
+  // Where things lie; chosen by the loader, or by the snapshot.
+  struct Layout {
+    uint64_t mmap_base = 0;  // mappings without an address go below it
+    uint64_t brk_start = 0, brk_end = 0;
+    uint64_t stack_end = 0;
+    uint64_t arguments_start = 0, arguments_end = 0;
+    uint64_t environment_start = 0, environment_end = 0;
+  };
+
+  explicit AddressSpace(GuestMemory* memory) : memory_(memory) {}
+
+  Layout layout() const ABSL_LOCKS_EXCLUDED(mutex_);
+  void SetLayout(const Layout& layout) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  int64_t Map(const MapRequest& request) ABSL_LOCKS_EXCLUDED(mutex_);
+  int64_t Unmap(uint64_t address, uint64_t length) ABSL_LOCKS_EXCLUDED(mutex_);
+  int64_t Protect(uint64_t address, uint64_t length, int protection) ABSL_LOCKS_EXCLUDED(mutex_);
+  int64_t Remap(uint64_t address, uint64_t old_length, uint64_t new_length, int flags,
+                uint64_t new_address) ABSL_LOCKS_EXCLUDED(mutex_);
+  int64_t Brk(uint64_t end) ABSL_LOCKS_EXCLUDED(mutex_);
+  int64_t Advise(uint64_t address, uint64_t length, int advice) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // A #PF at `address` with the processor's error code.
+  FaultOutcome Fault(uint64_t address, uint64_t error_code) ABSL_LOCKS_EXCLUDED(mutex_);
+  // The host refused a page: takes back the entries beyond the ends of files, so that the fault comes
+  // again with its address.
+  void HostFault() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Makes present what a page fault would: [address, address + length) of existing mappings.
+  void Populate(uint64_t address, uint64_t length) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // A copy of all mappings, ascending.
+  std::vector<Mapping> Mappings() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Records a mapping that the host window already holds (a restore). Not overlapping others.
+  void Adopt(Mapping mapping) ABSL_LOCKS_EXCLUDED(mutex_);
+  // The text of /proc/PID/maps.
+  std::string MapsText() const ABSL_LOCKS_EXCLUDED(mutex_);
+
+  absl::StatusOr<VcpuPages> MakeVcpuPages(int index) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  GuestMemory& memory() { return *memory_; }
+
+ private:
+  using Tree = absl::btree_map<uint64_t, Mapping>;  // by start
+
+  uint64_t FindGap(uint64_t length, uint64_t alignment, uint64_t below) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  uint64_t ChooseAddress(const MapRequest& request) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Tree::iterator FindMapping(uint64_t address) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool RangeFree(uint64_t start, uint64_t end) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool RangeMapped(uint64_t start, uint64_t end) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SplitAt(uint64_t address) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Insert(Mapping mapping) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Erase(uint64_t start, uint64_t end) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  int64_t MapLocked(const MapRequest& request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  int64_t PlaceLocked(const MapRequest& request, uint64_t start, uint64_t length)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  int64_t UnmapLocked(uint64_t start, uint64_t end) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  int64_t Grow(uint64_t start, uint64_t old_end, uint64_t new_end)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  int64_t Move(uint64_t from, uint64_t to, uint64_t length, bool keep)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  int64_t Discard(uint64_t start, uint64_t end, int advice) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  int64_t ProtectOne(const Mapping& mapping, uint64_t start, uint64_t end, int protection)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool GrowDown(uint64_t address) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Makes [start, end) of the mapping present, as far as its file reaches. False (and a message) when
+  // the machine has no more room.
+  bool FillAround(const Mapping& mapping, uint64_t start, uint64_t end)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  uint64_t ReadableEnd(const Mapping& mapping) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  mutable absl::Mutex mutex_;
+  GuestMemory* const memory_;
+  Tree mappings_ ABSL_GUARDED_BY(mutex_);
+  Layout layout_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace km
+
+#endif  // KM_MEMORY_ADDRESS_SPACE_H_

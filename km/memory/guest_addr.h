@@ -1,0 +1,33 @@
+// Addresses of the program, as a type that cannot be dereferenced.
+#ifndef KM_MEMORY_GUEST_ADDR_H_
+#define KM_MEMORY_GUEST_ADDR_H_
+
+#include <compare>
+#include <cstdint>
+
+namespace km {
+
+inline constexpr uint64_t kPageSize = 4096;
+inline constexpr uint64_t kLargePageSize = uint64_t{2} << 20;
+
+constexpr uint64_t PageDown(uint64_t value) { return value & ~(kPageSize - 1); }
+// Wraps to 0 above 2^64 - 4096: callers check the range first.
+constexpr uint64_t PageUp(uint64_t value) { return PageDown(value + kPageSize - 1); }
+constexpr bool PageAligned(uint64_t value) { return (value & (kPageSize - 1)) == 0; }
+
+class GuestAddr {
+ public:
+  constexpr GuestAddr() = default;
+  constexpr explicit GuestAddr(uint64_t value) : value_(value) {}
+  constexpr uint64_t value() const { return value_; }
+  constexpr bool null() const { return value_ == 0; }
+  friend constexpr auto operator<=>(GuestAddr, GuestAddr) = default;
+  friend constexpr GuestAddr operator+(GuestAddr a, uint64_t n) { return GuestAddr(a.value_ + n); }
+
+ private:
+  uint64_t value_ = 0;
+};
+
+}  // namespace km
+
+#endif  // KM_MEMORY_GUEST_ADDR_H_

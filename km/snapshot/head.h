@@ -1,0 +1,28 @@
+// The head of the file: ELF header, notes, program headers, and the checksum over all three.
+#ifndef KM_SNAPSHOT_HEAD_H_
+#define KM_SNAPSHOT_HEAD_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "km/snapshot/image.h"
+#include "km/snapshot/layout.h"
+#include "km/snapshot/notes.h"
+
+namespace km {
+
+// All bytes before the first segment's. Their number depends on `image`, and on how many segments and
+// checksums there are, not on their values.
+std::vector<uint8_t> EncodeHead(const Image& image, absl::Span<const Segment> segments,
+                                absl::Span<const uint64_t> checksums, uint64_t file_length);
+
+// Checks that `head` starts with a whole and undamaged head of a snapshot that this km can read, and
+// decodes the header note. Nothing else in `head` may be used before this.
+absl::StatusOr<HeaderNote> CheckHead(absl::Span<const uint8_t> head);
+
+}  // namespace km
+
+#endif  // KM_SNAPSHOT_HEAD_H_

@@ -1,0 +1,143 @@
+// Everything a snapshot holds, as plain data. State flows Process -> Image -> file and back.
+#ifndef KM_SNAPSHOT_IMAGE_H_
+#define KM_SNAPSHOT_IMAGE_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "km/kvm/registers.h"
+
+namespace km {
+
+inline constexpr int kSignalCount = 64;
+
+// A siginfo_t as the kernel lays it out (128 bytes), kept as bytes: its union is the kernel's.
+using SignalInfoBytes = std::array<uint8_t, 128>;
+
+struct ImageAction {  // struct kernel_sigaction of signal (index + 1)
+  uint64_t handler = 0;
+  uint64_t flags = 0;
+  uint64_t restorer = 0;
+  uint64_t mask = 0;
+};
+
+// A system call that the thread was blocked in. It is made again after a resume: the arguments are in
+// the registers (orig_rax, rdi, ...), what remained of a relative timeout is here.
+struct ImageBlockedCall {
+  bool has_deadline = false;
+  int64_t deadline_ns = 0;  // on the guest's CLOCK_MONOTONIC
+};
+
+struct ImageThread {
+  uint32_t tid = 0;
+  std::string comm;  // at most 15 bytes
+  Registers registers;
+  std::vector<uint8_t> xsave;  // standard (not compacted) XSAVE format
+  uint64_t signal_mask = 0;
+  uint64_t altstack_address = 0, altstack_size = 0;
+  uint32_t altstack_flags = 0;
+  std::vector<SignalInfoBytes> pending;  // thread-directed, in order of delivery
+  uint64_t clear_child_tid = 0;
+  uint64_t robust_list = 0, robust_list_length = 0;
+  std::optional<ImageBlockedCall> blocked_call;
+  bool saved_mask_valid = false;  // a mask to put back after the call (sigsuspend, ppoll, ...)
+  uint64_t saved_mask = 0;
+};
+
+struct ImageMapping {
+  uint64_t start = 0, end = 0;  // page aligned, start < end <= KM_GUEST_END
+  uint32_t protection = 0;      // PROT_*
+  uint32_t flags = 0;           // MAP_SHARED or MAP_PRIVATE, MAP_ANONYMOUS, MAP_GROWSDOWN, MAP_NORESERVE
+  std::string name;             // the file's path, or [heap], [stack], or empty
+  uint64_t file_offset = 0;     // bytes, of `start`, when it maps a file
+};
+
+struct ImageDescription {  // an open file description
+  uint32_t id = 0;         // what ImageDescriptor::description names
+  std::string path;
+  uint32_t flags = 0;  // O_ACCMODE, O_APPEND, O_NONBLOCK, ...: never O_CREAT, O_EXCL or O_TRUNC
+  int64_t offset = 0;
+};
+
+struct ImageDescriptor {
+  uint32_t number = 0;
+  uint32_t description = 0;
+  bool close_on_exec = false;
+};
+
+struct ImageProgram {  // NT_KM_GUEST and NT_KM_DYNLINKER
+  std::string path;
+  uint64_t load_bias = 0;
+  uint64_t entry = 0;                    // biased
+  std::vector<uint8_t> elf_header;       // Elf64_Ehdr, 64 bytes
+  std::vector<uint8_t> program_headers;  // Elf64_Phdr, 56 bytes each
+};
+
+struct ImageProcess {
+  uint32_t pid = 0, parent_pid = 0, process_group = 0, session = 0;
+  uint32_t uid = 0, euid = 0, gid = 0, egid = 0;
+  uint32_t next_tid = 0;
+  std::string comm;          // at most 15 bytes
+  std::string command_line;  // for NT_PRPSINFO's pr_psargs
+  std::string working_directory;
+  uint32_t umask = 022;
+  uint64_t personality = 0;
+  std::array<ImageAction, kSignalCount> actions;
+  std::vector<SignalInfoBytes> pending;         // process-directed, in order
+  std::vector<std::array<uint64_t, 2>> limits;  // rlim_cur, rlim_max by RLIMIT_* number
+  uint64_t brk_start = 0, brk_end = 0;
+  uint64_t mmap_base = 0, stack_end = 0;
+  uint64_t arguments_start = 0, arguments_end = 0, environment_start = 0, environment_end = 0;
+  std::vector<uint64_t> auxv;  // pairs, AT_NULL last
+};
+
+struct ImageHeader {
+  std::string producer;            // "km 0.1.0"
+  std::array<uint8_t, 16> id{};    // random
+  std::array<uint8_t, 16> parent{};  // id of the snapshot this process was resumed from, or zero
+  std::string label, description;
+  int64_t realtime_ns = 0, monotonic_ns = 0, boottime_ns = 0;  // clock readings, the guest's
+  uint64_t xcr0 = 0;
+  std::vector<uint32_t> cpu_features;  // see CpuFeatures in km/kvm/cpu_features.h
+};
+
+// Bytes of memory in the file. What no piece covers reads as zeros (or comes from a shared file).
+struct ImageMemory {
+  uint64_t address = 0;
+  uint64_t size = 0;         // bytes, a multiple of the page size
+  uint64_t file_offset = 0;  // where in the file; set by the layout or by the parser
+};
+
+// A note that this km does not know and may ignore. It is kept when the process is written again.
+struct ImageNote {
+  std::string owner;
+  uint32_t type = 0;
+  std::vector<uint8_t> descriptor;
+};
+
+struct Image {
+  ImageHeader header;
+  ImageProcess process;
+  std::vector<ImageThread> threads;  // the thread that asked first
+  std::vector<ImageMapping> mappings;  // ascending, not overlapping
+  std::vector<ImageMemory> memory;     // ascending, not overlapping, each within one mapping
+  std::vector<ImageDescription> descriptions;
+  std::vector<ImageDescriptor> descriptors;
+  ImageProgram program;
+  std::optional<ImageProgram> dynamic_linker;
+  std::vector<ImageNote> unknown_notes;
+
+  // Set to write the core dump of a process that this signal killed: not a snapshot, no notes of ours.
+  std::optional<SignalInfoBytes> fatal_signal;
+
+  // Set by the parser, ignored by the writer: XXH3 64 of each chunk of `memory` (see checksum.h).
+  std::vector<uint64_t> memory_checksums;
+};
+
+}  // namespace km
+
+#endif  // KM_SNAPSHOT_IMAGE_H_

@@ -1,0 +1,97 @@
+#include "km/snapshot/layout.h"
+
+#include <elf.h>
+#include <km/layout.h>
+#include <sys/mman.h>
+
+#include <cerrno>
+
+#include "absl/strings/str_format.h"
+#include "km/base/status.h"
+
+namespace km {
+namespace {
+
+uint64_t RoundUp(uint64_t value, uint64_t to) { return (value + to - 1) / to * to; }
+
+uint32_t SegmentFlags(uint32_t protection) {
+  return (protection & PROT_READ ? PF_R : 0) | (protection & PROT_WRITE ? PF_W : 0) |
+         (protection & PROT_EXEC ? PF_X : 0);
+}
+
+// Appends the segments of one mapping, whose pieces are memory[*next...], and steps *next over them.
+void AddMapping(const ImageMapping& mapping, const std::vector<ImageMemory>& memory, size_t* next,
+                std::vector<Segment>* segments) {
+  Segment segment{.address = mapping.start, .flags = SegmentFlags(mapping.protection)};
+  for (; *next < memory.size() && memory[*next].address < mapping.end; ++*next) {
+    const ImageMemory& piece = memory[*next];
+    const uint64_t end_in_file = segment.address + segment.file_size;
+    if (piece.address - end_in_file >= kLargePageSize) {
+      segment.memory_size = piece.address - segment.address;
+      segments->push_back(segment);
+      segment.address = piece.address;
+    }
+    segment.file_size = piece.address + piece.size - segment.address;
+  }
+  segment.memory_size = mapping.end - segment.address;
+  segments->push_back(segment);
+}
+
+absl::Status CheckImage(const Image& image) {
+  uint64_t previous_end = 0;
+  for (const ImageMapping& mapping : image.mappings) {
+    if (mapping.start < previous_end || mapping.end <= mapping.start ||
+        mapping.end > KM_GUEST_END || (mapping.start | mapping.end) % kImagePageSize != 0) {
+      return absl::InternalError(absl::StrFormat("snapshot: mapping %#x-%#x is out of order",
+                                                 mapping.start, mapping.end));
+    }
+    previous_end = mapping.end;
+  }
+  size_t next = 0;
+  previous_end = 0;
+  for (const ImageMemory& piece : image.memory) {
+    while (next < image.mappings.size() && image.mappings[next].end <= piece.address) ++next;
+    if (next == image.mappings.size() || piece.address < image.mappings[next].start ||
+        piece.address < previous_end || piece.size == 0 ||
+        piece.size > image.mappings[next].end - piece.address ||
+        (piece.address | piece.size) % kImagePageSize != 0) {
+      return absl::InternalError(absl::StrFormat(
+          "snapshot: memory at %#x, %u bytes, is in no mapping", piece.address, piece.size));
+    }
+    previous_end = piece.address + piece.size;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<Segment>> BuildSegments(const Image& image) {
+  KM_RETURN_IF_ERROR(CheckImage(image));
+  std::vector<Segment> segments;
+  size_t next = 0;
+  for (const ImageMapping& mapping : image.mappings) {
+    AddMapping(mapping, image.memory, &next, &segments);
+  }
+  if (segments.size() > kMaxSegments) {
+    return ErrnoStatus(
+        ENOMEM, absl::StrFormat("snapshot: %u segments of memory; an ELF file has room for %u",
+                                segments.size(), kMaxSegments));
+  }
+  return segments;
+}
+
+uint64_t PlaceSegments(uint64_t head_size, std::vector<Segment>* segments) {
+  uint64_t end = head_size;
+  for (Segment& segment : *segments) {
+    uint64_t offset = RoundUp(end, kImagePageSize);
+    if (segment.file_size >= kLargePageSize) {
+      offset += (segment.address - offset) % kLargePageSize;
+    }
+    // A segment without bytes has an offset too, as in a core of the kernel's: within the file.
+    segment.file_offset = segment.file_size == 0 ? RoundUp(head_size, kImagePageSize) : offset;
+    if (segment.file_size != 0) end = offset + segment.file_size;
+  }
+  return end;
+}
+
+}  // namespace km

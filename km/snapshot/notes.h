@@ -1,0 +1,67 @@
+// Image <-> notes. Every note of the file, ours and those that debuggers read.
+#ifndef KM_SNAPSHOT_NOTES_H_
+#define KM_SNAPSHOT_NOTES_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "km/base/bytes.h"
+#include "km/snapshot/image.h"
+
+namespace km {
+
+inline constexpr size_t kNoteHeaderSize = 12;   // Elf64_Nhdr
+inline constexpr size_t kNotePrefixSize = 24;   // struct km_note_prefix
+inline constexpr size_t kMinXsaveSize = 576;    // legacy area and header
+inline constexpr size_t kMaxXsaveSize = 65536;
+
+// Appends a note's header and name; its descriptor is what is written until EndNote(the result).
+size_t BeginNote(absl::string_view owner, uint32_t type, ByteWriter* out);
+void EndNote(size_t note, ByteWriter* out);
+
+// The same for a note of ours: with the prefix, whose checksum EndKmNote fills in.
+size_t BeginKmNote(uint32_t type, bool required, ByteWriter* out);
+void EndKmNote(size_t note, ByteWriter* out);
+
+// The header note, which comes first. The head's checksum in it is left 0 (see head.h).
+void EncodeHeaderNote(const ImageHeader& header, uint64_t file_length, ByteWriter* out);
+
+// The notes of the kernel's core dumps, in the kernel's order.
+void EncodeStandardNotes(const Image& image, ByteWriter* out);
+
+// All others of ours, and image.unknown_notes.
+void EncodeKmNotes(const Image& image, absl::Span<const uint64_t> checksums, ByteWriter* out);
+
+// What the header note says of the file as a whole.
+struct HeaderNote {
+  ImageHeader header;
+  uint64_t file_length = 0;
+};
+
+// Each decodes the records of one note, after its prefix, and checks what parser.h promises of it. Errors
+// say what is wrong, without the note's name.
+absl::Status DecodeHeaderNote(ByteReader records, HeaderNote* header);
+absl::Status DecodeVcpu(ByteReader records, ImageThread* thread);
+absl::Status DecodeProgram(ByteReader records, ImageProgram* program);
+absl::Status DecodeProcess(ByteReader records, ImageProcess* process);
+absl::Status DecodeSignals(ByteReader records, ImageProcess* process);
+absl::Status DecodeMappings(ByteReader records, std::vector<ImageMapping>* mappings);
+absl::Status DecodeFiles(ByteReader records, Image* image);
+absl::Status DecodeChecksums(ByteReader records, std::vector<uint64_t>* checksums);
+
+// The descriptors of NT_PRSTATUS, NT_X86_XSTATE and NT_AUXV.
+absl::Status DecodePrstatus(absl::Span<const uint8_t> descriptor, ImageThread* thread);
+absl::Status DecodeXsave(absl::Span<const uint8_t> descriptor, uint64_t xcr0, ImageThread* thread);
+absl::Status DecodeAuxv(absl::Span<const uint8_t> descriptor, std::vector<uint64_t>* auxv);
+
+// "NT_KM_FILES", or "type 0x..." for a type that has no name here.
+std::string NoteName(uint32_t type);
+
+}  // namespace km
+
+#endif  // KM_SNAPSHOT_NOTES_H_

@@ -1,0 +1,45 @@
+// Image -> file.
+#ifndef KM_SNAPSHOT_WRITER_H_
+#define KM_SNAPSHOT_WRITER_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "km/snapshot/image.h"
+
+namespace km {
+
+struct AddressRange {
+  uint64_t start = 0, end = 0;  // guest addresses, end excluded
+};
+
+// Where the bytes of Image::memory are. They must not change while they are written.
+struct MemorySource {
+  const std::byte* window = nullptr;  // the host address of guest address 0
+  // What the host's page tables refuse to read (PROT_NONE, PROT_EXEC alone): ascending, page aligned.
+  // It is read through /proc/self/mem. Everything else is read in place and must not fault: pages
+  // past the end of a mapped file are not in Image::memory.
+  std::vector<AddressRange> unreadable;
+};
+
+struct WriteOptions {
+  bool sync = true;              // fsync the file and its directory
+  uint64_t size_limit = UINT64_MAX;  // EFBIG for a longer file (RLIMIT_CORE of a core dump)
+};
+
+// Writes `image` and its memory to the file `path` of the host. The file appears under its name when
+// it is complete, by rename, with mode 0600; after an error `path` is what it was. A symbolic link is
+// followed; anything but a regular file in the way is EINVAL.
+//
+// Image::memory may be in pieces of any number; file_offset in it is ignored. With fatal_signal set
+// the file is a plain core dump, without notes of ours. ErrnoOf(status) is what a guest is told.
+// Thread-safe.
+absl::Status WriteSnapshot(const Image& image, const MemorySource& memory, const std::string& path,
+                           const WriteOptions& options);
+
+}  // namespace km
+
+#endif  // KM_SNAPSHOT_WRITER_H_
