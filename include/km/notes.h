@@ -11,15 +11,15 @@
 #define KM_NOTE_OWNER "KM" /* namesz 3, with its NUL */
 
 enum km_note_type {
-  NT_KM_HEADER = 0x4b4d0001,     /* first of all notes */
-  NT_KM_VCPU = 0x4b4d0002,       /* one a thread: what NT_PRSTATUS and NT_X86_XSTATE have no room for */
-  NT_KM_GUEST = 0x4b4d0003,      /* the program */
-  NT_KM_DYNLINKER = 0x4b4d0004,  /* its interpreter, when it has one */
-  NT_KM_PROCESS = 0x4b4d0005,    /* identity, working directory, limits, address-space landmarks */
-  NT_KM_SIGNALS = 0x4b4d0006,    /* dispositions, signals pending for the process */
-  NT_KM_MAPPINGS = 0x4b4d0007,   /* the address space */
-  NT_KM_FILES = 0x4b4d0008,      /* descriptors and what they are open on */
-  NT_KM_CHECKSUMS = 0x4b4d0009,  /* of memory */
+  NT_KM_HEADER = 0x4b4d0001, /* first of all notes */
+  NT_KM_VCPU = 0x4b4d0002,   /* one a thread: what NT_PRSTATUS and NT_X86_XSTATE have no room for */
+  NT_KM_GUEST = 0x4b4d0003,  /* the program */
+  NT_KM_DYNLINKER = 0x4b4d0004, /* its interpreter, when it has one */
+  NT_KM_PROCESS = 0x4b4d0005,   /* identity, working directory, limits, address-space landmarks */
+  NT_KM_SIGNALS = 0x4b4d0006,   /* dispositions, signals pending for the process */
+  NT_KM_MAPPINGS = 0x4b4d0007,  /* the address space */
+  NT_KM_FILES = 0x4b4d0008,     /* descriptors and what they are open on */
+  NT_KM_CHECKSUMS = 0x4b4d0009, /* of memory */
 };
 
 /* The descriptor of each of these notes starts with this. All fields little-endian. */
@@ -31,8 +31,8 @@ struct km_note_prefix {
   uint32_t reserved;       /* 0 */
 };
 
-/* A reader that does not know the note, or only too old a version of it, must refuse the file. Without
- * this flag it ignores the note, and keeps it when it writes the process again. */
+/* A reader that does not know the note, or only too old a version of it, must refuse the file.
+ * Without this flag it ignores the note, and keeps it when it writes the process again. */
 #define KM_NOTE_REQUIRED 1u
 
 #define KM_NOTE_VERSION 1u /* of every type so far */
@@ -54,7 +54,8 @@ struct km_record {
 #define KM_SNAPSHOT_MAGIC_SIZE 8
 #define KM_SNAPSHOT_HEAD_CHECKSUM_OFFSET 128
 
-/* Feature words: a bit that the reader does not know in the first makes it refuse the file. None yet. */
+/* Feature words: a bit that the reader does not know in the first makes it refuse the file. None
+ * yet. */
 #define KM_REQUIRED_FEATURES_KNOWN 0ull
 #define KM_OPTIONAL_FEATURES_KNOWN 0ull
 
@@ -86,12 +87,12 @@ enum km_vcpu_tag {
   KM_VCPU_SAVED_MASK = 9,      /* u64 */
 };
 
-enum km_program_tag { /* NT_KM_GUEST and NT_KM_DYNLINKER */
-  KM_PROGRAM_PATH = 1,            /* text */
-  KM_PROGRAM_LOAD_BIAS = 2,       /* u64 */
-  KM_PROGRAM_ENTRY = 3,           /* u64, with the bias */
-  KM_PROGRAM_ELF_HEADER = 4,      /* Elf64_Ehdr, 64 bytes */
-  KM_PROGRAM_PROGRAM_HEADERS = 5, /* Elf64_Phdr, 56 bytes each */
+enum km_program_tag {                                 /* NT_KM_GUEST and NT_KM_DYNLINKER */
+                      KM_PROGRAM_PATH = 1,            /* text */
+                      KM_PROGRAM_LOAD_BIAS = 2,       /* u64 */
+                      KM_PROGRAM_ENTRY = 3,           /* u64, with the bias */
+                      KM_PROGRAM_ELF_HEADER = 4,      /* Elf64_Ehdr, 64 bytes */
+                      KM_PROGRAM_PROGRAM_HEADERS = 5, /* Elf64_Phdr, 56 bytes each */
 };
 
 enum km_process_tag {
@@ -101,9 +102,9 @@ enum km_process_tag {
   KM_PROCESS_DIRECTORY = 4, /* text */
   KM_PROCESS_UMASK = 5,     /* u32 */
   KM_PROCESS_PERSONALITY = 6, /* u64 */
-  KM_PROCESS_LIMITS = 7,    /* u64 current, u64 maximum: by RLIMIT_ number */
-  KM_PROCESS_LAYOUT = 8,    /* u64 brk start, brk end, mmap base, stack end, arguments start, end,
-                               environment start, end */
+  KM_PROCESS_LIMITS = 7,      /* u64 current, u64 maximum: by RLIMIT_ number */
+  KM_PROCESS_LAYOUT = 8,      /* u64 brk start, brk end, mmap base, stack end, arguments start, end,
+                                 environment start, end */
 };
 
 enum km_signals_tag {

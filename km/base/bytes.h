@@ -1,5 +1,5 @@
-// Bounded reading and writing of little-endian, fixed-width fields, and of tag-length-value records:
-// u32 tag, u32 length of the value in bytes, the value, zeros up to a multiple of eight.
+// Bounded reading and writing of little-endian, fixed-width fields, and of tag-length-value
+// records: u32 tag, u32 length of the value in bytes, the value, zeros up to a multiple of eight.
 #ifndef KM_BASE_BYTES_H_
 #define KM_BASE_BYTES_H_
 
@@ -15,7 +15,7 @@ namespace km {
 // Appends to a buffer of its own. Not thread-safe.
 class ByteWriter {
  public:
-  void U16(uint16_t value) { Little(value, 2); }
+  void U8(uint8_t value) { Little(value, 1); }
   void U32(uint32_t value) { Little(value, 4); }
   void U64(uint64_t value) { Little(value, 8); }
   void I64(int64_t value) { U64(static_cast<uint64_t>(value)); }
@@ -51,14 +51,14 @@ class ByteWriter {
   std::vector<uint8_t> bytes_;
 };
 
-// Reads from bytes that it does not own. A read past the end yields zeros or nothing, and makes ok()
-// false for good, so a sequence of reads is checked once at its end. Not thread-safe.
+// Reads from bytes that it does not own. A read past the end yields zeros or nothing, and makes
+// ok() false for good, so a sequence of reads is checked once at its end. Not thread-safe.
 class ByteReader {
  public:
   ByteReader() = default;
   explicit ByteReader(absl::Span<const uint8_t> bytes) : rest_(bytes) {}
 
-  uint16_t U16() { return static_cast<uint16_t>(Little(2)); }
+  uint8_t U8() { return static_cast<uint8_t>(Little(1)); }
   uint32_t U32() { return static_cast<uint32_t>(Little(4)); }
   uint64_t U64() { return Little(8); }
   int64_t I64() { return static_cast<int64_t>(Little(8)); }

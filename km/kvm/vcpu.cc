@@ -14,6 +14,7 @@ namespace {
 
 constexpr uint64_t kPageSize = 4096;
 constexpr uint8_t kPageFaultVector = 14;
+constexpr uint32_t kMsrFsBase = 0xc0000100, kMsrGsBase = 0xc0000101;
 
 // The flags a program may set itself, as far as they outlive an `iretq` (Intel SDM vol. 1, 3.4.3):
 // CF PF AF ZF SF TF DF OF NT RF AC ID.
@@ -131,9 +132,10 @@ absl::Status Vcpu::SetSystemRegisters() {
   sregs.idt.limit = KM_GATE_COUNT * 16 - 1;
   sregs.cr0 = 0x80050033;  // PG AM WP NE ET MP PE: what Linux sets
   sregs.cr3 = pages_.cr3;
-  sregs.cr4 = 0x506a0;  // PAE PGE OSFXSR OSXMMEXCPT FSGSBASE OSXSAVE; without SMEP and SMAP, so that
-  sregs.cr4 |= 0x0;     // ring 0 may run the stub and read the frame, which are the user's pages
-  sregs.efer = 0xd01;   // SCE LME LMA NXE
+  // PAE PGE OSFXSR OSXMMEXCPT FSGSBASE OSXSAVE. Without SMEP and SMAP, so that ring 0 may run the stub
+  // and read the frame, which are the user's pages.
+  sregs.cr4 = 0x506a0;
+  sregs.efer = 0xd01;  // SCE LME LMA NXE
   if (ioctl(fd_.get(), KVM_SET_SREGS, &sregs) < 0) return ErrnoStatus(errno, "KVM_SET_SREGS");
   return absl::OkStatus();
 }
@@ -228,7 +230,7 @@ VcpuExit Vcpu::PortExit(Registers& registers) {
     return exit;
   }
   if (rip >= KM_GATES_ADDRESS && rip < KM_GATES_ADDRESS + KM_GATE_SIZE * KM_GATE_COUNT) {
-    return ExceptionAt(rip, true, registers);
+    return ExceptionAt(rip, registers);
   }
   // An `in` is completed by the next KVM_RUN, which would overwrite a RIP set now: let it.
   bool kicked = run()->immediate_exit != 0;
@@ -240,7 +242,7 @@ VcpuExit Vcpu::PortExit(Registers& registers) {
   return exit;
 }
 
-VcpuExit Vcpu::ExceptionAt(uint64_t gate, bool entered, Registers& registers) {
+VcpuExit Vcpu::ExceptionAt(uint64_t gate, Registers& registers) {
   VcpuExit exit;
   exit.kind = VcpuExit::Kind::kException;
   exit.vector = static_cast<uint8_t>((gate - KM_GATES_ADDRESS) / KM_GATE_SIZE);
@@ -256,7 +258,6 @@ VcpuExit Vcpu::ExceptionAt(uint64_t gate, bool entered, Registers& registers) {
   registers.eflags = frame.rflags;
   registers.rsp = frame.rsp;
   if (exit.vector == kPageFaultVector) exit.fault_address = FaultAddress();
-  (void)entered;
   return exit;
 }
 
@@ -275,7 +276,7 @@ VcpuExit Vcpu::Interrupted(Registers& registers) {
   if (regs.rip == KM_STUB_IRET && regs.rsp == frame_address()) return exit;
   if (regs.rip == KM_STUB_ADDRESS) return PortExit(registers);
   if (regs.rip >= KM_GATES_ADDRESS && regs.rip < KM_GATES_ADDRESS + KM_GATE_SIZE * KM_GATE_COUNT) {
-    return ExceptionAt(regs.rip, false, registers);
+    return ExceptionAt(regs.rip, registers);
   }
   LoadGeneral(registers);
   return exit;
@@ -290,15 +291,19 @@ absl::Status Vcpu::ReadBases(Registers& registers) {
 }
 
 absl::Status Vcpu::WriteBases(const Registers& registers) {
+  KM_RETURN_IF_ERROR(WriteBase(Base::kFs, registers.fs_base));
+  return WriteBase(Base::kGs, registers.gs_base);
+}
+
+absl::Status Vcpu::WriteBase(Base base, uint64_t value) {
   struct {
     kvm_msrs header;
-    kvm_msr_entry entries[2];
+    kvm_msr_entry entry;
   } msrs = {};
-  msrs.header.nmsrs = 2;
-  msrs.entries[0] = {0xc0000100, 0, registers.fs_base};
-  msrs.entries[1] = {0xc0000101, 0, registers.gs_base};
-  if (ioctl(fd_.get(), KVM_SET_MSRS, &msrs) != 2) {
-    return ErrnoStatus(EINVAL, "cannot set FS and GS base (KVM_SET_MSRS)");
+  msrs.header.nmsrs = 1;
+  msrs.entry = {base == Base::kFs ? kMsrFsBase : kMsrGsBase, 0, value};
+  if (ioctl(fd_.get(), KVM_SET_MSRS, &msrs) != 1) {
+    return ErrnoStatus(EINVAL, "cannot set FS or GS base (KVM_SET_MSRS)");
   }
   return absl::OkStatus();
 }

@@ -59,6 +59,8 @@ class Vcpu {
   // FS and GS base: the program changes them itself with wrfsbase, so they are read when needed.
   absl::Status ReadBases(Registers& registers);
   absl::Status WriteBases(const Registers& registers);
+  enum class Base { kFs, kGs };
+  absl::Status WriteBase(Base base, uint64_t value);
 
   // The XSAVE area in standard format; size is Vm::xsave_size().
   absl::StatusOr<std::vector<uint8_t>> ReadXsave();
@@ -78,7 +80,7 @@ class Vcpu {
   VcpuExit Classify(int error, Registers& registers);
   VcpuExit PortExit(Registers& registers);
   VcpuExit Interrupted(Registers& registers);
-  VcpuExit ExceptionAt(uint64_t gate, bool entered, Registers& registers);
+  VcpuExit ExceptionAt(uint64_t gate, Registers& registers);
   void LoadGeneral(Registers& registers);
   uint64_t FaultAddress();
   uint64_t frame_address() const;

@@ -27,7 +27,7 @@ bool Mergeable(const Mapping& low, const Mapping& high) {
   return low.end == high.start && low.protection == high.protection && low.flags == high.flags &&
          low.file == high.file && low.name == high.name &&
          low.from_snapshot == high.from_snapshot &&
-         (low.file == nullptr || low.offset + (low.end - low.start) == high.offset);
+         ((low.flags & MAP_ANONYMOUS) || low.offset + (low.end - low.start) == high.offset);
 }
 
 }  // namespace
@@ -93,7 +93,7 @@ void AddressSpace::Erase(uint64_t start, uint64_t end) {
   mappings_.erase(mappings_.lower_bound(start), mappings_.lower_bound(end));
 }
 
-uint64_t AddressSpace::ReadableEnd(const Mapping& mapping) const {
+uint64_t AddressSpace::ReadableEnd(const Mapping& mapping) {
   struct stat file;
   if (mapping.file == nullptr || mapping.from_snapshot || fstat(mapping.file->fd.get(), &file) != 0 ||
       !S_ISREG(file.st_mode)) {
@@ -192,6 +192,11 @@ void AddressSpace::Populate(uint64_t address, uint64_t length) {
   }
 }
 
+bool AddressSpace::IsMapped(uint64_t address, uint64_t length) const {
+  absl::MutexLock lock(&mutex_);
+  return length == 0 || (address + length > address && RangeMapped(address, address + length));
+}
+
 std::vector<Mapping> AddressSpace::Mappings() const {
   absl::MutexLock lock(&mutex_);
   std::vector<Mapping> all;
@@ -215,7 +220,7 @@ std::string AddressSpace::MapsText() const {
         "%08x-%08x %c%c%c%c %08x %02x:%02x %d ", start, mapping.end,
         mapping.protection & PROT_READ ? 'r' : '-', mapping.protection & PROT_WRITE ? 'w' : '-',
         mapping.protection & PROT_EXEC ? 'x' : '-', mapping.flags & MAP_SHARED ? 's' : 'p',
-        file != nullptr ? mapping.offset : 0, major(device), minor(device),
+        mapping.flags & MAP_ANONYMOUS ? 0 : mapping.offset, major(device), minor(device),
         file != nullptr ? file->inode : 0);
     const std::string& name = file != nullptr ? file->path : mapping.name;
     // The kernel pads to column 73 when a name follows.

@@ -71,7 +71,9 @@ class AddressSpace {
     uint64_t environment_start = 0, environment_end = 0;
   };
 
-  explicit AddressSpace(GuestMemory* memory) : memory_(memory) {}
+  AddressSpace() = default;
+  // Once, before all else.
+  void SetMemory(GuestMemory* memory) { memory_ = memory; }
 
   Layout layout() const ABSL_LOCKS_EXCLUDED(mutex_);
   void SetLayout(const Layout& layout) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -92,6 +94,12 @@ class AddressSpace {
 
   // Makes present what a page fault would: [address, address + length) of existing mappings.
   void Populate(uint64_t address, uint64_t length) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Whether every page of [address, address + length) is mapped. True for no pages at all.
+  bool IsMapped(uint64_t address, uint64_t length) const ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Where the file behind the mapping ends, if before the mapping does: beyond it is SIGBUS.
+  static uint64_t ReadableEnd(const Mapping& mapping);
 
   // A copy of all mappings, ascending.
   std::vector<Mapping> Mappings() const ABSL_LOCKS_EXCLUDED(mutex_);
@@ -132,10 +140,9 @@ class AddressSpace {
   // the machine has no more room.
   bool FillAround(const Mapping& mapping, uint64_t start, uint64_t end)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  uint64_t ReadableEnd(const Mapping& mapping) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   mutable absl::Mutex mutex_;
-  GuestMemory* const memory_;
+  GuestMemory* memory_ = nullptr;
   Tree mappings_ ABSL_GUARDED_BY(mutex_);
   Layout layout_ ABSL_GUARDED_BY(mutex_);
 };

@@ -1,5 +1,5 @@
-// Checksums of a snapshot's memory: XXH3 64 of each chunk. Chunks are what a piece of memory has in the
-// file between two addresses that are multiples of 2 MiB.
+// Checksums of a snapshot's memory: XXH3 64 of each chunk. Chunks are what a piece of memory has in
+// the file between two addresses that are multiples of 2 MiB.
 #ifndef KM_SNAPSHOT_CHECKSUM_H_
 #define KM_SNAPSHOT_CHECKSUM_H_
 
@@ -12,7 +12,8 @@
 
 namespace km {
 
-uint64_t Checksum(absl::Span<const uint8_t> bytes);
+// XXH3 64.
+uint64_t Checksum(absl::Span<const uint8_t> bytes, uint64_t seed = 0);
 
 // How many chunks the `size` bytes at `address` have. `size` is not 0.
 uint64_t ChunkCount(uint64_t address, uint64_t size);

@@ -2,7 +2,6 @@
 
 #include <elf.h>
 #include <km/notes.h>
-#include <xxhash.h>
 
 #include <cstring>
 
@@ -15,7 +14,8 @@ namespace km {
 namespace {
 
 constexpr size_t kElfHeaderSize = sizeof(Elf64_Ehdr);
-constexpr size_t kHeaderDescriptor = kElfHeaderSize + kNoteHeaderSize + 4;  // behind "KM" and padding
+constexpr size_t kHeaderDescriptor =
+    kElfHeaderSize + kNoteHeaderSize + 4;  // behind "KM" and padding
 constexpr size_t kHeaderRecords = kHeaderDescriptor + kNotePrefixSize;
 static_assert(kHeaderRecords + sizeof(km_record) == KM_SNAPSHOT_MAGIC_OFFSET);
 static_assert(kHeaderRecords + 2 * sizeof(km_record) + KM_SNAPSHOT_MAGIC_SIZE ==
@@ -29,7 +29,7 @@ uint64_t WordAt(absl::Span<const uint8_t> head, size_t offset) {
 // `header_end` is where the header note ends.
 uint64_t HeadChecksum(absl::Span<const uint8_t> head, size_t header_end) {
   const uint64_t of_elf_header = Checksum(head.first(kElfHeaderSize));
-  return XXH3_64bits_withSeed(head.data() + header_end, head.size() - header_end, of_elf_header);
+  return Checksum(head.subspan(header_end), of_elf_header);
 }
 
 Elf64_Ehdr ElfHeader(uint64_t program_headers, size_t count) {
@@ -94,7 +94,8 @@ absl::StatusOr<size_t> CheckHeaderNote(absl::Span<const uint8_t> head) {
   const absl::Span<const uint8_t> descriptor = reader.Bytes(descriptor_size);
   // Records are padded to multiples of 8, so there is no padding behind the descriptor.
   if (!reader.ok() || descriptor_size < kNotePrefixSize || descriptor_size % 8 != 0) {
-    return absl::DataLossError("the snapshot is cut short or damaged: its header note is not whole");
+    return absl::DataLossError(
+        "the snapshot is cut short or damaged: its header note is not whole");
   }
   if (name_size != sizeof(KM_NOTE_OWNER) || type != NT_KM_HEADER ||
       std::memcmp(name.data(), KM_NOTE_OWNER "\0", 4) != 0) {
@@ -107,10 +108,11 @@ absl::StatusOr<size_t> CheckHeaderNote(absl::Span<const uint8_t> head) {
   }
   prefix.U32();
   if (const uint32_t minimum = prefix.U32(); minimum > KM_NOTE_VERSION) {
-    return absl::FailedPreconditionError(absl::StrFormat(
-        "the snapshot was made by a newer km: its NT_KM_HEADER needs a reader of version %u, and this "
-        "one knows version %u",
-        minimum, KM_NOTE_VERSION));
+    return absl::FailedPreconditionError(
+        absl::StrFormat("the snapshot was made by a newer km: its NT_KM_HEADER needs a reader of "
+                        "version %u, and this "
+                        "one knows version %u",
+                        minimum, KM_NOTE_VERSION));
   }
   return kHeaderDescriptor + descriptor_size;
 }
@@ -151,7 +153,8 @@ absl::StatusOr<HeaderNote> CheckHead(absl::Span<const uint8_t> head) {
   const uint64_t checksum = WordAt(head, KM_SNAPSHOT_HEAD_CHECKSUM_OFFSET);
   if (checksum != HeadChecksum(head.first(elf.e_phoff + headers_size), header_end)) {
     return absl::DataLossError(
-        "the snapshot is damaged: the checksum of its ELF header, notes and program headers is wrong");
+        "the snapshot is damaged: the checksum of its ELF header, notes and program headers is "
+        "wrong");
   }
   HeaderNote header;
   ByteReader records(head.subspan(kHeaderRecords, header_end - kHeaderRecords));

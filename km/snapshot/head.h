@@ -14,13 +14,13 @@
 
 namespace km {
 
-// All bytes before the first segment's. Their number depends on `image`, and on how many segments and
-// checksums there are, not on their values.
+// All bytes before the first segment's. Their number depends on `image`, and on how many segments
+// and checksums there are, not on their values.
 std::vector<uint8_t> EncodeHead(const Image& image, absl::Span<const Segment> segments,
                                 absl::Span<const uint64_t> checksums, uint64_t file_length);
 
-// Checks that `head` starts with a whole and undamaged head of a snapshot that this km can read, and
-// decodes the header note. Nothing else in `head` may be used before this.
+// Checks that `head` starts with a whole and undamaged head of a snapshot that this km can read,
+// and decodes the header note. Nothing else in `head` may be used before this.
 absl::StatusOr<HeaderNote> CheckHead(absl::Span<const uint8_t> head);
 
 }  // namespace km

@@ -25,8 +25,8 @@ struct ImageAction {  // struct kernel_sigaction of signal (index + 1)
   uint64_t mask = 0;
 };
 
-// A system call that the thread was blocked in. It is made again after a resume: the arguments are in
-// the registers (orig_rax, rdi, ...), what remained of a relative timeout is here.
+// A system call that the thread was blocked in. It is made again after a resume: the arguments are
+// in the registers (orig_rax, rdi, ...), what remained of a relative timeout is here.
 struct ImageBlockedCall {
   bool has_deadline = false;
   int64_t deadline_ns = 0;  // on the guest's CLOCK_MONOTONIC
@@ -51,9 +51,9 @@ struct ImageThread {
 struct ImageMapping {
   uint64_t start = 0, end = 0;  // page aligned, start < end <= KM_GUEST_END
   uint32_t protection = 0;      // PROT_*
-  uint32_t flags = 0;           // MAP_SHARED or MAP_PRIVATE, MAP_ANONYMOUS, MAP_GROWSDOWN, MAP_NORESERVE
-  std::string name;             // the file's path, or [heap], [stack], or empty
-  uint64_t file_offset = 0;     // bytes, of `start`, when it maps a file
+  uint32_t flags = 0;  // MAP_SHARED or MAP_PRIVATE, MAP_ANONYMOUS, MAP_GROWSDOWN, MAP_NORESERVE
+  std::string name;    // the file's path, or [heap], [stack], or empty
+  uint64_t file_offset = 0;  // bytes, of `start`, when it maps a file
 };
 
 struct ImageDescription {  // an open file description
@@ -96,13 +96,14 @@ struct ImageProcess {
 };
 
 struct ImageHeader {
-  std::string producer;            // "km 0.1.0"
-  std::array<uint8_t, 16> id{};    // random
+  uint32_t format_version = 0;       // set by the parser, ignored by the writer
+  std::string producer;              // "km 0.1.0"
+  std::array<uint8_t, 16> id{};      // random
   std::array<uint8_t, 16> parent{};  // id of the snapshot this process was resumed from, or zero
   std::string label, description;
   int64_t realtime_ns = 0, monotonic_ns = 0, boottime_ns = 0;  // clock readings, the guest's
   uint64_t xcr0 = 0;
-  std::vector<uint32_t> cpu_features;  // see CpuFeatures in km/kvm/cpu_features.h
+  std::vector<uint32_t> cpu_features;  // HostCpuFeatures() in km/kvm/cpu_features.h
 };
 
 // Bytes of memory in the file. What no piece covers reads as zeros (or comes from a shared file).
@@ -122,7 +123,7 @@ struct ImageNote {
 struct Image {
   ImageHeader header;
   ImageProcess process;
-  std::vector<ImageThread> threads;  // the thread that asked first
+  std::vector<ImageThread> threads;    // the thread that asked first
   std::vector<ImageMapping> mappings;  // ascending, not overlapping
   std::vector<ImageMemory> memory;     // ascending, not overlapping, each within one mapping
   std::vector<ImageDescription> descriptions;
@@ -131,7 +132,8 @@ struct Image {
   std::optional<ImageProgram> dynamic_linker;
   std::vector<ImageNote> unknown_notes;
 
-  // Set to write the core dump of a process that this signal killed: not a snapshot, no notes of ours.
+  // Set to write the core dump of a process that this signal killed: not a snapshot, no notes of
+  // ours.
   std::optional<SignalInfoBytes> fatal_signal;
 
   // Set by the parser, ignored by the writer: XXH3 64 of each chunk of `memory` (see checksum.h).

@@ -19,7 +19,8 @@ uint32_t SegmentFlags(uint32_t protection) {
          (protection & PROT_EXEC ? PF_X : 0);
 }
 
-// Appends the segments of one mapping, whose pieces are memory[*next...], and steps *next over them.
+// Appends the segments of one mapping, whose pieces are memory[*next...], and steps *next over
+// them.
 void AddMapping(const ImageMapping& mapping, const std::vector<ImageMemory>& memory, size_t* next,
                 std::vector<Segment>* segments) {
   Segment segment{.address = mapping.start, .flags = SegmentFlags(mapping.protection)};
@@ -42,8 +43,8 @@ absl::Status CheckImage(const Image& image) {
   for (const ImageMapping& mapping : image.mappings) {
     if (mapping.start < previous_end || mapping.end <= mapping.start ||
         mapping.end > KM_GUEST_END || (mapping.start | mapping.end) % kImagePageSize != 0) {
-      return absl::InternalError(absl::StrFormat("snapshot: mapping %#x-%#x is out of order",
-                                                 mapping.start, mapping.end));
+      return absl::InternalError(
+          absl::StrFormat("snapshot: mapping %#x-%#x is out of order", mapping.start, mapping.end));
     }
     previous_end = mapping.end;
   }

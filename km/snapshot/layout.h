@@ -26,14 +26,16 @@ struct Segment {
   uint32_t flags = 0;  // PF_*
 };
 
-// The segments of `image`, ascending, without offsets. A segment never crosses the border of a mapping;
-// pieces of one mapping that are less than 2 MiB apart become one, with a hole in the file between them.
-// kInternal when mappings or memory are not as image.h says, kResourceExhausted (ENOMEM) for too many.
+// The segments of `image`, ascending, without offsets. A segment never crosses the border of a
+// mapping; pieces of one mapping that are less than 2 MiB apart become one, with a hole in the file
+// between them. kInternal when mappings or memory are not as image.h says, kResourceExhausted
+// (ENOMEM) for too many.
 absl::StatusOr<std::vector<Segment>> BuildSegments(const Image& image);
 
 // Gives every segment its place behind the first `head_size` bytes, and returns the file's length.
-// Segments with 2 MiB and more in the file lie at offsets that agree with their addresses modulo 2 MiB,
-// so that the page cache holds them in large folios and a guest can map them with 2 MiB entries.
+// Segments with 2 MiB and more in the file lie at offsets that agree with their addresses modulo 2
+// MiB, so that the page cache holds them in large folios and a guest can map them with 2 MiB
+// entries.
 uint64_t PlaceSegments(uint64_t head_size, std::vector<Segment>* segments);
 
 }  // namespace km

@@ -12,7 +12,9 @@ namespace {
 constexpr size_t kNoteAlignment = 4;
 constexpr size_t kKmDescriptorOffset = kNoteHeaderSize + kNoteAlignment;  // behind "KM" and padding
 
-size_t AlignNote(size_t size) { return (size + kNoteAlignment - 1) / kNoteAlignment * kNoteAlignment; }
+size_t AlignNote(size_t size) {
+  return (size + kNoteAlignment - 1) / kNoteAlignment * kNoteAlignment;
+}
 
 void BytesRecord(uint32_t tag, absl::Span<const uint8_t> bytes, ByteWriter* out) {
   const size_t record = out->BeginRecord(tag);
@@ -241,16 +243,26 @@ void EncodeKmNotes(const Image& image, absl::Span<const uint64_t> checksums, Byt
 
 std::string NoteName(uint32_t type) {
   switch (type) {
-    case NT_KM_HEADER: return "NT_KM_HEADER";
-    case NT_KM_VCPU: return "NT_KM_VCPU";
-    case NT_KM_GUEST: return "NT_KM_GUEST";
-    case NT_KM_DYNLINKER: return "NT_KM_DYNLINKER";
-    case NT_KM_PROCESS: return "NT_KM_PROCESS";
-    case NT_KM_SIGNALS: return "NT_KM_SIGNALS";
-    case NT_KM_MAPPINGS: return "NT_KM_MAPPINGS";
-    case NT_KM_FILES: return "NT_KM_FILES";
-    case NT_KM_CHECKSUMS: return "NT_KM_CHECKSUMS";
-    default: return absl::StrFormat("type %#x", type);
+    case NT_KM_HEADER:
+      return "NT_KM_HEADER";
+    case NT_KM_VCPU:
+      return "NT_KM_VCPU";
+    case NT_KM_GUEST:
+      return "NT_KM_GUEST";
+    case NT_KM_DYNLINKER:
+      return "NT_KM_DYNLINKER";
+    case NT_KM_PROCESS:
+      return "NT_KM_PROCESS";
+    case NT_KM_SIGNALS:
+      return "NT_KM_SIGNALS";
+    case NT_KM_MAPPINGS:
+      return "NT_KM_MAPPINGS";
+    case NT_KM_FILES:
+      return "NT_KM_FILES";
+    case NT_KM_CHECKSUMS:
+      return "NT_KM_CHECKSUMS";
+    default:
+      return absl::StrFormat("type %#x", type);
   }
 }
 

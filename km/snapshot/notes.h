@@ -15,9 +15,9 @@
 
 namespace km {
 
-inline constexpr size_t kNoteHeaderSize = 12;   // Elf64_Nhdr
-inline constexpr size_t kNotePrefixSize = 24;   // struct km_note_prefix
-inline constexpr size_t kMinXsaveSize = 576;    // legacy area and header
+inline constexpr size_t kNoteHeaderSize = 12;  // Elf64_Nhdr
+inline constexpr size_t kNotePrefixSize = 24;  // struct km_note_prefix
+inline constexpr size_t kMinXsaveSize = 576;   // legacy area and header
 inline constexpr size_t kMaxXsaveSize = 65536;
 
 // Appends a note's header and name; its descriptor is what is written until EndNote(the result).
@@ -43,8 +43,8 @@ struct HeaderNote {
   uint64_t file_length = 0;
 };
 
-// Each decodes the records of one note, after its prefix, and checks what parser.h promises of it. Errors
-// say what is wrong, without the note's name.
+// Each decodes the records of one note, after its prefix, and checks what parser.h promises of it.
+// Errors say what is wrong, without the note's name.
 absl::Status DecodeHeaderNote(ByteReader records, HeaderNote* header);
 absl::Status DecodeVcpu(ByteReader records, ImageThread* thread);
 absl::Status DecodeProgram(ByteReader records, ImageProgram* program);

@@ -123,9 +123,9 @@ uint64_t Word(absl::Span<const uint8_t> bytes, size_t offset) {
   return word;
 }
 
-// How much of an area is worth a note, given the components of the processor and those in use. Debuggers
-// expect the size that the classic components have, so what lies behind them (AMX's 8 KiB) is there only
-// when it is in use.
+// How much of an area is worth a note, given the components of the processor and those in use.
+// Debuggers expect the size that the classic components have, so what lies behind them (AMX's 8
+// KiB) is there only when it is in use.
 size_t UsefulXsaveSize(uint64_t components, uint64_t in_use, size_t size) {
   if ((in_use & ~kClassicComponents) != 0) return size;
   constexpr struct {
@@ -178,7 +178,7 @@ absl::Status DecodePrstatus(absl::Span<const uint8_t> descriptor, ImageThread* t
   }
   std::memcpy(&status, descriptor.data(), sizeof(status));
   thread->tid = static_cast<uint32_t>(status.pr_pid);
-  std::memcpy(&thread->registers, &status.pr_reg, sizeof(thread->registers));
+  std::memcpy(static_cast<void*>(&thread->registers), &status.pr_reg, sizeof(thread->registers));
   return absl::OkStatus();
 }
 

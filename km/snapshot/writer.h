@@ -19,20 +19,20 @@ struct AddressRange {
 // Where the bytes of Image::memory are. They must not change while they are written.
 struct MemorySource {
   const std::byte* window = nullptr;  // the host address of guest address 0
-  // What the host's page tables refuse to read (PROT_NONE, PROT_EXEC alone): ascending, page aligned.
-  // It is read through /proc/self/mem. Everything else is read in place and must not fault: pages
-  // past the end of a mapped file are not in Image::memory.
+  // What the host's page tables refuse to read (PROT_NONE, PROT_EXEC alone): ascending, page
+  // aligned. It is read through /proc/self/mem. Everything else is read in place and must not
+  // fault: pages past the end of a mapped file are not in Image::memory.
   std::vector<AddressRange> unreadable;
 };
 
 struct WriteOptions {
-  bool sync = true;              // fsync the file and its directory
+  bool sync = true;                  // fsync the file and its directory
   uint64_t size_limit = UINT64_MAX;  // EFBIG for a longer file (RLIMIT_CORE of a core dump)
 };
 
-// Writes `image` and its memory to the file `path` of the host. The file appears under its name when
-// it is complete, by rename, with mode 0600; after an error `path` is what it was. A symbolic link is
-// followed; anything but a regular file in the way is EINVAL.
+// Writes `image` and its memory to the file `path` of the host. The file appears under its name
+// when it is complete, by rename, with mode 0600; after an error `path` is what it was. A symbolic
+// link is followed; anything but a regular file in the way is EINVAL.
 //
 // Image::memory may be in pieces of any number; file_offset in it is ignored. With fatal_signal set
 // the file is a plain core dump, without notes of ours. ErrnoOf(status) is what a guest is told.

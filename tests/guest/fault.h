@@ -1,5 +1,5 @@
-// Accesses that may fault: TryRead, TryWrite and TryCall do one access and report what became of it,
-// with the signal's details in last_fault. Call CatchFaults() once first.
+// Accesses that may fault: TryRead, TryWrite and TryCall do one access and report what became of
+// it, with the signal's details in last_fault. Call CatchFaults() once first.
 #ifndef TESTS_GUEST_FAULT_H_
 #define TESTS_GUEST_FAULT_H_
 

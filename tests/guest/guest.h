@@ -1,6 +1,7 @@
-// Helpers of the guest programs. A guest program checks one topic, prints the same lines wherever it
-// runs, and exits 0; tests/guest/run runs it natively, under km, and across each GuestSnapshot().
-// Plain C11 on libc alone, glibc or musl (which sees no linux/*.h, hence the futex constants here).
+// Helpers of the guest programs. A guest program checks one topic, prints the same lines wherever
+// it runs, and exits 0; tests/guest/run runs it natively, under km, and across each
+// GuestSnapshot(). Plain C11 on libc alone, glibc or musl (which sees no linux/*.h, hence the futex
+// constants here).
 #ifndef TESTS_GUEST_GUEST_H_
 #define TESTS_GUEST_GUEST_H_
 
@@ -46,12 +47,12 @@ __attribute__((noreturn, format(printf, 3, 4), unused)) static void GuestFail(co
     if (!(condition)) FAIL("not so: %s", #condition); \
   } while (0)
 
-#define CHECK_EQ(actual, expected)                                                            \
-  do {                                                                                        \
-    long long actual_ = (long long)(actual), expected_ = (long long)(expected);               \
-    if (actual_ != expected_)                                                                 \
-      FAIL("%s is %lld (0x%llx), expected %s = %lld (0x%llx)", #actual, actual_, (long long)actual_, \
-           #expected, expected_, (long long)expected_);                                       \
+#define CHECK_EQ(actual, expected)                                               \
+  do {                                                                           \
+    long long actual_ = (long long)(actual), expected_ = (long long)(expected);  \
+    if (actual_ != expected_)                                                    \
+      FAIL("%s is %lld (0x%llx), expected %s = %lld (0x%llx)", #actual, actual_, \
+           (long long)actual_, #expected, expected_, (long long)expected_);      \
   } while (0)
 
 // The call's result is not -1 (MAP_FAILED included).
@@ -60,20 +61,20 @@ __attribute__((noreturn, format(printf, 3, 4), unused)) static void GuestFail(co
     if ((long)(call) == -1) FAIL("%s failed: %s (errno %d)", #call, strerror(errno), errno); \
   } while (0)
 
-#define CHECK_ERRNO(call, expected)                                                       \
-  do {                                                                                    \
-    errno = 0;                                                                            \
-    long result_ = (long)(call);                                                          \
-    int errno_ = errno;                                                                   \
-    if (result_ != -1 || errno_ != (expected))                                            \
+#define CHECK_ERRNO(call, expected)                                                            \
+  do {                                                                                         \
+    errno = 0;                                                                                 \
+    long result_ = (long)(call);                                                               \
+    int errno_ = errno;                                                                        \
+    if (result_ != -1 || errno_ != (expected))                                                 \
       FAIL("%s gave %ld with errno %d (%s), expected -1 with %s (%d)", #call, result_, errno_, \
-           strerror(errno_), #expected, expected);                                        \
+           strerror(errno_), #expected, expected);                                             \
   } while (0)
 
 // For pthread_*: 0 or the error itself.
-#define CHECK_ZERO(call)                                                                        \
-  do {                                                                                          \
-    long error_ = (long)(call);                                                                 \
+#define CHECK_ZERO(call)                                                                         \
+  do {                                                                                           \
+    long error_ = (long)(call);                                                                  \
     if (error_ != 0) FAIL("%s gave %ld (%s), expected 0", #call, error_, strerror((int)error_)); \
   } while (0)
 
@@ -87,16 +88,21 @@ __attribute__((format(printf, 1, 2), unused)) static void Say(const char* format
   fflush(stdout);
 }
 
-// HC_snapshot as the driver asks for it: -ENOSYS natively or when GUEST_SNAPSHOT=1 is not set.
-__attribute__((unused)) static long GuestTrySnapshot(const char* label, unsigned flags) {
+// The driver asks for snapshots with GUEST_SNAPSHOT=1.
+__attribute__((unused)) static bool GuestSnapshotWanted(void) {
   const char* wanted = getenv("GUEST_SNAPSHOT");
-  if (wanted == NULL || strcmp(wanted, "1") != 0) return -ENOSYS;
+  return wanted != NULL && strcmp(wanted, "1") == 0;
+}
+
+// HC_snapshot if the driver asks for it: -ENOSYS otherwise, and natively.
+__attribute__((unused)) static long GuestTrySnapshot(const char* label, unsigned flags) {
+  if (!GuestSnapshotWanted()) return -ENOSYS;
   km_hc_args_t arguments = {.arg1 = (uint64_t)(uintptr_t)label, .arg3 = flags};
   return km_hcall(HC_snapshot, &arguments);
 }
 
-// A point at which the driver may snapshot the process: the program ends here and goes on in a process
-// resumed from the file. Returns 1 there, and 0 when no snapshot was wanted.
+// A point at which the driver may snapshot the process: the program ends here and goes on in a
+// process resumed from the file. Returns 1 there, and 0 when no snapshot was wanted.
 #define GuestSnapshot() GuestSnapshotAt(__FILE__, __LINE__)
 __attribute__((unused)) static int GuestSnapshotAt(const char* file, int line) {
   long result = GuestTrySnapshot("guest test", 0);
@@ -147,8 +153,8 @@ __attribute__((unused)) static void AwaitAtLeast(atomic_int* value, int wanted) 
   }
 }
 
-// Waits until *value has reached `wanted`, then long enough that whoever set it is most likely asleep
-// in the call that it makes next. No check may depend on that.
+// Waits until *value has reached `wanted`, then long enough that whoever set it is most likely
+// asleep in the call that it makes next. No check may depend on that.
 __attribute__((unused)) static void AwaitBlocked(atomic_int* value, int wanted) {
   AwaitAtLeast(value, wanted);
   SleepMs(60);

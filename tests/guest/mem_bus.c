@@ -6,7 +6,8 @@ static void Check(uint8_t* map, size_t file_size, size_t map_size) {
   for (size_t offset = 0; offset < map_size; offset += kPage) {
     uint8_t* at = map + offset + 123;
     if (offset < valid) {
-      if (TryRead(at) == -1) FAIL("offset %zu of a file of %zu bytes faults", offset + 123, file_size);
+      if (TryRead(at) == -1)
+        FAIL("offset %zu of a file of %zu bytes faults", offset + 123, file_size);
     } else {
       CHECK_FAULT(TryRead(at), SIGBUS, BUS_ADRERR, at);
       CHECK_FAULT(TryWrite(at + 1, 1), SIGBUS, BUS_ADRERR, at + 1);

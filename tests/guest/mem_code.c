@@ -1,4 +1,5 @@
-// Code made at run time: written then executed, changed in place, two views of one page, many threads.
+// Code made at run time: written then executed, changed in place, two views of one page, many
+// threads.
 #include "tests/guest/fault.h"
 
 static uint8_t* shared_code;

@@ -5,8 +5,8 @@
 
 #include "tests/guest/fault.h"
 
-// `user` says whether the address is one that a program could have: of a vector of buffers Linux looks
-// at that before it moves any byte.
+// `user` says whether the address is one that a program could have: of a vector of buffers Linux
+// looks at that before it moves any byte.
 static void Check(void* bad, bool user, const char* what) {
   int fd = PatternFile("file", 2 * kPage);
   struct stat status;
@@ -53,7 +53,8 @@ int main(void) {
   CHECK_OK(mmap(area + kPage, kPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
   Check(area + kPage, true, "no access");
 
-  // Across the edge of a mapping: regular files give the part that fits; paths and structures do not.
+  // Across the edge of a mapping: regular files give the part that fits; paths and structures do
+  // not.
   int fd = PatternFile("file", 2 * kPage);
   CHECK_EQ(pread(fd, area + kPage - 100, 200, 0), 100);
   for (int i = 0; i < 100; i++) CHECK_EQ(area[kPage - 100 + i], PatternByte((size_t)i));

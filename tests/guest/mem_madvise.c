@@ -53,8 +53,8 @@ int main(void) {
   Say("shared");
 
   memset(memory, 0x41, 4 * kPage);
-  int harmless[] = {MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED, MADV_DONTFORK,
-                    MADV_DOFORK};
+  int harmless[] = {MADV_NORMAL,   MADV_RANDOM,   MADV_SEQUENTIAL,
+                    MADV_WILLNEED, MADV_DONTFORK, MADV_DOFORK};
   for (size_t i = 0; i < sizeof harmless / sizeof *harmless; i++) {
     CHECK_OK(madvise(memory, 4 * kPage, harmless[i]));
     CHECK_EQ(memory[kPage], 0x41);

@@ -40,7 +40,7 @@ static void File(void) {
   }
   for (size_t i = size; i < 6 * kPage; i++) CHECK_EQ(private_map[i], 0);  // behind the end: zeros
   CHECK_EQ(later[7], PatternByte(3 * kPage + 7));
-  private_map[10] = 0xc1;   // not seen by the file
+  private_map[10] = 0xc1;    // not seen by the file
   shared_map[kPage] = 0xc2;  // seen by the file and by pages not copied yet
   uint8_t byte = 0;
   CHECK_EQ(pread(fd, &byte, 1, 10), 1);

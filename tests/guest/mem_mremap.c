@@ -54,7 +54,8 @@ static void Fixed(void) {
   uint8_t* area = MapAnonymous(32 * kPage, PROT_READ | PROT_WRITE);
   Fill(area, 32);
   uint8_t* target = area + 20 * kPage;  // over pages that are in use
-  uint8_t* got = mremap(area + 2 * kPage, 2 * kPage, 4 * kPage, MREMAP_MAYMOVE | MREMAP_FIXED, target);
+  uint8_t* got =
+      mremap(area + 2 * kPage, 2 * kPage, 4 * kPage, MREMAP_MAYMOVE | MREMAP_FIXED, target);
   CHECK_EQ((uintptr_t)got, (uintptr_t)target);
   CHECK_EQ(target[0], 3);
   CHECK_EQ(target[kPage], 4);
@@ -69,7 +70,8 @@ static void Fixed(void) {
   CHECK_EQ((uintptr_t)got, (uintptr_t)area + 2 * kPage);
   CHECK_EQ(area[2 * kPage], 3);
   CHECK_FAULT(TryWrite(area + 2 * kPage, 1), SIGSEGV, SEGV_ACCERR, area + 2 * kPage);
-  CHECK_ERRNO(mremap(area, 4 * kPage, 4 * kPage, MREMAP_MAYMOVE | MREMAP_FIXED, area + kPage), EINVAL);
+  CHECK_ERRNO(mremap(area, 4 * kPage, 4 * kPage, MREMAP_MAYMOVE | MREMAP_FIXED, area + kPage),
+              EINVAL);
   CHECK_ERRNO(mremap(area, kPage, kPage, MREMAP_FIXED, target), EINVAL);
   CHECK_ERRNO(mremap(area + 1, kPage, kPage, MREMAP_MAYMOVE), EINVAL);
   CHECK_ERRNO(mremap(area, kPage, 0, 0), EINVAL);
@@ -79,7 +81,8 @@ static void Fixed(void) {
 }
 
 static void Shared(void) {
-  uint8_t* shared = mmap(NULL, 4 * kPage, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  uint8_t* shared =
+      mmap(NULL, 4 * kPage, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   CHECK_OK(shared);
   Fill(shared, 4);
   // Old size zero: a second mapping of the same pages.

@@ -40,7 +40,8 @@ __attribute__((noinline)) static long Endless(long depth) {
 
 static void* OverflowThread(void* unused) {
   (void)unused;
-  stack_t stack = {.ss_sp = MapAnonymous(64 * kPage, PROT_READ | PROT_WRITE), .ss_size = 64 * kPage};
+  stack_t stack = {.ss_sp = MapAnonymous(64 * kPage, PROT_READ | PROT_WRITE),
+                   .ss_size = 64 * kPage};
   CHECK_OK(sigaltstack(&stack, NULL));
   if (sigsetjmp(overflow, 1) == 0) {
     Endless(0);

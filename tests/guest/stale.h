@@ -1,14 +1,14 @@
-// No stale translations: a thread hammers a page while the main thread takes a right away and gives it
-// back. Once the call that changed it has returned, no access may see what was there before.
+// No stale translations: a thread hammers a page while the main thread takes a right away and gives
+// it back. Once the call that changed it has returned, no access may see what was there before.
 #ifndef TESTS_GUEST_STALE_H_
 #define TESTS_GUEST_STALE_H_
 
 #include "tests/guest/fault.h"
 
 struct StaleRow {
-  void (*grant)(unsigned round);   // brings about what granted() describes
-  void (*revoke)(unsigned round);  // ends it
-  long (*access)(void);            // one access: a value, or -1 after a fault
+  void (*grant)(unsigned round);    // brings about what granted() describes
+  void (*revoke)(unsigned round);   // ends it
+  long (*access)(void);             // one access: a value, or -1 after a fault
   long (*granted)(unsigned round);  // what access() has to give between grant and revoke
   long (*revoked)(unsigned round);  // and between revoke and the next grant
 };
@@ -27,10 +27,11 @@ static void CheckAccess(const struct StaleRow* row, unsigned epoch, long value, 
   bool granted = epoch % 4 == kGranted;
   long expected = granted ? row->granted(round) : row->revoked(round);
   if (value == expected) return;
-  FAIL("round %u, %s, after %s had returned: the access gave %ld, expected %ld (-1 is a fault; last "
-       "fault: signal %d code %d address 0x%lx)",
-       round, who, granted ? "grant" : "revoke", value, expected, last_fault.signal, last_fault.code,
-       (unsigned long)last_fault.address);
+  FAIL(
+      "round %u, %s, after %s had returned: the access gave %ld, expected %ld (-1 is a fault; last "
+      "fault: signal %d code %d address 0x%lx)",
+      round, who, granted ? "grant" : "revoke", value, expected, last_fault.signal, last_fault.code,
+      (unsigned long)last_fault.address);
 }
 
 static void* Hammer(void* argument) {

@@ -1,3 +1,4 @@
+// variants: static
 // After MADV_DONTNEED an anonymous page reads as zeros at once, in every thread.
 #include "tests/guest/stale.h"
 

@@ -1,3 +1,4 @@
+// variants: static
 // After MADV_DONTNEED a written page of a private file mapping shows the file's bytes again.
 #include "tests/guest/stale.h"
 

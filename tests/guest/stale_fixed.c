@@ -1,3 +1,4 @@
+// variants: static
 // MAP_FIXED over a page: reads see the new page, and writes go there and nowhere else.
 #include "tests/guest/stale.h"
 
@@ -5,7 +6,8 @@ static uint8_t* page;
 static int file_fd;
 
 static void Grant(unsigned round) {
-  CHECK_OK(mmap(page, kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+  CHECK_OK(
+      mmap(page, kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
   page[0] = (uint8_t)(round & ~1u);
 }
 static void Revoke(unsigned round) {

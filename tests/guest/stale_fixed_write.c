@@ -1,5 +1,6 @@
-// After MAP_FIXED over a page, the other threads' writes reach the new page at once: a write through an
-// old translation would be lost.
+// variants: static
+// After MAP_FIXED over a page, the other threads' writes reach the new page at once: a write
+// through an old translation would be lost.
 #include "tests/guest/stale.h"
 
 static uint8_t* page;
@@ -36,7 +37,8 @@ int main(void) {
       if (spins % 4096 == 0) sched_yield();
     }
     unsigned got = *(volatile unsigned*)page;
-    if (got != round) FAIL("round %u: the other thread's write is lost: the page holds %u", round, got);
+    if (got != round)
+      FAIL("round %u: the other thread's write is lost: the page holds %u", round, got);
     if (round > kSnapshotRound && NowNs(CLOCK_MONOTONIC) > end) break;
   }
   atomic_store(&stop, true);

@@ -1,5 +1,6 @@
-// One page in the middle of an aligned 4 MiB region (which may be mapped by 2 MiB entries) loses its
-// rights while its neighbours keep theirs.
+// variants: static
+// One page in the middle of an aligned 4 MiB region (which may be mapped by 2 MiB entries) loses
+// its rights while its neighbours keep theirs.
 #include "tests/guest/stale.h"
 
 static uint8_t* region;

@@ -1,3 +1,4 @@
+// variants: static
 // A page moved away by mremap is not seen at its old address, and is all there at the new one.
 #include "tests/guest/stale.h"
 

@@ -1,3 +1,4 @@
+// variants: static
 // An unmapped page is not read again.
 #include "tests/guest/stale.h"
 

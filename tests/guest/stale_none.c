@@ -1,3 +1,4 @@
+// variants: static
 // A page that becomes PROT_NONE is neither read nor written again, and keeps its contents.
 #include "tests/guest/stale.h"
 

@@ -1,3 +1,4 @@
+// variants: static
 // An executable page that becomes non-executable is not executed again.
 #include "tests/guest/stale.h"
 

@@ -1,5 +1,6 @@
-// Memory and page tables of an unmapped 2 MiB region are reused elsewhere: the old address never shows
-// what now lives at the other one.
+// variants: static
+// Memory and page tables of an unmapped 2 MiB region are reused elsewhere: the old address never
+// shows what now lives at the other one.
 #include "tests/guest/stale.h"
 
 enum { kPlaces = 16, kSecret = 0xee };

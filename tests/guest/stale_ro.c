@@ -1,3 +1,4 @@
+// variants: static
 // A writable page that becomes read-only is not written again, by the program or by a system call.
 #include "tests/guest/stale.h"
 

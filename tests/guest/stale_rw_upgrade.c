@@ -1,5 +1,6 @@
-// A read-only page that becomes writable: the other thread, which has been reading it all the time, can
-// write as soon as mprotect has returned, and no signal comes.
+// variants: static
+// A read-only page that becomes writable: the other thread, which has been reading it all the time,
+// can write as soon as mprotect has returned, and no signal comes.
 #include "tests/guest/stale.h"
 
 static uint8_t* page;

@@ -1,4 +1,6 @@
-// A mapped file page that is truncated away gives SIGBUS at once, and zeros when the file grows again.
+// variants: static
+// A mapped file page that is truncated away gives SIGBUS at once, and zeros when the file grows
+// again.
 #include "tests/guest/stale.h"
 
 static uint8_t* page;

@@ -1,11 +1,13 @@
-// A non-executable page that becomes executable: the other thread, which has been reading it all the
-// time, can execute it as soon as mprotect has returned, and sees the newest code.
+// variants: static
+// A non-executable page that becomes executable: the other thread, which has been reading it all
+// the time, can execute it as soon as mprotect has returned, and sees the newest code.
 #include "tests/guest/stale.h"
 
 static uint8_t* page;
 
 static void Revoke(unsigned round) {
-  CHECK_OK(mmap(page, kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+  CHECK_OK(
+      mmap(page, kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
   PutCode(page, (int)round + 1);
 }
 static void Grant(unsigned round) {

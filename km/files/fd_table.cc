@@ -1,0 +1,177 @@
+#include "km/files/fd_table.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "km/files/host_path.h"
+
+namespace km {
+namespace {
+
+FileKind AnonymousKind(const std::string& name) {
+  struct Known {
+    const char* name;
+    FileKind kind;
+  };
+  constexpr Known kKnown[] = {
+      {"anon_inode:[eventfd]", FileKind::kEventFd},   {"anon_inode:[eventpoll]", FileKind::kEpoll},
+      {"anon_inode:[timerfd]", FileKind::kTimerFd},   {"anon_inode:[signalfd]", FileKind::kSignalFd},
+      {"anon_inode:inotify", FileKind::kInotify},
+  };
+  for (const Known& known : kKnown) {
+    if (name == known.name) return known.kind;
+  }
+  return FileKind::kOther;
+}
+
+}  // namespace
+
+const char* FileKindName(FileKind kind) {
+  switch (kind) {
+    case FileKind::kRegular: return "regular file";
+    case FileKind::kDirectory: return "directory";
+    case FileKind::kPipe: return "pipe";
+    case FileKind::kSocket: return "socket";
+    case FileKind::kTerminal: return "terminal";
+    case FileKind::kCharacterDevice: return "character device";
+    case FileKind::kBlockDevice: return "block device";
+    case FileKind::kEventFd: return "eventfd";
+    case FileKind::kEpoll: return "epoll instance";
+    case FileKind::kTimerFd: return "timerfd";
+    case FileKind::kSignalFd: return "signalfd";
+    case FileKind::kInotify: return "inotify instance";
+    case FileKind::kMemFd: return "memfd";
+    case FileKind::kPath: return "O_PATH descriptor";
+    case FileKind::kOther: break;
+  }
+  return "file of another kind";
+}
+
+FileKind KindOfHostFd(int host_fd) {
+  struct stat status;
+  if (fstat(host_fd, &status) != 0) return FileKind::kOther;
+  if (fcntl(host_fd, F_GETFL) & O_PATH) return FileKind::kPath;
+  switch (status.st_mode & S_IFMT) {
+    case S_IFREG:
+      return absl::StartsWith(HostPathOf(host_fd), "/memfd:") ? FileKind::kMemFd
+                                                              : FileKind::kRegular;
+    case S_IFDIR: return FileKind::kDirectory;
+    case S_IFIFO: return FileKind::kPipe;
+    case S_IFSOCK: return FileKind::kSocket;
+    case S_IFBLK: return FileKind::kBlockDevice;
+    case S_IFCHR: return isatty(host_fd) ? FileKind::kTerminal : FileKind::kCharacterDevice;
+    default: return AnonymousKind(HostPathOf(host_fd));
+  }
+}
+
+OpenFile::~OpenFile() {
+  if (host.get() < 0 || host.get() > STDERR_FILENO) return;
+  int number = host.Release();
+  OwnedFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
+  if (null.valid()) dup3(null.get(), number, O_CLOEXEC);
+}
+
+void FdTable::AdoptStandard() {
+  for (int fd = 0; fd <= STDERR_FILENO; ++fd) {
+    if (fcntl(fd, F_GETFD) < 0) {
+      // Not open for the program; taken for the monitor, so that no file of its own gets the number.
+      OwnedFd null(open("/dev/null", O_RDWR));
+      null.Release();
+      continue;
+    }
+    auto description = std::make_shared<FileDescription>();
+    description->kind = KindOfHostFd(fd);
+    description->path = HostPathOf(fd);
+    description->standard = true;
+    InstallAt(static_cast<uint64_t>(fd),
+              std::make_shared<OpenFile>(OwnedFd(fd), std::move(description)), false);
+  }
+}
+
+std::shared_ptr<OpenFile> FdTable::Get(uint64_t fd) const {
+  absl::MutexLock lock(&mutex_);
+  return fd < slots_.size() ? slots_[fd].file : nullptr;
+}
+
+int FdTable::InstallLocked(std::shared_ptr<OpenFile> file, bool close_on_exec, uint64_t lowest) {
+  uint64_t fd = std::max(lowest, lowest_free_);
+  while (fd < slots_.size() && slots_[fd].file != nullptr) ++fd;
+  if (lowest <= lowest_free_) lowest_free_ = fd;
+  if (fd >= limit_) return lowest >= limit_ ? -EINVAL : -EMFILE;
+  if (fd >= slots_.size()) slots_.resize(fd + 1);
+  slots_[fd] = {std::move(file), close_on_exec};
+  return static_cast<int>(fd);
+}
+
+int FdTable::Install(std::shared_ptr<OpenFile> file, bool close_on_exec, uint64_t lowest) {
+  absl::MutexLock lock(&mutex_);
+  return InstallLocked(std::move(file), close_on_exec, lowest);
+}
+
+int FdTable::InstallAt(uint64_t fd, std::shared_ptr<OpenFile> file, bool close_on_exec) {
+  std::shared_ptr<OpenFile> closed;  // closed after the lock is let go
+  absl::MutexLock lock(&mutex_);
+  if (fd >= limit_) return -EBADF;
+  if (fd >= slots_.size()) slots_.resize(fd + 1);
+  closed = std::exchange(slots_[fd].file, std::move(file));
+  slots_[fd].close_on_exec = close_on_exec;
+  return static_cast<int>(fd);
+}
+
+std::shared_ptr<OpenFile> FdTable::Take(uint64_t fd) {
+  absl::MutexLock lock(&mutex_);
+  if (fd >= slots_.size() || slots_[fd].file == nullptr) return nullptr;
+  lowest_free_ = std::min(lowest_free_, fd);
+  return std::exchange(slots_[fd].file, nullptr);
+}
+
+int FdTable::Close(uint64_t fd) { return Take(fd) != nullptr ? 0 : -EBADF; }
+
+int FdTable::CloseOnExec(uint64_t fd) const {
+  absl::MutexLock lock(&mutex_);
+  if (fd >= slots_.size() || slots_[fd].file == nullptr) return -EBADF;
+  return slots_[fd].close_on_exec ? 1 : 0;
+}
+
+int FdTable::SetCloseOnExec(uint64_t fd, bool close_on_exec) {
+  absl::MutexLock lock(&mutex_);
+  if (fd >= slots_.size() || slots_[fd].file == nullptr) return -EBADF;
+  slots_[fd].close_on_exec = close_on_exec;
+  return 0;
+}
+
+uint64_t FdTable::limit() const {
+  absl::MutexLock lock(&mutex_);
+  return limit_;
+}
+
+void FdTable::SetLimit(uint64_t limit) {
+  absl::MutexLock lock(&mutex_);
+  limit_ = limit;
+}
+
+std::vector<FdTable::Entry> FdTable::Entries() const {
+  absl::MutexLock lock(&mutex_);
+  std::vector<Entry> entries;
+  for (size_t fd = 0; fd < slots_.size(); ++fd) {
+    if (slots_[fd].file == nullptr) continue;
+    entries.push_back({static_cast<int>(fd), slots_[fd].file, slots_[fd].close_on_exec});
+  }
+  return entries;
+}
+
+int FdTable::Add(int host_fd, FileKind kind, std::string path, bool close_on_exec) {
+  auto description = std::make_shared<FileDescription>();
+  description->kind = kind;
+  description->path = std::move(path);
+  return Install(std::make_shared<OpenFile>(OwnedFd(host_fd), std::move(description)),
+                 close_on_exec);
+}
+
+}  // namespace km

@@ -1,0 +1,117 @@
+// The program's descriptors. Their numbers are the program's own; behind each stands a descriptor of
+// the host's that the program cannot name.
+#ifndef KM_FILES_FD_TABLE_H_
+#define KM_FILES_FD_TABLE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "km/base/owned.h"
+
+namespace km {
+
+enum class FileKind {
+  kRegular,
+  kDirectory,
+  kPipe,
+  kSocket,
+  kTerminal,
+  kCharacterDevice,
+  kBlockDevice,
+  kEventFd,
+  kEpoll,
+  kTimerFd,
+  kSignalFd,
+  kInotify,
+  kMemFd,
+  kPath,  // O_PATH
+  kOther,
+};
+
+// "regular file", "pipe", ...: for messages.
+const char* FileKindName(FileKind kind);
+// What fstat(2) and the host's name for it tell of a descriptor.
+FileKind KindOfHostFd(int host_fd);
+
+// An open file description, shared by descriptors that dup(2) made of each other.
+struct FileDescription {
+  FileKind kind = FileKind::kOther;
+  std::string path;  // absolute, as the host sees it; empty where it has none
+  bool standard = false;  // one of the monitor's own 0, 1 and 2: a resuming shell has its own
+};
+
+// One descriptor of the program's: a host descriptor of its own, as natively, so that locks, epoll
+// and close behave alike. Kept alive by a call that uses it while another thread closes it.
+struct OpenFile {
+  OpenFile(OwnedFd host_fd, std::shared_ptr<FileDescription> open_description)
+      : host(std::move(host_fd)), description(std::move(open_description)) {}
+  // Host descriptors 0 to 2 are not freed but turned into /dev/null: the monitor writes its messages
+  // to 2, which must never be another file.
+  ~OpenFile();
+  OpenFile(const OpenFile&) = delete;
+  OpenFile& operator=(const OpenFile&) = delete;
+
+  OwnedFd host;
+  const std::shared_ptr<FileDescription> description;
+};
+
+// Thread-safe. Results are a descriptor, 0, or a negative errno.
+class FdTable {
+ public:
+  struct Entry {
+    int number = 0;
+    std::shared_ptr<OpenFile> file;
+    bool close_on_exec = false;
+  };
+
+  explicit FdTable(uint64_t limit) : limit_(limit) {}
+
+  // Takes over the monitor's own 0, 1 and 2, as far as they are open.
+  void AdoptStandard() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Null when `fd` is not open.
+  std::shared_ptr<OpenFile> Get(uint64_t fd) const ABSL_LOCKS_EXCLUDED(mutex_);
+  // At the lowest free number from `lowest` on; -EMFILE.
+  int Install(std::shared_ptr<OpenFile> file, bool close_on_exec, uint64_t lowest = 0)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  // At `fd`; what was there is closed.
+  int InstallAt(uint64_t fd, std::shared_ptr<OpenFile> file, bool close_on_exec)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  int Close(uint64_t fd) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Takes the entry out without closing; null when not open.
+  std::shared_ptr<OpenFile> Take(uint64_t fd) ABSL_LOCKS_EXCLUDED(mutex_);
+  int CloseOnExec(uint64_t fd) const ABSL_LOCKS_EXCLUDED(mutex_);  // 0, 1 or -EBADF
+  int SetCloseOnExec(uint64_t fd, bool close_on_exec) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  uint64_t limit() const ABSL_LOCKS_EXCLUDED(mutex_);
+  void SetLimit(uint64_t limit) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // All open descriptors, ascending.
+  std::vector<Entry> Entries() const ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Wraps a host descriptor just made, of known or to be found kind, and installs it.
+  int Add(int host_fd, FileKind kind, std::string path, bool close_on_exec)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  struct Slot {
+    std::shared_ptr<OpenFile> file;
+    bool close_on_exec = false;
+  };
+  int InstallLocked(std::shared_ptr<OpenFile> file, bool close_on_exec, uint64_t lowest)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  mutable absl::Mutex mutex_;
+  std::vector<Slot> slots_ ABSL_GUARDED_BY(mutex_);
+  uint64_t lowest_free_ ABSL_GUARDED_BY(mutex_) = 0;  // no slot below it is free
+  uint64_t limit_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace km
+
+#endif  // KM_FILES_FD_TABLE_H_

@@ -1,0 +1,41 @@
+#include <unistd.h>
+
+#include <cstdio>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "km/base/log.h"
+#include "km/loader/program_path.h"
+#include "km/monitor/monitor.h"
+#include "km/monitor/options.h"
+#include "km/syscalls/call.h"
+
+namespace {
+
+int Print(const std::string& text) {
+  return fwrite(text.data(), 1, text.size(), stdout) == text.size() && fflush(stdout) == 0
+             ? 0
+             : km::kExitOwnFailure;
+}
+
+int Fail(const absl::Status& status) {
+  km::Log(km::LogLevel::kError, status.message());
+  return km::ExitCodeFor(status);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  absl::StatusOr<km::Options> options = km::ParseOptions(argc, argv, environ);
+  if (!options.ok()) return Fail(options.status());
+  switch (options->action) {
+    case km::Options::Action::kHelp: return Print(km::HelpText());
+    case km::Options::Action::kVersion: return Print(absl::StrCat("km ", km::kKmVersion, "\n"));
+    case km::Options::Action::kPrintSyscalls: return Print(km::SyscallsDocument());
+    case km::Options::Action::kRun: break;
+  }
+  absl::StatusOr<std::unique_ptr<km::Monitor>> monitor = km::Monitor::Create(*options);
+  if (!monitor.ok()) return Fail(monitor.status());
+  if (absl::Status status = (*monitor)->Load(); !status.ok()) return Fail(status);
+  (*monitor)->Run();
+}

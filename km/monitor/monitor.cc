@@ -1,0 +1,264 @@
+#include "km/monitor/monitor.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "km/base/log.h"
+#include "km/base/status.h"
+#include "km/loader/load.h"
+#include "km/loader/program_path.h"
+#include "km/loader/resolve.h"
+#include "km/process/host_signals.h"
+#include "km/snapshot/capture.h"
+#include "km/snapshot/parser.h"
+#include "km/snapshot/restore.h"
+#include "km/snapshot/writer.h"
+
+namespace km {
+namespace {
+
+siginfo_t SiginfoOf(const signalfd_siginfo& from) {
+  siginfo_t info = {};
+  info.si_signo = static_cast<int>(from.ssi_signo);
+  info.si_errno = from.ssi_errno;
+  info.si_code = from.ssi_code;
+  switch (from.ssi_code) {
+    case SI_TIMER:
+      info.si_timerid = static_cast<int>(from.ssi_tid);
+      info.si_overrun = static_cast<int>(from.ssi_overrun);
+      info.si_ptr = reinterpret_cast<void*>(from.ssi_ptr);
+      return info;
+    case SI_KERNEL:
+      return info;
+    default:
+      break;
+  }
+  info.si_pid = static_cast<pid_t>(from.ssi_pid);
+  info.si_uid = from.ssi_uid;
+  if (from.ssi_signo == SIGCHLD) {
+    info.si_status = from.ssi_status;
+    info.si_utime = static_cast<clock_t>(from.ssi_utime);
+    info.si_stime = static_cast<clock_t>(from.ssi_stime);
+  } else if (from.ssi_code < 0) {
+    info.si_ptr = reinterpret_cast<void*>(from.ssi_ptr);
+  }
+  return info;
+}
+
+// The name that a program gets from its path: its last part, 15 bytes of it.
+std::string CommOf(absl::string_view path) {
+  return std::string(path.substr(path.rfind('/') + 1).substr(0, 15));
+}
+
+}  // namespace
+
+Monitor::Monitor(const Options& options) : options_(options) {}
+
+absl::StatusOr<std::unique_ptr<Monitor>> Monitor::Create(const Options& options) {
+  auto monitor = std::unique_ptr<Monitor>(new Monitor(options));
+  if (options.trace.has_value()) {
+    KM_ASSIGN_OR_RETURN(monitor->tracer_, Tracer::Create(*options.trace));
+  }
+  if (options.stats) monitor->stats_ = std::make_unique<Stats>();
+  monitor->start_ns_ = HostClock(CLOCK_MONOTONIC);
+  return monitor;
+}
+
+absl::Status Monitor::Load() {
+  KM_ASSIGN_OR_RETURN(std::string path, FindProgram(options_.program[0], getenv("PATH")));
+  uint8_t first[kSnapshotMagicEnd];
+  OwnedFd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  ssize_t size = file.valid() ? pread(file.get(), first, sizeof(first), 0) : -1;
+  bool snapshot = size > 0 && LooksLikeSnapshot(absl::MakeConstSpan(first, static_cast<size_t>(size)));
+  absl::StatusOr<ResolvedProgram> resolved = absl::UnknownError("");
+  // What cannot be run is told before a machine is made.
+  if (!snapshot) {
+    resolved = ResolveProgram(path, options_.program);
+    KM_RETURN_IF_ERROR(resolved.status());
+  }
+  InstallHostSignals();
+  wake_ = OwnedFd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  sigset_t all;
+  sigfillset(&all);
+  signals_ = OwnedFd(signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!wake_.valid() || !signals_.valid()) return ErrnoStatus(errno, "cannot make descriptors");
+  KM_ASSIGN_OR_RETURN(process_, Process::Create([this](Thread& thread) { ThreadMain(thread); }));
+  return snapshot ? LoadSnapshot(file.get()) : LoadProgram(*resolved);
+}
+
+absl::Status Monitor::LoadProgram(const ResolvedProgram& resolved) {
+  LoadOptions load_options;
+  load_options.environment = options_.environment;
+  load_options.aslr = options_.aslr;
+  KM_ASSIGN_OR_RETURN(LoadedProgram loaded, km::Load(resolved, load_options, process_->space()));
+  process_->files().AdoptStandard();
+  Identity& identity = process_->identity();
+  identity.executable = loaded.exec_path;
+  identity.auxv = loaded.auxv;
+  identity.program = loaded.program;
+  identity.interpreter = loaded.interpreter;
+  identity.command_line = absl::StrJoin(loaded.arguments, " ");
+  // As execve leaves it: what was ignored stays ignored, nothing is pending, the mask is kept.
+  KM_ASSIGN_OR_RETURN(Thread * thread, process_->NewThread(0, InheritedMask()));
+  for (int sig = 1; sig <= kMaxSignal; ++sig) {
+    if (!InheritedIgnore(sig)) continue;
+    SignalAction ignore;
+    ignore.handler = reinterpret_cast<uint64_t>(SIG_IGN);
+    (void)process_->signals().SetAction(sig, ignore);
+  }
+  thread->comm = CommOf(loaded.exec_fn);
+  thread->registers.rip = loaded.entry;
+  thread->registers.rsp = loaded.stack_pointer;
+  thread->xsave = InitialXsave(process_->xsave_format());
+  return absl::OkStatus();
+}
+
+absl::Status Monitor::LoadSnapshot(int fd) {
+  auto prefix = [this](const absl::Status& status) {
+    return CannotRun(ErrnoOf(status), options_.program[0], status.message());
+  };
+  if (options_.program.size() > 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("'", options_.program[0], "' is a snapshot and takes no arguments: its "
+                     "program goes on where it stopped"));
+  }
+  absl::StatusOr<Image> image = ParseSnapshot(fd);
+  if (!image.ok()) return prefix(image.status());
+  absl::Status status = Restore(*image, fd, *process_);
+  return status.ok() ? status : prefix(status);
+}
+
+void Monitor::Run() {
+  process_->StartAll();
+  pollfd fds[] = {{wake_.get(), POLLIN, 0}, {signals_.get(), POLLIN, 0}};
+  while (true) {
+    if (poll(fds, 2, -1) < 0) continue;
+    if (fds[1].revents != 0) ForwardSignals();
+    if (fds[0].revents != 0) ServeRequests();
+  }
+}
+
+// What was sent to the monitor was meant for the program.
+void Monitor::ForwardSignals() {
+  signalfd_siginfo from;
+  while (read(signals_.get(), &from, sizeof(from)) == sizeof(from)) {
+    siginfo_t info = SiginfoOf(from);
+    if (IsKick(info)) continue;
+    RestoreForwarded(info);
+    // A full queue is the sender's to know of; it has long returned.
+    if (process_->Signal(info) != 0) Log(LogLevel::kInfo, "the program's signal queue is full");
+  }
+}
+
+void Monitor::WakeMain() {
+  uint64_t one = 1;
+  [[maybe_unused]] ssize_t written = write(wake_.get(), &one, sizeof(one));
+}
+
+void Monitor::RequestEnd(const ExitStatus& status) {
+  {
+    absl::MutexLock lock(&mutex_);
+    if (!end_.has_value()) end_ = status;
+  }
+  WakeMain();
+}
+
+void Monitor::RequestFailure(const std::string& message) {
+  {
+    absl::MutexLock lock(&mutex_);
+    if (!failure_.has_value()) failure_ = message;
+  }
+  WakeMain();
+}
+
+void Monitor::ServeRequests() {
+  uint64_t count;
+  [[maybe_unused]] ssize_t taken = read(wake_.get(), &count, sizeof(count));
+  PendingSnapshot* snapshot = nullptr;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (failure_.has_value()) {
+      Log(LogLevel::kError, *failure_);
+      _exit(kExitOwnFailure);
+    }
+    if (end_.has_value()) End(*end_);
+    snapshot = snapshot_;
+  }
+  if (snapshot == nullptr) return;
+  int64_t begin = HostClock(CLOCK_MONOTONIC);
+  {
+    PauseGuard pause(process_.get());
+    absl::Status status = WriteSnapshotFor(*snapshot);
+    if (stats_ != nullptr) stats_->CountSnapshot(HostClock(CLOCK_MONOTONIC) - begin);
+    if (status.ok() && !snapshot->request.go_on) End({});
+    if (!status.ok()) Log(LogLevel::kWarning, status.message());
+    snapshot->result = -ErrnoOf(status);
+  }
+  absl::MutexLock lock(&mutex_);
+  snapshot->done = true;
+  snapshot_ = nullptr;
+}
+
+absl::Status Monitor::WriteSnapshotFor(const PendingSnapshot& snapshot) {
+  CaptureOptions capture_options;
+  capture_options.label = snapshot.request.label;
+  capture_options.description = snapshot.request.description;
+  capture_options.producer = absl::StrCat("km ", kKmVersion);
+  capture_options.first_thread = snapshot.thread->tid;
+  absl::StatusOr<Captured> captured = Capture(*process_, capture_options);
+  KM_RETURN_IF_ERROR(captured.status());
+  WriteOptions write_options;
+  write_options.sync = options_.sync;
+  return WriteSnapshot(captured->image, captured->memory, options_.snapshot_path, write_options);
+}
+
+bool Monitor::DumpCore(const ExitStatus& status) {
+  rlimit limit = process_->Limits()[RLIMIT_CORE];
+  if (limit.rlim_cur == 0) return false;
+  process_->Pause();
+  CaptureOptions capture_options;
+  capture_options.first_thread = status.tid;
+  capture_options.fatal_signal = status.info;
+  absl::StatusOr<Captured> captured = Capture(*process_, capture_options);
+  absl::Status written = captured.status();
+  if (written.ok()) {
+    WriteOptions write_options;
+    write_options.sync = false;
+    write_options.size_limit = limit.rlim_cur;
+    written = WriteSnapshot(captured->image, captured->memory, "core", write_options);
+  }
+  if (!written.ok()) {
+    Log(LogLevel::kWarning, absl::StrCat("no core dump was written: ", written.message()));
+  }
+  return written.ok();
+}
+
+void Monitor::End(const ExitStatus& status) {
+  bool dumped = status.signal != 0 && status.core && DumpCore(status);
+  if (tracer_ != nullptr) {
+    if (status.signal != 0) {
+      tracer_->Killed(status.signal, dumped);
+    } else {
+      tracer_->Exited(status.status & 0xff);
+    }
+  }
+  if (stats_ != nullptr) {
+    std::string table = stats_->Table(HostClock(CLOCK_MONOTONIC) - start_ns_);
+    [[maybe_unused]] ssize_t written = write(STDERR_FILENO, table.data(), table.size());
+  }
+  if (status.signal != 0) DieOfSignal(status.signal);
+  // Other threads may still be in the middle of things: no destructors.
+  _exit(status.status & 0xff);
+}
+
+}  // namespace km

@@ -1,0 +1,105 @@
+// Runs a process: the loop of each vCPU, and the main thread that owns pause, snapshot and exit.
+#ifndef KM_MONITOR_MONITOR_H_
+#define KM_MONITOR_MONITOR_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "km/base/owned.h"
+#include "km/monitor/options.h"
+#include "km/monitor/stats.h"
+#include "km/loader/resolve.h"
+#include "km/process/process.h"
+#include "km/syscalls/call.h"
+#include "km/syscalls/trace.h"
+
+namespace km {
+
+// How the program ended.
+struct ExitStatus {
+  int status = 0;  // of exit_group, as the program gave it
+  int signal = 0;  // or the signal that killed it
+  bool core = false;
+  uint32_t tid = 0;      // which thread did it
+  siginfo_t info = {};   // of the signal
+};
+
+class Monitor {
+ public:
+  static absl::StatusOr<std::unique_ptr<Monitor>> Create(const Options& options);
+
+  // Loads options.program, or restores it if it is a snapshot. Errors carry km's exit code
+  // (ExitCodeFor).
+  absl::Status Load();
+  // Runs until the program has ended; does not return: km ends as the program did.
+  [[noreturn]] void Run();
+
+ private:
+  struct PendingSnapshot {
+    Thread* thread = nullptr;
+    SnapshotRequest request;
+    int64_t result = 0;
+    bool done = false;
+  };
+  // What the loop does next.
+  enum class Next { kRun, kLeave };
+
+  explicit Monitor(const Options& options);
+
+  // thread_loop.cc: on the thread's own host thread.
+  void ThreadMain(Thread& thread);
+  Next Step(Thread& thread);
+  Next Attend(Thread& thread);
+  Next EnterGuest(Thread& thread);
+  Next Dispatch(Thread& thread);
+  Next Finish(Thread& thread, Call& call, const SyscallResult& result);
+  void PageFault(Thread& thread, const VcpuExit& exit);
+  void Exception(Thread& thread, const VcpuExit& exit);
+  Next TakeSnapshotFor(Thread& thread, const SnapshotRequest& request);
+  Next EndOneThread(Thread& thread, int status);
+  [[noreturn]] void Stay(Thread& thread);
+
+  // signal_delivery.cc: on the thread's own host thread.
+  Next DeliverSignals(Thread& thread);
+  void PrepareRestart(Thread& thread, const SignalAction& action);
+  bool PushFrame(Thread& thread, const SignalState::Delivery& delivery);
+  Next DefaultSignal(Thread& thread, const SignalState::Delivery& delivery);
+  void ForceSignal(Thread& thread, const siginfo_t& info);
+
+  // Asks the main thread to end everything; the first one counts.
+  void RequestEnd(const ExitStatus& status) ABSL_LOCKS_EXCLUDED(mutex_);
+  void RequestFailure(const std::string& message) ABSL_LOCKS_EXCLUDED(mutex_);
+  void WakeMain();
+
+  // On the main thread.
+  absl::Status LoadProgram(const ResolvedProgram& resolved);
+  absl::Status LoadSnapshot(int fd);
+  void ForwardSignals();
+  void ServeRequests() ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status WriteSnapshotFor(const PendingSnapshot& snapshot);
+  [[noreturn]] void End(const ExitStatus& status);
+  bool DumpCore(const ExitStatus& status);
+
+  const Options options_;
+  int64_t start_ns_ = 0;
+  std::unique_ptr<Process> process_;
+  std::unique_ptr<Tracer> tracer_;  // null unless asked for
+  std::unique_ptr<Stats> stats_;    // null unless asked for
+  OwnedFd wake_;                    // eventfd
+  OwnedFd signals_;                 // signalfd of everything
+
+  absl::Mutex mutex_;
+  std::optional<ExitStatus> end_ ABSL_GUARDED_BY(mutex_);
+  std::optional<std::string> failure_ ABSL_GUARDED_BY(mutex_);
+  PendingSnapshot* snapshot_ ABSL_GUARDED_BY(mutex_) = nullptr;
+};
+
+}  // namespace km
+
+#endif  // KM_MONITOR_MONITOR_H_

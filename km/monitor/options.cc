@@ -1,0 +1,131 @@
+#include "km/monitor/options.h"
+
+#include <algorithm>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "km/base/log.h"
+
+namespace km {
+namespace {
+
+absl::Status Usage(absl::string_view what) {
+  return absl::InvalidArgumentError(absl::StrCat(what, "; see km --help"));
+}
+
+absl::Status SetLevel(absl::string_view name) {
+  constexpr std::pair<const char*, LogLevel> kLevels[] = {{"error", LogLevel::kError},
+                                                          {"warning", LogLevel::kWarning},
+                                                          {"info", LogLevel::kInfo},
+                                                          {"debug", LogLevel::kDebug}};
+  for (const auto& [known, level] : kLevels) {
+    if (name != known) continue;
+    SetLogLevel(level);
+    return absl::OkStatus();
+  }
+  return Usage(absl::StrCat("unknown log level '", name, "' (error, warning, info or debug)"));
+}
+
+absl::Status SetVariable(absl::string_view assignment, std::vector<std::string>* environment) {
+  size_t equals = assignment.find('=');
+  if (equals == 0 || equals == assignment.npos) {
+    return Usage(absl::StrCat("--env takes KEY=VALUE, not '", assignment, "'"));
+  }
+  absl::string_view prefix = assignment.substr(0, equals + 1);
+  environment->erase(
+      std::remove_if(environment->begin(), environment->end(),
+                     [prefix](const std::string& entry) { return absl::StartsWith(entry, prefix); }),
+      environment->end());
+  environment->emplace_back(assignment);
+  return absl::OkStatus();
+}
+
+absl::Status SetOption(absl::string_view name, absl::string_view value, Options* options) {
+  if (name == "snapshot") {
+    if (value.empty()) return Usage("--snapshot takes a file name");
+    options->snapshot_path = std::string(value);
+    return absl::OkStatus();
+  }
+  if (name == "env") return SetVariable(value, &options->environment);
+  if (name == "log") return SetLevel(value);
+  return Usage(absl::StrCat("unknown option '--", name, "'"));
+}
+
+// Options without a value. False: it is none of them.
+bool SetFlag(absl::string_view name, Options* options) {
+  if (name == "no-sync") options->sync = false;
+  else if (name == "no-aslr") options->aslr = false;
+  else if (name == "clear-env") options->environment.clear();
+  else if (name == "stats") options->stats = true;
+  else if (name == "trace") options->trace = "";
+  else if (name == "help") options->action = Options::Action::kHelp;
+  else if (name == "version") options->action = Options::Action::kVersion;
+  else if (name == "print-syscalls") options->action = Options::Action::kPrintSyscalls;
+  else return false;
+  return true;
+}
+
+}  // namespace
+
+absl::StatusOr<Options> ParseOptions(int argc, char** argv, char** environment) {
+  Options options;
+  for (char** entry = environment; *entry != nullptr; ++entry) {
+    options.environment.emplace_back(*entry);
+  }
+  int i = 1;
+  for (; i < argc; ++i) {
+    absl::string_view argument = argv[i];
+    if (argument == "--") {
+      ++i;
+      break;
+    }
+    if (!absl::StartsWith(argument, "-") || argument == "-") break;
+    if (!absl::ConsumePrefix(&argument, "--")) {
+      return Usage(absl::StrCat("unknown option '", argument, "'"));
+    }
+    size_t equals = argument.find('=');
+    absl::string_view name = argument.substr(0, equals);
+    if (equals == argument.npos && SetFlag(name, &options)) continue;
+    if (equals != argument.npos && name == "trace") {
+      options.trace = std::string(argument.substr(equals + 1));
+      continue;
+    }
+    absl::string_view value;
+    if (equals != argument.npos) {
+      value = argument.substr(equals + 1);
+    } else if (i + 1 < argc && (name == "snapshot" || name == "env" || name == "log")) {
+      value = argv[++i];
+    }
+    if (absl::Status status = SetOption(name, value, &options); !status.ok()) return status;
+  }
+  for (; i < argc; ++i) options.program.emplace_back(argv[i]);
+  if (options.action == Options::Action::kRun && options.program.empty()) {
+    return Usage("no program given");
+  }
+  return options;
+}
+
+std::string HelpText() {
+  return
+      "usage: km [options] PROGRAM [ARGS...]\n"
+      "       km [options] SNAPSHOT\n"
+      "\n"
+      "Runs one Linux process inside one KVM virtual machine, or goes on with one that a snapshot\n"
+      "holds.\n"
+      "\n"
+      "  --snapshot=FILE   where the program's snapshot goes (kmsnap)\n"
+      "  --no-sync         do not wait until a snapshot is on the disk\n"
+      "  --env KEY=VALUE   set a variable of the program's environment\n"
+      "  --clear-env       give the program only what later --env set\n"
+      "  --no-aslr         load at the same addresses every time\n"
+      "  --trace[=REGEX]   print system calls as strace does\n"
+      "  --stats           print what system calls and exits cost, at the end\n"
+      "  --log=LEVEL       error, warning (the default), info or debug\n"
+      "  --version, --help\n"
+      "\n"
+      "km exits as the program does, by its status or its signal; with 125 when km itself failed,\n"
+      "126 when PROGRAM cannot be executed, 127 when it was not found.\n";
+}
+
+}  // namespace km

@@ -1,0 +1,60 @@
+// --stats: what the program cost, counted while it runs and printed when it ends.
+#ifndef KM_MONITOR_STATS_H_
+#define KM_MONITOR_STATS_H_
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "km/kvm/vcpu.h"
+#include "km/syscalls/call.h"
+
+namespace km {
+
+// Thread-safe, without locks. Times are nanoseconds of CLOCK_MONOTONIC, summed over threads; the
+// time of a call that blocks counts as its own.
+class Stats {
+ public:
+  Stats();
+
+  // A call with its row (null: Linux has none of that number) and what its handler answered.
+  void CountCall(const SyscallRow* row, int64_t result, int64_t nanoseconds);
+  // A return of Vcpu::Run, which took `guest_nanoseconds` (entry and exit included).
+  void CountExit(const VcpuExit& exit, int64_t guest_nanoseconds);
+  // A signal acted upon.
+  void CountSignal() { Add(signals_, 1); }
+  // A snapshot written, and how long the program stood still for it.
+  void CountSnapshot(int64_t nanoseconds);
+
+  // The tables, ready to print. `elapsed_nanoseconds` is the wall time since the start.
+  std::string Table(int64_t elapsed_nanoseconds) const;
+
+ private:
+  using Counter = std::atomic<uint64_t>;
+  struct CallCounters {
+    Counter calls = 0;
+    Counter errors = 0;
+    Counter unsupported = 0;  // answered ENOSYS
+    Counter nanoseconds = 0;
+  };
+  static constexpr size_t kKinds = static_cast<size_t>(VcpuExit::Kind::kFailed) + 1;
+
+  static void Add(Counter& counter, uint64_t n) { counter.fetch_add(n, std::memory_order_relaxed); }
+  std::string CallTable() const;
+  std::string UnsupportedTable() const;
+  std::string ExitTable() const;
+
+  std::vector<CallCounters> calls_;  // by the row's place in the table; the last: unknown numbers
+  std::array<Counter, kKinds> exits_{};
+  std::array<Counter, 32> exceptions_{};  // by vector
+  Counter guest_nanoseconds_ = 0;
+  Counter signals_ = 0;
+  Counter snapshots_ = 0;
+  Counter snapshot_nanoseconds_ = 0;
+};
+
+}  // namespace km
+
+#endif  // KM_MONITOR_STATS_H_

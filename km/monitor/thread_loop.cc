@@ -1,0 +1,219 @@
+// What a host thread does with a guest thread: enter, serve the exit, deliver signals, go round.
+// The states are drawn in docs/vcpu-states.md.
+#include <km/layout.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "absl/strings/str_format.h"
+#include "km/base/log.h"
+#include "km/monitor/monitor.h"
+#include "km/process/host_signals.h"
+#include "km/signals/siginfo.h"
+#include "km/syscalls/signal_masks.h"
+#include "km/syscalls/thread_exit.h"
+
+namespace km {
+namespace {
+
+constexpr uint64_t kTrapFlag = 0x100;
+
+// Neither a signal frame nor a snapshot may hold an address inside the pages that this km supplies:
+// the addresses inside a function are not promised to a later one.
+bool InRuntime(const Thread& thread) {
+  return thread.registers.rip >= KM_RUNTIME_BASE && thread.registers.rip < KM_RUNTIME_END;
+}
+
+bool IsRestart(int64_t value) {
+  return value == kRestart || value == kRestartAlways || value == kRestartNoHandler;
+}
+
+}  // namespace
+
+void Monitor::ThreadMain(Thread& thread) {
+  if (absl::Status status = process_->LoadState(thread); !status.ok()) {
+    RequestFailure(std::string(status.message()));
+    Stay(thread);
+  }
+  while (Step(thread) == Next::kRun) {
+  }
+}
+
+Monitor::Next Monitor::Step(Thread& thread) {
+  if (thread.attention.load() != 0) {
+    if (!InRuntime(thread) || thread.in_call) {
+      if (Attend(thread) == Next::kLeave) return Next::kLeave;
+    } else {
+      // A few instructions and it is out.
+      thread.vcpu->ClearExitRequest();
+      thread.stepping = true;
+      thread.registers.eflags |= kTrapFlag;
+    }
+  }
+  return thread.in_call ? Dispatch(thread) : EnterGuest(thread);
+}
+
+// Somebody wants this thread. The request is forgotten before it is looked for, so that one that
+// comes now is seen in the next round.
+Monitor::Next Monitor::Attend(Thread& thread) {
+  thread.vcpu->ClearExitRequest();
+  thread.attention.store(0);
+  if (thread.stepping) {
+    thread.stepping = false;
+    thread.registers.eflags &= ~kTrapFlag;
+  }
+  process_->ParkWhilePaused(thread);
+  return DeliverSignals(thread);
+}
+
+Monitor::Next Monitor::EnterGuest(Thread& thread) {
+  int64_t begin = stats_ != nullptr ? HostClock(CLOCK_MONOTONIC) : 0;
+  VcpuExit exit = thread.vcpu->Run(thread.registers);
+  if (stats_ != nullptr) stats_->CountExit(exit, HostClock(CLOCK_MONOTONIC) - begin);
+  switch (exit.kind) {
+    case VcpuExit::Kind::kSystemCall:
+      return Dispatch(thread);
+    case VcpuExit::Kind::kException:
+      if (exit.vector == kVectorPageFault) {
+        PageFault(thread, exit);
+      } else {
+        Exception(thread, exit);
+      }
+      return Next::kRun;
+    case VcpuExit::Kind::kInterrupted:
+      // The kick came through without its flag only when it was for the round before.
+      thread.vcpu->ClearExitRequest();
+      return Next::kRun;
+    case VcpuExit::Kind::kHostFault:
+      process_->space().HostFault();
+      return Next::kRun;
+    case VcpuExit::Kind::kStrayPort:
+      ForceSignal(thread, KernelSiginfo(SIGSEGV));
+      return Next::kRun;
+    case VcpuExit::Kind::kFailed:
+      break;
+  }
+  RequestFailure(absl::StrFormat(
+      "KVM cannot go on: exit reason %d, detail %d, at address %#x of thread %d", exit.reason,
+      exit.detail, thread.registers.rip, thread.tid));
+  Stay(thread);
+}
+
+void Monitor::PageFault(Thread& thread, const VcpuExit& exit) {
+  FaultOutcome outcome = process_->space().Fault(exit.fault_address, exit.error_code);
+  if (outcome.signal == 0) return;
+  thread.fault = {exit.vector, exit.error_code, exit.fault_address};
+  ForceSignal(thread, FaultSiginfo(outcome.signal, outcome.code, exit.fault_address));
+}
+
+void Monitor::Exception(Thread& thread, const VcpuExit& exit) {
+  if (exit.vector == kVectorDebug && thread.stepping) return;
+  thread.fault = {exit.vector, exit.error_code, thread.fault.address};
+  std::vector<uint8_t> xsave;
+  if (exit.vector == kVectorX87 || exit.vector == kVectorSimd) {
+    if (absl::StatusOr<std::vector<uint8_t>> area = thread.vcpu->ReadXsave(); area.ok()) {
+      xsave = *std::move(area);
+    }
+  }
+  ForceSignal(thread, ExceptionSiginfo(exit.vector, thread.registers, xsave));
+}
+
+Monitor::Next Monitor::Dispatch(Thread& thread) {
+  Call call = {*process_,
+               thread,
+               thread.registers.orig_rax,
+               {thread.registers.rdi, thread.registers.rsi, thread.registers.rdx,
+                thread.registers.r10, thread.registers.r8, thread.registers.r9},
+               {}};
+  const SyscallRow* row = FindSyscall(call.number);
+  bool again = thread.in_call;
+  bool traced = tracer_ != nullptr && tracer_->Wants(row);
+  std::optional<TraceLine> line;
+  if (traced) line = tracer_->Begin(call, row);
+  int64_t begin = stats_ != nullptr && !again ? HostClock(CLOCK_MONOTONIC) : 0;
+  SyscallResult result =
+      row != nullptr && row->handler != nullptr ? row->handler(call) : SyscallResult(-ENOSYS);
+  if (result.action == NextAction::kContinue && IsRestart(result.value)) {
+    thread.in_call = true;
+    thread.restart = result.value;
+    return Next::kRun;
+  }
+  if (stats_ != nullptr) {
+    stats_->CountCall(row, result.value, again ? 0 : HostClock(CLOCK_MONOTONIC) - begin);
+  }
+  if (traced) {
+    bool returns = result.action == NextAction::kContinue;
+    tracer_->End(*line, call, returns ? std::optional<int64_t>(result.value) : std::nullopt);
+  }
+  return Finish(thread, call, result);
+}
+
+Monitor::Next Monitor::Finish(Thread& thread, Call& call, const SyscallResult& result) {
+  thread.in_call = false;
+  thread.deadline_ns.reset();
+  if (process_->signals().EndTemporaryMask(thread.tid)) NoticeSignals(*process_, thread);
+  switch (result.action) {
+    case NextAction::kContinue:
+      thread.registers.rax = static_cast<uint64_t>(result.value);
+      thread.registers.orig_rax = ~uint64_t{0};
+      return Next::kRun;
+    case NextAction::kKeepRegisters:
+      return Next::kRun;
+    case NextAction::kExitThread:
+      return EndOneThread(thread, static_cast<int>(result.value));
+    case NextAction::kExitProcess:
+      RequestEnd({static_cast<int>(result.value), 0, false, thread.tid, {}});
+      Stay(thread);
+    case NextAction::kSnapshot:
+      return TakeSnapshotFor(thread, call.snapshot);
+  }
+  return Next::kRun;
+}
+
+Monitor::Next Monitor::EndOneThread(Thread& thread, int status) {
+  // The last one ends the process; its status is the process's, as natively.
+  if (process_->thread_count() == 1) {
+    RequestEnd({status, 0, false, thread.tid, {}});
+    Stay(thread);
+  }
+  if (tracer_ != nullptr) tracer_->ThreadExited(thread.tid, status);
+  ReleaseThread(*process_, thread);
+  if (!process_->EndThread(&thread)) {
+    RequestEnd({status, 0, false, 0, {}});
+  }
+  return Next::kLeave;
+}
+
+// The thread of a process that is ending: the main thread takes it from here.
+void Monitor::Stay(Thread& thread) {
+  process_->BeginParked(thread);
+  while (true) pause();
+}
+
+Monitor::Next Monitor::TakeSnapshotFor(Thread& thread, const SnapshotRequest& request) {
+  PendingSnapshot pending;
+  pending.thread = &thread;
+  pending.request = request;
+  // What the resumed process sees.
+  thread.registers.rax = 1;
+  thread.registers.orig_rax = ~uint64_t{0};
+  process_->BeginParked(thread);
+  {
+    absl::MutexLock lock(&mutex_);
+    // Two threads that ask at once: one after the other.
+    mutex_.Await(absl::Condition(
+        +[](PendingSnapshot** slot) { return *slot == nullptr; }, &snapshot_));
+    snapshot_ = &pending;
+  }
+  WakeMain();
+  {
+    absl::MutexLock lock(&mutex_);
+    mutex_.Await(absl::Condition(&pending.done));
+  }
+  process_->EndParked();
+  thread.registers.rax = static_cast<uint64_t>(pending.result);
+  return Next::kRun;
+}
+
+}  // namespace km

@@ -1,0 +1,43 @@
+// The monitor's own use of host signals. Every number belongs to the program; a kick is told from a
+// signal that somebody sent by its sender and si_code.
+#ifndef KM_PROCESS_HOST_SIGNALS_H_
+#define KM_PROCESS_HOST_SIGNALS_H_
+
+#include <signal.h>
+#include <sys/types.h>
+
+#include "km/process/thread.h"
+#include "km/signals/signal_set.h"
+
+namespace km {
+
+// Blocks every signal in the calling (main) thread, and in those it makes, and installs the handlers
+// of the kick and of guarded accesses. Main then reads signals from a signalfd.
+void InstallHostSignals();
+
+// The mask that the monitor was started with, which is the program's; after InstallHostSignals.
+SignalSet InheritedMask();
+// Whether the monitor was started with `sig` ignored: then the program is too.
+bool InheritedIgnore(int sig);
+
+// For a host thread that runs guest threads: lets kicks and faults through. `thread` is what a kick
+// is for; null between two.
+void UnblockHostSignals();
+void SetCurrentThread(Thread* thread);
+
+// Makes the host thread leave its vCPU or its blocking call, after thread->attention was set.
+void Kick(pid_t host_tid);
+
+// Whether the main thread shall ignore a signal it has read (its own kick), and the siginfo as its
+// sender meant it.
+bool IsKick(const siginfo_t& info);
+void RestoreForwarded(siginfo_t& info);
+
+// Ends the monitor by `sig`, with its default action and without a core dump of the monitor.
+[[noreturn]] void DieOfSignal(int sig);
+// Stops the monitor as the program would have been stopped.
+void StopBySignal();
+
+}  // namespace km
+
+#endif  // KM_PROCESS_HOST_SIGNALS_H_

@@ -1,0 +1,269 @@
+#include "km/process/process.h"
+
+#include <km/layout.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "km/base/log.h"
+#include "km/base/status.h"
+#include "km/process/host_signals.h"
+
+namespace km {
+namespace {
+
+uint64_t HostLimit(int resource) {
+  rlimit limit = {};
+  getrlimit(static_cast<__rlimit_resource_t>(resource), &limit);
+  return limit.rlim_cur;
+}
+
+constexpr int kMaxVcpus = (KM_HOST_VDSO_BASE - KM_FRAME_BASE) / 4096;
+
+}  // namespace
+
+Process::Process(ThreadMain thread_main)
+    : thread_main_(std::move(thread_main)), files_(HostLimit(RLIMIT_NOFILE)) {}
+
+absl::StatusOr<std::unique_ptr<Process>> Process::Create(ThreadMain thread_main) {
+  auto process = std::unique_ptr<Process>(new Process(std::move(thread_main)));
+  KM_ASSIGN_OR_RETURN(process->vm_, Vm::Create());
+  KM_ASSIGN_OR_RETURN(process->memory_, GuestMemory::Create(process->vm_.get()));
+  process->space_.SetMemory(process->memory_.get());
+  process->xsave_format_ = HostXsaveFormat(process->vm_->xcr0());
+  process->signals_.SetQueueLimit(HostLimit(RLIMIT_SIGPENDING));
+  process->identity_.pid = static_cast<uint32_t>(getpid());
+  process->SetNextTid(process->identity_.pid);
+  absl::MutexLock lock(&process->mutex_);
+  for (int i = 0; i < RLIM_NLIMITS; ++i) {
+    getrlimit(static_cast<__rlimit_resource_t>(i), &process->limits_[static_cast<size_t>(i)]);
+  }
+  return process;
+}
+
+absl::StatusOr<Process::Worker*> Process::IdleWorker() {
+  if (!idle_.empty()) {
+    Worker* worker = idle_.back();
+    idle_.pop_back();
+    return worker;
+  }
+  int index = static_cast<int>(workers_.size());
+  if (index >= std::min(vm_->max_vcpus(), kMaxVcpus)) {
+    return absl::ResourceExhaustedError("KVM allows no more vCPUs");
+  }
+  auto worker = std::make_unique<Worker>();
+  KM_ASSIGN_OR_RETURN(VcpuPages pages, space_.MakeVcpuPages(index));
+  KM_ASSIGN_OR_RETURN(worker->vcpu, Vcpu::Create(*vm_, pages));
+  workers_.push_back(std::move(worker));
+  return workers_.back().get();
+}
+
+absl::StatusOr<Thread*> Process::NewThread(uint32_t tid, SignalSet mask) {
+  absl::MutexLock lock(&mutex_);
+  KM_ASSIGN_OR_RETURN(Worker * worker, IdleWorker());
+  if (tid == 0) tid = next_tid_++;
+  auto thread = std::make_unique<Thread>(tid);
+  thread->vcpu = worker->vcpu.get();
+  worker->thread = thread.get();
+  signals_.AddThread(tid, mask);
+  Thread* result = thread.get();
+  threads_[tid] = std::move(thread);
+  return result;
+}
+
+void Process::Start(Thread* thread) {
+  absl::MutexLock lock(&mutex_);
+  ++running_;
+  if (paused_) thread->attention.store(1);
+  for (auto& worker : workers_) {
+    if (worker->thread != thread) continue;
+    if (!worker->host.joinable()) {
+      worker->host = std::thread([this, w = worker.get()] { WorkerMain(w); });
+    } else {
+      thread->host_tid = worker->host_tid;
+      changed_.SignalAll();
+    }
+    return;
+  }
+}
+
+void Process::StartAll() {
+  for (Thread* thread : ParkedThreads()) Start(thread);
+}
+
+// A host thread lives as long as its vCPU, which cannot be destroyed: it runs one guest thread after
+// another.
+void Process::WorkerMain(Worker* worker) {
+  UnblockHostSignals();
+  mutex_.Lock();
+  worker->host_tid = gettid();
+  worker->thread->host_tid = worker->host_tid;
+  while (true) {
+    Thread* thread = worker->thread;
+    mutex_.Unlock();
+    SetCurrentThread(thread);
+    thread_main_(*thread);
+    mutex_.Lock();
+    while (worker->thread == nullptr || worker->thread->host_tid == 0) changed_.Wait(&mutex_);
+  }
+}
+
+bool Process::EndThread(Thread* thread) {
+  SetCurrentThread(nullptr);
+  absl::MutexLock lock(&mutex_);
+  signals_.RemoveThread(thread->tid);
+  for (auto& worker : workers_) {
+    if (worker->thread != thread) continue;
+    worker->thread = nullptr;
+    idle_.push_back(worker.get());
+  }
+  threads_.erase(thread->tid);
+  --running_;
+  changed_.SignalAll();
+  return !threads_.empty();
+}
+
+uint32_t Process::next_tid() const {
+  absl::MutexLock lock(&mutex_);
+  return next_tid_;
+}
+
+void Process::SetNextTid(uint32_t tid) {
+  absl::MutexLock lock(&mutex_);
+  next_tid_ = tid;
+}
+
+size_t Process::thread_count() const {
+  absl::MutexLock lock(&mutex_);
+  return threads_.size();
+}
+
+std::vector<uint32_t> Process::Tids() const {
+  absl::MutexLock lock(&mutex_);
+  std::vector<uint32_t> tids;
+  for (const auto& [tid, thread] : threads_) tids.push_back(tid);
+  return tids;
+}
+
+void Process::InterruptLocked(Thread& thread) {
+  thread.attention.store(1);
+  if (thread.host_tid != 0 && thread.host_tid != gettid()) Kick(thread.host_tid);
+}
+
+void Process::Interrupt(uint32_t tid) {
+  absl::MutexLock lock(&mutex_);
+  if (auto it = threads_.find(tid); it != threads_.end()) InterruptLocked(*it->second);
+}
+
+int Process::Signal(const siginfo_t& info) {
+  SignalState::SendResult result = signals_.SendToProcess(info);
+  if (result.interrupt_tid != 0) Interrupt(result.interrupt_tid);
+  return result.error;
+}
+
+int Process::SignalThread(uint32_t tid, const siginfo_t& info) {
+  absl::MutexLock lock(&mutex_);
+  auto it = threads_.find(tid);
+  if (it == threads_.end()) return -ESRCH;
+  if (info.si_signo == 0) return 0;
+  SignalState::SendResult result = signals_.SendToThread(tid, info);
+  if (result.interrupt_tid != 0) InterruptLocked(*it->second);
+  return result.error;
+}
+
+void Process::Pause() {
+  absl::MutexLock lock(&mutex_);
+  paused_ = true;
+  for (auto& [tid, thread] : threads_) InterruptLocked(*thread);
+  while (running_ > 0) changed_.Wait(&mutex_);
+}
+
+void Process::Resume() {
+  absl::MutexLock lock(&mutex_);
+  paused_ = false;
+  changed_.SignalAll();
+}
+
+void Process::ParkWhilePaused(Thread& thread) {
+  {
+    absl::MutexLock lock(&mutex_);
+    if (!paused_) return;
+  }
+  if (absl::Status status = SaveState(thread); !status.ok()) {
+    Log(LogLevel::kError, status.message());
+  }
+  absl::MutexLock lock(&mutex_);
+  --running_;
+  changed_.SignalAll();
+  while (paused_) changed_.Wait(&mutex_);
+  ++running_;
+}
+
+void Process::BeginParked(Thread& thread) {
+  if (absl::Status status = SaveState(thread); !status.ok()) {
+    Log(LogLevel::kError, status.message());
+  }
+  absl::MutexLock lock(&mutex_);
+  --running_;
+  changed_.SignalAll();
+}
+
+void Process::EndParked() {
+  absl::MutexLock lock(&mutex_);
+  while (paused_) changed_.Wait(&mutex_);
+  ++running_;
+}
+
+std::vector<Thread*> Process::ParkedThreads() {
+  absl::MutexLock lock(&mutex_);
+  std::vector<Thread*> all;
+  for (auto& [tid, thread] : threads_) all.push_back(thread.get());
+  return all;
+}
+
+absl::Status Process::SaveState(Thread& thread) {
+  KM_RETURN_IF_ERROR(thread.vcpu->ReadBases(thread.registers));
+  KM_ASSIGN_OR_RETURN(thread.xsave, thread.vcpu->ReadXsave());
+  return absl::OkStatus();
+}
+
+absl::Status Process::LoadState(Thread& thread) {
+  KM_RETURN_IF_ERROR(thread.vcpu->WriteBases(thread.registers));
+  return thread.vcpu->WriteXsave(thread.xsave);
+}
+
+int Process::HostTid(uint32_t tid) const {
+  absl::MutexLock lock(&mutex_);
+  auto it = threads_.find(tid);
+  return it != threads_.end() ? it->second->host_tid : static_cast<int>(tid);
+}
+
+int Process::Limit(int resource, const std::optional<rlimit>& wanted, rlimit* old) {
+  if (resource < 0 || resource >= RLIM_NLIMITS) return -EINVAL;
+  absl::MutexLock lock(&mutex_);
+  rlimit& limit = limits_[static_cast<size_t>(resource)];
+  *old = limit;
+  if (!wanted.has_value()) return 0;
+  if (wanted->rlim_cur > wanted->rlim_max) return -EINVAL;
+  if (wanted->rlim_max > limit.rlim_max && geteuid() != 0) return -EPERM;
+  switch (resource) {
+    case RLIMIT_CPU: case RLIMIT_FSIZE: case RLIMIT_MEMLOCK: case RLIMIT_NICE: case RLIMIT_RTPRIO:
+      if (setrlimit(static_cast<__rlimit_resource_t>(resource), &*wanted) != 0) return -errno;
+      break;
+    case RLIMIT_NOFILE: files_.SetLimit(wanted->rlim_cur); break;
+    case RLIMIT_SIGPENDING: signals_.SetQueueLimit(wanted->rlim_cur); break;
+    default: break;
+  }
+  limit = *wanted;
+  return 0;
+}
+
+std::array<rlimit, RLIM_NLIMITS> Process::Limits() const {
+  absl::MutexLock lock(&mutex_);
+  return limits_;
+}
+
+}  // namespace km

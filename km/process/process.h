@@ -1,0 +1,165 @@
+// Everything the program has.
+#ifndef KM_PROCESS_PROCESS_H_
+#define KM_PROCESS_PROCESS_H_
+
+#include <sys/resource.h>
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/btree_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "km/files/fd_table.h"
+#include "km/kvm/vm.h"
+#include "km/loader/load.h"
+#include "km/memory/address_space.h"
+#include "km/memory/guest_memory.h"
+#include "km/process/clock.h"
+#include "km/process/pi_futex.h"
+#include "km/process/signal_state.h"
+#include "km/process/thread.h"
+
+namespace km {
+
+// A note of a snapshot that this km does not know and may ignore: kept for the next snapshot.
+struct ForeignNote {
+  std::string owner;
+  uint32_t type = 0;
+  std::vector<uint8_t> descriptor;
+};
+
+// What the program sees of itself. Changed by the main thread before the first vCPU runs.
+struct Identity {
+  uint32_t pid = 0;
+  std::string executable;    // what /proc/self/exe shows
+  std::string command_line;  // arguments, separated by spaces: for people
+  std::vector<uint64_t> auxv;
+  LoadedElf program;
+  std::optional<LoadedElf> interpreter;
+  std::array<uint8_t, 16> snapshot_id{};  // of the snapshot it was resumed from, or zero
+  std::vector<ForeignNote> foreign_notes;
+};
+
+// Lock order: mutex_ before the locks of SignalState, AddressSpace, FdTable and PiFutexes, which are
+// leaves. No lock is held across a blocking host call.
+class Process {
+ public:
+  // What a host thread does with a guest thread, until it has ended.
+  using ThreadMain = std::function<void(Thread&)>;
+
+  static absl::StatusOr<std::unique_ptr<Process>> Create(ThreadMain thread_main);
+
+  Vm& vm() { return *vm_; }
+  GuestMemory& memory() { return *memory_; }
+  AddressSpace& space() { return space_; }
+  FdTable& files() { return files_; }
+  SignalState& signals() { return signals_; }
+  PiFutexes& pi_futexes() { return pi_futexes_; }
+  GuestClock& clock() { return clock_; }
+  Identity& identity() { return identity_; }
+  const XsaveFormat& xsave_format() const { return xsave_format_; }
+  uint64_t xcr0() const { return vm_->xcr0(); }
+
+  // A new thread with a vCPU, not yet running. `tid` 0: the next free one. Errors mean EAGAIN.
+  absl::StatusOr<Thread*> NewThread(uint32_t tid, SignalSet mask) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Start(Thread* thread) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Every thread there is, of which none runs yet.
+  void StartAll() ABSL_LOCKS_EXCLUDED(mutex_);
+  // The end of the calling guest thread; `thread` is gone afterwards. False: it was the last one.
+  bool EndThread(Thread* thread) ABSL_LOCKS_EXCLUDED(mutex_);
+  uint32_t next_tid() const ABSL_LOCKS_EXCLUDED(mutex_);
+  void SetNextTid(uint32_t tid) ABSL_LOCKS_EXCLUDED(mutex_);
+  size_t thread_count() const ABSL_LOCKS_EXCLUDED(mutex_);
+  std::vector<uint32_t> Tids() const ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Sends a signal: 0, -ESRCH (no such thread) or -EAGAIN.
+  int Signal(const siginfo_t& info) ABSL_LOCKS_EXCLUDED(mutex_);
+  int SignalThread(uint32_t tid, const siginfo_t& info) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Makes a thread look at what is asked of it.
+  void Interrupt(uint32_t tid) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Parks every thread, each with SaveState; waits until all are. For the main thread.
+  void Pause() ABSL_LOCKS_EXCLUDED(mutex_);
+  void Resume() ABSL_LOCKS_EXCLUDED(mutex_);
+  // For a guest thread that was interrupted: stays here while a pause lasts.
+  void ParkWhilePaused(Thread& thread) ABSL_LOCKS_EXCLUDED(mutex_);
+  // A guest thread waits until the main thread has done what it asked for: counted as parked.
+  void BeginParked(Thread& thread) ABSL_LOCKS_EXCLUDED(mutex_);
+  void EndParked() ABSL_LOCKS_EXCLUDED(mutex_);
+  // All threads, in order of their ids. While paused.
+  std::vector<Thread*> ParkedThreads() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Reads what only the vCPU knows into `thread` (bases, XSAVE area).
+  absl::Status SaveState(Thread& thread);
+  absl::Status LoadState(Thread& thread);
+
+  // The host's id of a thread; of anything else the number itself.
+  int HostTid(uint32_t tid) const ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Limits as the program sees and sets them (getrlimit(2)): 0, -EINVAL or -EPERM. Those that would
+  // bind the monitor (address space, descriptors, core dumps, ...) are kept here only.
+  int Limit(int resource, const std::optional<rlimit>& wanted, rlimit* old)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  std::array<rlimit, RLIM_NLIMITS> Limits() const ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  struct Worker {
+    std::unique_ptr<Vcpu> vcpu;
+    std::thread host;
+    Thread* thread = nullptr;
+    pid_t host_tid = 0;
+  };
+
+  explicit Process(ThreadMain thread_main);
+  void WorkerMain(Worker* worker) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::StatusOr<Worker*> IdleWorker() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void InterruptLocked(Thread& thread) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  const ThreadMain thread_main_;
+  std::unique_ptr<Vm> vm_;
+  std::unique_ptr<GuestMemory> memory_;
+  AddressSpace space_;
+  FdTable files_;
+  SignalState signals_;
+  PiFutexes pi_futexes_;
+  GuestClock clock_;
+  Identity identity_;
+  XsaveFormat xsave_format_;
+
+  mutable absl::Mutex mutex_;
+  absl::CondVar changed_;  // threads parked or resumed, a worker got a thread
+  absl::btree_map<uint32_t, std::unique_ptr<Thread>> threads_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::unique_ptr<Worker>> workers_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Worker*> idle_ ABSL_GUARDED_BY(mutex_);
+  uint32_t next_tid_ ABSL_GUARDED_BY(mutex_) = 0;
+  size_t running_ ABSL_GUARDED_BY(mutex_) = 0;  // threads that are not parked
+  bool paused_ ABSL_GUARDED_BY(mutex_) = false;
+  std::array<rlimit, RLIM_NLIMITS> limits_ ABSL_GUARDED_BY(mutex_) = {};
+};
+
+// Pauses the process for as long as it lives.
+class PauseGuard {
+ public:
+  explicit PauseGuard(Process* process) : process_(process) { process_->Pause(); }
+  ~PauseGuard() { process_->Resume(); }
+  PauseGuard(const PauseGuard&) = delete;
+  PauseGuard& operator=(const PauseGuard&) = delete;
+
+ private:
+  Process* const process_;
+};
+
+}  // namespace km
+
+#endif  // KM_PROCESS_PROCESS_H_

@@ -1,0 +1,212 @@
+#include "km/process/signal_state.h"
+
+#include <cerrno>
+#include <limits>
+#include <utility>
+
+namespace km {
+
+void SignalState::AddThread(uint32_t tid, SignalSet mask) {
+  absl::MutexLock lock(&mutex_);
+  threads_[tid].mask = mask & ~kUnblockable;
+}
+
+void SignalState::RemoveThread(uint32_t tid) {
+  absl::MutexLock lock(&mutex_);
+  threads_.erase(tid);
+}
+
+SignalAction SignalState::Action(int sig) const {
+  absl::MutexLock lock(&mutex_);
+  return actions_.Get(sig);
+}
+
+int SignalState::SetAction(int sig, const SignalAction& action) {
+  absl::MutexLock lock(&mutex_);
+  if (int error = actions_.Set(sig, action); error != 0) return error;
+  if (actions_.Ignored(sig)) DiscardEverywhere(SignalBit(sig));
+  return 0;
+}
+
+void SignalState::ResetAction(int sig) {
+  absl::MutexLock lock(&mutex_);
+  actions_.ResetToDefault(sig);
+}
+
+void SignalState::DiscardEverywhere(SignalSet signals) {
+  pending_.Discard(signals);
+  for (auto& [tid, thread] : threads_) thread.pending.Discard(signals);
+}
+
+SignalSet SignalState::Mask(uint32_t tid) const {
+  absl::MutexLock lock(&mutex_);
+  return threads_.at(tid).mask;
+}
+
+void SignalState::SetMask(uint32_t tid, SignalSet mask) {
+  absl::MutexLock lock(&mutex_);
+  threads_.at(tid).mask = mask & ~kUnblockable;
+}
+
+void SignalState::SetTemporaryMask(uint32_t tid, SignalSet mask) {
+  absl::MutexLock lock(&mutex_);
+  PerThread& thread = threads_.at(tid);
+  if (!thread.saved_mask.has_value()) thread.saved_mask = thread.mask;
+  thread.mask = mask & ~kUnblockable;
+}
+
+bool SignalState::EndTemporaryMask(uint32_t tid) {
+  absl::MutexLock lock(&mutex_);
+  PerThread& thread = threads_.at(tid);
+  if (!thread.saved_mask.has_value()) return false;
+  thread.mask = *std::exchange(thread.saved_mask, std::nullopt);
+  return true;
+}
+
+std::optional<SignalSet> SignalState::SavedMask(uint32_t tid) const {
+  absl::MutexLock lock(&mutex_);
+  return threads_.at(tid).saved_mask;
+}
+
+void SignalState::SetSavedMask(uint32_t tid, SignalSet mask) {
+  absl::MutexLock lock(&mutex_);
+  threads_.at(tid).saved_mask = mask;
+}
+
+size_t SignalState::Room() const {
+  size_t used = pending_.size();
+  for (const auto& [tid, thread] : threads_) used += thread.pending.size();
+  return used < queue_limit_ ? queue_limit_ - used : 0;
+}
+
+bool SignalState::Wants(const PerThread& thread, int sig) const {
+  return !Contains(thread.mask, sig) || Contains(thread.waiting, sig);
+}
+
+// A signal that is ignored is thrown away when it is sent, unless it is blocked: then the disposition
+// may change before it is looked at.
+bool SignalState::Dropped(int sig, SignalSet blocked) const {
+  return actions_.Ignored(sig) && !Contains(blocked, sig);
+}
+
+void SignalState::CancelOpposites(int sig) {
+  if (sig == SIGCONT) DiscardEverywhere(kStopping);
+  if (Contains(kStopping, sig)) DiscardEverywhere(SignalBit(SIGCONT));
+}
+
+SignalState::SendResult SignalState::SendToProcess(const siginfo_t& info) {
+  absl::MutexLock lock(&mutex_);
+  int sig = info.si_signo;
+  CancelOpposites(sig);
+  if (threads_.empty()) return {};
+  SignalSet blocked_by_all = ~SignalSet{0};
+  for (const auto& [tid, thread] : threads_) blocked_by_all &= thread.mask | thread.waiting;
+  if (Dropped(sig, blocked_by_all)) return {};
+  if (!pending_.Add(info, Room())) return {-EAGAIN, 0};
+  // The oldest thread that does not block it, as Linux prefers the main thread.
+  for (const auto& [tid, thread] : threads_) {
+    if (Wants(thread, sig)) return {0, tid};
+  }
+  return {};
+}
+
+SignalState::SendResult SignalState::SendToThread(uint32_t tid, const siginfo_t& info) {
+  absl::MutexLock lock(&mutex_);
+  int sig = info.si_signo;
+  CancelOpposites(sig);
+  PerThread& thread = threads_.at(tid);
+  if (Dropped(sig, thread.mask | thread.waiting)) return {};
+  if (!thread.pending.Add(info, Room())) return {-EAGAIN, 0};
+  return {0, Wants(thread, sig) ? tid : 0};
+}
+
+void SignalState::Force(uint32_t tid, const siginfo_t& info) {
+  absl::MutexLock lock(&mutex_);
+  PerThread& thread = threads_.at(tid);
+  int sig = info.si_signo;
+  if (Contains(thread.mask, sig) || actions_.Ignored(sig)) {
+    actions_.ResetToDefault(sig);
+    thread.mask &= ~SignalBit(sig);
+  }
+  [[maybe_unused]] bool queued = thread.pending.Add(info, std::numeric_limits<size_t>::max());
+}
+
+SignalSet SignalState::Pending(uint32_t tid) const {
+  absl::MutexLock lock(&mutex_);
+  return threads_.at(tid).pending.set() | pending_.set();
+}
+
+bool SignalState::HasDeliverable(uint32_t tid) const {
+  absl::MutexLock lock(&mutex_);
+  const PerThread& thread = threads_.at(tid);
+  return ((thread.pending.set() | pending_.set()) & ~thread.mask) != 0;
+}
+
+std::optional<SignalState::Delivery> SignalState::Next(uint32_t tid) {
+  absl::MutexLock lock(&mutex_);
+  PerThread& thread = threads_.at(tid);
+  while (true) {
+    std::optional<siginfo_t> info = thread.pending.Next(~thread.mask);
+    if (!info.has_value()) info = pending_.Next(~thread.mask);
+    if (!info.has_value()) return std::nullopt;
+    int sig = info->si_signo;
+    if (actions_.Ignored(sig)) continue;
+    Delivery delivery;
+    delivery.info = *info;
+    delivery.action = actions_.TakeForDelivery(sig);
+    delivery.frame_mask = thread.saved_mask.value_or(thread.mask);
+    if (!delivery.action.is_default()) {
+      thread.saved_mask.reset();
+      thread.mask |= BlockedByHandler(delivery.action, sig);
+      thread.mask &= ~kUnblockable;
+    }
+    return delivery;
+  }
+}
+
+std::optional<siginfo_t> SignalState::Wait(uint32_t tid, SignalSet set) {
+  absl::MutexLock lock(&mutex_);
+  PerThread& thread = threads_.at(tid);
+  set &= ~kUnblockable;
+  std::optional<siginfo_t> info = thread.pending.Next(set);
+  if (!info.has_value()) info = pending_.Next(set);
+  thread.waiting = info.has_value() ? 0 : set;
+  return info;
+}
+
+void SignalState::EndWait(uint32_t tid) {
+  absl::MutexLock lock(&mutex_);
+  threads_.at(tid).waiting = 0;
+}
+
+void SignalState::SetQueueLimit(uint64_t entries) {
+  absl::MutexLock lock(&mutex_);
+  queue_limit_ = entries;
+}
+
+std::vector<siginfo_t> SignalState::ProcessPending() const {
+  absl::MutexLock lock(&mutex_);
+  return pending_.All();
+}
+
+std::vector<siginfo_t> SignalState::ThreadPending(uint32_t tid) const {
+  absl::MutexLock lock(&mutex_);
+  return threads_.at(tid).pending.All();
+}
+
+void SignalState::RestoreProcessPending(const std::vector<siginfo_t>& all) {
+  absl::MutexLock lock(&mutex_);
+  for (const siginfo_t& info : all) {
+    [[maybe_unused]] bool queued = pending_.Add(info, std::numeric_limits<size_t>::max());
+  }
+}
+
+void SignalState::RestoreThreadPending(uint32_t tid, const std::vector<siginfo_t>& all) {
+  absl::MutexLock lock(&mutex_);
+  PendingSignals& pending = threads_.at(tid).pending;
+  for (const siginfo_t& info : all) {
+    [[maybe_unused]] bool queued = pending.Add(info, std::numeric_limits<size_t>::max());
+  }
+}
+
+}  // namespace km

@@ -1,0 +1,101 @@
+// Signals of one process and its threads: dispositions, masks, queues. Source: signal(7).
+#ifndef KM_PROCESS_SIGNAL_STATE_H_
+#define KM_PROCESS_SIGNAL_STATE_H_
+
+#include <signal.h>
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/btree_map.h"
+#include "absl/synchronization/mutex.h"
+#include "km/signals/actions.h"
+#include "km/signals/pending.h"
+#include "km/signals/signal_set.h"
+
+namespace km {
+
+// Thread-safe; the lock is a leaf. A `tid` given is one of a thread that was added.
+class SignalState {
+ public:
+  // Who must look at its signals after something was sent: nobody (0) or one thread.
+  struct SendResult {
+    int error = 0;  // 0, -EAGAIN (queue full)
+    uint32_t interrupt_tid = 0;
+  };
+  // What a thread has to do now.
+  struct Delivery {
+    siginfo_t info = {};
+    SignalAction action;
+    SignalSet frame_mask = 0;  // what sigreturn restores
+  };
+
+  void AddThread(uint32_t tid, SignalSet mask) ABSL_LOCKS_EXCLUDED(mutex_);
+  void RemoveThread(uint32_t tid) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  SignalAction Action(int sig) const ABSL_LOCKS_EXCLUDED(mutex_);
+  // 0 or -EINVAL. A signal that is ignored now is forgotten where it was pending.
+  int SetAction(int sig, const SignalAction& action) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  void ResetAction(int sig) ABSL_LOCKS_EXCLUDED(mutex_);  // to SIG_DFL
+
+  SignalSet Mask(uint32_t tid) const ABSL_LOCKS_EXCLUDED(mutex_);
+  void SetMask(uint32_t tid, SignalSet mask) ABSL_LOCKS_EXCLUDED(mutex_);
+  // A mask for the length of one system call (sigsuspend, ppoll, ...). A call that is made again keeps
+  // the mask that was saved the first time.
+  void SetTemporaryMask(uint32_t tid, SignalSet mask) ABSL_LOCKS_EXCLUDED(mutex_);
+  // The call ended without a signal: the old mask is back. Whether there was one.
+  bool EndTemporaryMask(uint32_t tid) ABSL_LOCKS_EXCLUDED(mutex_);
+  std::optional<SignalSet> SavedMask(uint32_t tid) const ABSL_LOCKS_EXCLUDED(mutex_);
+  void SetSavedMask(uint32_t tid, SignalSet mask) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  SendResult SendToProcess(const siginfo_t& info) ABSL_LOCKS_EXCLUDED(mutex_);
+  SendResult SendToThread(uint32_t tid, const siginfo_t& info) ABSL_LOCKS_EXCLUDED(mutex_);
+  // A fault of the thread's own instruction: where it is blocked or ignored the default action comes.
+  void Force(uint32_t tid, const siginfo_t& info) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Pending for the thread or the process, blocked or not.
+  SignalSet Pending(uint32_t tid) const ABSL_LOCKS_EXCLUDED(mutex_);
+  bool HasDeliverable(uint32_t tid) const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Takes the next one to act upon; ignored ones are dropped on the way. Sets the mask that holds in
+  // the handler when there is one.
+  std::optional<Delivery> Next(uint32_t tid) ABSL_LOCKS_EXCLUDED(mutex_);
+  // sigtimedwait(2): takes one of `set`; else remembers that the thread waits for them.
+  std::optional<siginfo_t> Wait(uint32_t tid, SignalSet set) ABSL_LOCKS_EXCLUDED(mutex_);
+  void EndWait(uint32_t tid) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  void SetQueueLimit(uint64_t entries) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // For a snapshot, and back.
+  std::vector<siginfo_t> ProcessPending() const ABSL_LOCKS_EXCLUDED(mutex_);
+  std::vector<siginfo_t> ThreadPending(uint32_t tid) const ABSL_LOCKS_EXCLUDED(mutex_);
+  void RestoreProcessPending(const std::vector<siginfo_t>& all) ABSL_LOCKS_EXCLUDED(mutex_);
+  void RestoreThreadPending(uint32_t tid, const std::vector<siginfo_t>& all)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  struct PerThread {
+    SignalSet mask = 0;
+    std::optional<SignalSet> saved_mask;
+    SignalSet waiting = 0;  // what sigtimedwait waits for
+    PendingSignals pending;
+  };
+
+  size_t Room() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool Wants(const PerThread& thread, int sig) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool Dropped(int sig, SignalSet blocked) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void CancelOpposites(int sig) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void DiscardEverywhere(SignalSet signals) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  mutable absl::Mutex mutex_;
+  SignalActions actions_ ABSL_GUARDED_BY(mutex_);
+  PendingSignals pending_ ABSL_GUARDED_BY(mutex_);
+  absl::btree_map<uint32_t, PerThread> threads_ ABSL_GUARDED_BY(mutex_);
+  uint64_t queue_limit_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace km
+
+#endif  // KM_PROCESS_SIGNAL_STATE_H_

@@ -1,0 +1,67 @@
+// One thread of the program: its guest state, and the vCPU that runs it.
+#ifndef KM_PROCESS_THREAD_H_
+#define KM_PROCESS_THREAD_H_
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "km/base/host_call.h"
+#include "km/kvm/vcpu.h"
+#include "km/memory/guest_addr.h"
+#include "km/signals/alt_stack.h"
+#include "km/signals/frame.h"
+
+namespace km {
+
+// Results by which a blocked call that was interrupted says how it goes on, as in the kernel
+// (include/linux/errno.h). They never reach the program.
+inline constexpr int64_t kRestart = -512;         // again, or EINTR for a handler without SA_RESTART
+inline constexpr int64_t kRestartAlways = -513;   // again
+inline constexpr int64_t kRestartNoHandler = -514;  // again, or EINTR when a handler runs
+
+// Belongs to its host thread while that runs; to the main thread while it is parked (see Process).
+// Its signals are in SignalState.
+struct Thread {
+  explicit Thread(uint32_t thread_id) : tid(thread_id) {}
+  Thread(const Thread&) = delete;
+  Thread& operator=(const Thread&) = delete;
+
+  // A host system call that may block: kRestart when this thread is wanted elsewhere.
+  int64_t Block(long number, uint64_t a0 = 0, uint64_t a1 = 0, uint64_t a2 = 0, uint64_t a3 = 0,
+                uint64_t a4 = 0, uint64_t a5 = 0) {
+    return HostCall(&attention, number, a0, a1, a2, a3, a4, a5);
+  }
+
+  const uint32_t tid;
+  std::string comm;
+  Registers registers;  // fs_base and gs_base only after SaveState
+  std::vector<uint8_t> xsave;  // after SaveState
+  Vcpu* vcpu = nullptr;
+
+  // Nonzero: something waits for this thread (a signal, a pause, the end). Set before a kick.
+  std::atomic<uint32_t> attention = 0;
+  pid_t host_tid = 0;
+
+  // In a system call that was interrupted and will be made again; orig_rax is its number.
+  bool in_call = false;
+  int64_t restart = kRestart;
+  // When the call's timeout ends, on the guest's CLOCK_MONOTONIC: a call made again waits only for
+  // what remains.
+  std::optional<int64_t> deadline_ns;
+
+  GuestAddr clear_child_tid;
+  GuestAddr robust_list;
+  uint64_t robust_list_length = 0;
+  AltStack alt_stack;
+  FaultInfo fault;
+  bool stepping = false;  // TF is set to leave the runtime's pages
+};
+
+}  // namespace km
+
+#endif  // KM_PROCESS_THREAD_H_

@@ -1,0 +1,98 @@
+#include "km/signals/siginfo.h"
+
+#include <cstring>
+
+namespace km {
+namespace {
+
+// SEGV_CPERR, which older C libraries do not name.
+constexpr int kSegvControlProtection = 10;
+
+// Offsets in the XSAVE area (Intel SDM vol. 1, table 10-2).
+constexpr size_t kFcwOffset = 0, kFswOffset = 2, kMxcsrOffset = 24;
+
+uint32_t Mxcsr(absl::Span<const uint8_t> xsave) {
+  uint32_t value = 0;
+  if (xsave.size() >= kMxcsrOffset + sizeof(value)) {
+    memcpy(&value, xsave.data() + kMxcsrOffset, sizeof(value));
+  }
+  return value;
+}
+
+uint32_t UnmaskedX87(absl::Span<const uint8_t> xsave) {
+  uint16_t control = 0, status = 0;
+  if (xsave.size() < kMxcsrOffset) return 0;
+  memcpy(&control, xsave.data() + kFcwOffset, sizeof(control));
+  memcpy(&status, xsave.data() + kFswOffset, sizeof(status));
+  return status & static_cast<uint32_t>(~control);
+}
+
+// `raised`: the bits IE DE ZE OE UE PE that are both raised and unmasked. Invalid operation first,
+// then in the order in which Linux looks.
+int FloatingPointCode(uint32_t raised) {
+  if ((raised & 0x01) != 0) return FPE_FLTINV;
+  if ((raised & 0x04) != 0) return FPE_FLTDIV;
+  if ((raised & 0x08) != 0) return FPE_FLTOVF;
+  if ((raised & 0x12) != 0) return FPE_FLTUND;
+  if ((raised & 0x20) != 0) return FPE_FLTRES;
+  // Linux retries the instruction then. Here the state comes from the same exit, so it would only
+  // repeat.
+  return FPE_FLTUNK;
+}
+
+}  // namespace
+
+siginfo_t FaultSiginfo(int sig, int code, uint64_t address) {
+  siginfo_t info = {};
+  info.si_signo = sig;
+  info.si_code = code;
+  info.si_addr = reinterpret_cast<void*>(address);
+  return info;
+}
+
+siginfo_t SenderSiginfo(int sig, int code, int32_t pid, uint32_t uid) {
+  siginfo_t info = {};
+  info.si_signo = sig;
+  info.si_code = code;
+  info.si_pid = pid;
+  info.si_uid = uid;
+  return info;
+}
+
+siginfo_t KernelSiginfo(int sig) { return SenderSiginfo(sig, SI_KERNEL, 0, 0); }
+
+siginfo_t ExceptionSiginfo(int vector, const Registers& registers,
+                           absl::Span<const uint8_t> xsave) {
+  switch (vector) {
+    case kVectorDivide:
+      return FaultSiginfo(SIGFPE, FPE_INTDIV, registers.rip);
+    case kVectorDebug:
+      return FaultSiginfo(SIGTRAP, TRAP_TRACE, registers.rip);
+    case kVectorBreakpoint:
+      return KernelSiginfo(SIGTRAP);
+    case kVectorInvalidOpcode:
+      return FaultSiginfo(SIGILL, ILL_ILLOPN, registers.rip);
+    case kVectorNoDevice:
+      // Only for state that XFD withholds (AMX), which Linux refuses like this.
+      return FaultSiginfo(SIGILL, ILL_ILLOPC, registers.rip);
+    case kVectorCoprocessor:
+      return KernelSiginfo(SIGFPE);
+    case kVectorNotPresent:
+    case kVectorStack:
+      return KernelSiginfo(SIGBUS);
+    case kVectorX87:
+      return FaultSiginfo(SIGFPE, FloatingPointCode(UnmaskedX87(xsave)), registers.rip);
+    case kVectorSimd: {
+      uint32_t mxcsr = Mxcsr(xsave);
+      return FaultSiginfo(SIGFPE, FloatingPointCode(mxcsr & ~(mxcsr >> 7)), registers.rip);
+    }
+    case kVectorAlignment:
+      return FaultSiginfo(SIGBUS, BUS_ADRALN, 0);
+    case kVectorControl:
+      return FaultSiginfo(SIGSEGV, kSegvControlProtection, 0);
+    default:
+      return KernelSiginfo(SIGSEGV);
+  }
+}
+
+}  // namespace km

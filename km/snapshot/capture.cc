@@ -1,0 +1,283 @@
+#include "km/snapshot/capture.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "km/base/status.h"
+#include "km/files/host_path.h"
+#include "km/kvm/cpu_features.h"
+#include "km/snapshot/touched_pages.h"
+
+namespace km {
+namespace {
+
+// What is open or mapped cannot be carried: said by name, before anything is written.
+absl::Status Refused(absl::string_view what) {
+  return ErrnoStatus(EBUSY, absl::StrCat("no snapshot was taken: ", what));
+}
+
+SignalInfoBytes Bytes(const siginfo_t& info) {
+  SignalInfoBytes bytes;
+  static_assert(sizeof(info) == sizeof(bytes));
+  memcpy(bytes.data(), &info, sizeof(info));
+  return bytes;
+}
+
+std::vector<SignalInfoBytes> Bytes(const std::vector<siginfo_t>& all) {
+  std::vector<SignalInfoBytes> bytes;
+  for (const siginfo_t& info : all) bytes.push_back(Bytes(info));
+  return bytes;
+}
+
+ImageProgram ProgramOf(const LoadedElf& elf) {
+  return {elf.path, elf.load_bias, elf.entry, elf.elf_header, elf.program_headers};
+}
+
+class Capturer {
+ public:
+  Capturer(Process& process, const CaptureOptions& options)
+      : process_(process), options_(options) {}
+
+  absl::StatusOr<Captured> Run() {
+    KM_RETURN_IF_ERROR(CaptureHeader());
+    CaptureProcess();
+    KM_RETURN_IF_ERROR(CaptureDirectory());
+    CaptureThreads();
+    if (!options_.fatal_signal.has_value()) {
+      KM_RETURN_IF_ERROR(CheckTimers());
+      KM_RETURN_IF_ERROR(CaptureFiles());
+    }
+    KM_RETURN_IF_ERROR(CaptureMemory());
+    return std::move(captured_);
+  }
+
+ private:
+  absl::Status CaptureHeader();
+  void CaptureProcess();
+  absl::Status CaptureDirectory();
+  void CaptureThreads();
+  absl::Status CheckTimers();
+  absl::Status CaptureFiles();
+  absl::Status CaptureFile(const FdTable::Entry& entry);
+  absl::Status CaptureMemory();
+  absl::Status CaptureMapping(const Mapping& mapping, TouchedPages& pages);
+  Image& image() { return captured_.image; }
+
+  Process& process_;
+  const CaptureOptions& options_;
+  Captured captured_;
+  absl::flat_hash_map<const FileDescription*, uint32_t> description_ids_;
+};
+
+absl::Status Capturer::CaptureHeader() {
+  ImageHeader& header = image().header;
+  header.producer = options_.producer;
+  if (getrandom(header.id.data(), header.id.size(), 0) != static_cast<ssize_t>(header.id.size())) {
+    return ErrnoStatus(errno, "cannot draw a random id");
+  }
+  header.parent = process_.identity().snapshot_id;
+  header.label = options_.label;
+  header.description = options_.description;
+  const GuestClock& clock = process_.clock();
+  header.realtime_ns = HostClock(CLOCK_REALTIME);
+  header.monotonic_ns = clock.Monotonic();
+  header.boottime_ns = HostClock(CLOCK_BOOTTIME) + clock.Offset(CLOCK_BOOTTIME);
+  header.xcr0 = process_.vm().xcr0();
+  header.cpu_features = HostCpuFeatures();
+  if (options_.fatal_signal.has_value()) image().fatal_signal = Bytes(*options_.fatal_signal);
+  return absl::OkStatus();
+}
+
+void Capturer::CaptureProcess() {
+  ImageProcess& to = image().process;
+  const Identity& identity = process_.identity();
+  to.pid = identity.pid;
+  to.parent_pid = static_cast<uint32_t>(getppid());
+  to.process_group = static_cast<uint32_t>(getpgrp());
+  to.session = static_cast<uint32_t>(getsid(0));
+  to.uid = getuid();
+  to.euid = geteuid();
+  to.gid = getgid();
+  to.egid = getegid();
+  to.next_tid = process_.next_tid();
+  to.command_line = identity.command_line;
+  to.umask = umask(0);
+  umask(to.umask);
+  for (int sig = 1; sig <= kMaxSignal; ++sig) {
+    SignalAction action = process_.signals().Action(sig);
+    to.actions[static_cast<size_t>(sig - 1)] = {action.handler, action.flags, action.restorer,
+                                                action.mask};
+  }
+  to.pending = Bytes(process_.signals().ProcessPending());
+  for (const rlimit& limit : process_.Limits()) to.limits.push_back({limit.rlim_cur, limit.rlim_max});
+  AddressSpace::Layout layout = process_.space().layout();
+  to.brk_start = layout.brk_start;
+  to.brk_end = layout.brk_end;
+  to.mmap_base = layout.mmap_base;
+  to.stack_end = layout.stack_end;
+  to.arguments_start = layout.arguments_start;
+  to.arguments_end = layout.arguments_end;
+  to.environment_start = layout.environment_start;
+  to.environment_end = layout.environment_end;
+  to.auxv = identity.auxv;
+  image().program = ProgramOf(identity.program);
+  if (identity.interpreter.has_value()) image().dynamic_linker = ProgramOf(*identity.interpreter);
+  for (const ForeignNote& note : identity.foreign_notes) {
+    image().unknown_notes.push_back({note.owner, note.type, note.descriptor});
+  }
+}
+
+absl::Status Capturer::CaptureDirectory() {
+  char path[PATH_MAX];
+  if (getcwd(path, sizeof(path)) == nullptr) {
+    return ErrnoStatus(errno, "no snapshot was taken: the working directory has no path");
+  }
+  image().process.working_directory = path;
+  return absl::OkStatus();
+}
+
+void Capturer::CaptureThreads() {
+  SignalState& signals = process_.signals();
+  for (Thread* thread : process_.ParkedThreads()) {
+    ImageThread to;
+    to.tid = thread->tid;
+    to.comm = thread->comm;
+    to.registers = thread->registers;
+    to.xsave = thread->xsave;
+    to.signal_mask = signals.Mask(thread->tid);
+    if (std::optional<SignalSet> saved = signals.SavedMask(thread->tid)) {
+      to.saved_mask_valid = true;
+      to.saved_mask = *saved;
+    }
+    to.altstack_address = thread->alt_stack.sp;
+    to.altstack_size = thread->alt_stack.size;
+    to.altstack_flags = thread->alt_stack.flags;
+    to.pending = Bytes(signals.ThreadPending(thread->tid));
+    to.clear_child_tid = thread->clear_child_tid.value();
+    to.robust_list = thread->robust_list.value();
+    to.robust_list_length = thread->robust_list_length;
+    if (thread->in_call) {
+      to.blocked_call.emplace();
+      to.blocked_call->has_deadline = thread->deadline_ns.has_value();
+      to.blocked_call->deadline_ns = thread->deadline_ns.value_or(0);
+    }
+    if (thread->tid == image().process.pid) image().process.comm = to.comm;
+    image().threads.push_back(std::move(to));
+  }
+  auto first = std::find_if(image().threads.begin(), image().threads.end(),
+                            [this](const ImageThread& t) { return t.tid == options_.first_thread; });
+  if (first != image().threads.end()) std::rotate(image().threads.begin(), first, first + 1);
+  if (image().process.comm.empty()) image().process.comm = image().threads.front().comm;
+}
+
+absl::Status Capturer::CheckTimers() {
+  itimerval timer = {};
+  getitimer(ITIMER_REAL, &timer);
+  if (timer.it_value.tv_sec == 0 && timer.it_value.tv_usec == 0) return absl::OkStatus();
+  return Refused("an interval timer (setitimer or alarm) is running");
+}
+
+absl::Status Capturer::CaptureFiles() {
+  for (const FdTable::Entry& entry : process_.files().Entries()) {
+    if (entry.file->description->standard && entry.number <= STDERR_FILENO) continue;
+    KM_RETURN_IF_ERROR(CaptureFile(entry));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Capturer::CaptureFile(const FdTable::Entry& entry) {
+  const FileDescription& description = *entry.file->description;
+  int host = entry.file->host.get();
+  auto refuse = [&](absl::string_view why) {
+    return Refused(absl::StrCat("descriptor ", entry.number, " is a ",
+                                FileKindName(description.kind), why,
+                                "; close it before, or wait for a version that carries it"));
+  };
+  if (description.kind != FileKind::kRegular) return refuse("");
+  // The name it has now: it may have been renamed since it was opened.
+  std::string path = HostPathOf(host);
+  struct stat by_descriptor, by_path;
+  if (fstat(host, &by_descriptor) != 0 || stat(path.c_str(), &by_path) != 0 ||
+      by_descriptor.st_ino != by_path.st_ino || by_descriptor.st_dev != by_path.st_dev) {
+    return refuse(absl::StrCat(" without a name ('", path, "')"));
+  }
+  auto [it, fresh] = description_ids_.try_emplace(&description, description_ids_.size() + 1);
+  if (fresh) {
+    int flags = fcntl(host, F_GETFL);
+    ImageDescription to;
+    to.id = it->second;
+    to.path = path;
+    to.flags = static_cast<uint32_t>(flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_NOCTTY));
+    to.offset = lseek(host, 0, SEEK_CUR);
+    image().descriptions.push_back(std::move(to));
+  }
+  image().descriptors.push_back(
+      {static_cast<uint32_t>(entry.number), it->second, entry.close_on_exec});
+  return absl::OkStatus();
+}
+
+absl::Status Capturer::CaptureMemory() {
+  captured_.memory.window = process_.memory().window();
+  KM_ASSIGN_OR_RETURN(TouchedPages pages, TouchedPages::Open());
+  for (const Mapping& mapping : process_.space().Mappings()) {
+    ImageMapping to;
+    to.start = mapping.start;
+    to.end = mapping.end;
+    to.protection = static_cast<uint32_t>(mapping.protection);
+    to.flags = static_cast<uint32_t>(mapping.flags);
+    to.name = mapping.file != nullptr ? mapping.file->path : mapping.name;
+    to.file_offset = (mapping.flags & MAP_ANONYMOUS) ? 0 : mapping.offset;
+    image().mappings.push_back(std::move(to));
+    KM_RETURN_IF_ERROR(CaptureMapping(mapping, pages));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Capturer::CaptureMapping(const Mapping& mapping, TouchedPages& pages) {
+  if (mapping.file != nullptr && (mapping.flags & MAP_SHARED)) {
+    struct stat by_path;
+    bool found = stat(mapping.file->path.c_str(), &by_path) == 0 && S_ISREG(by_path.st_mode) &&
+                 by_path.st_ino == mapping.file->inode && by_path.st_dev == mapping.file->device;
+    if (found || options_.fatal_signal.has_value()) return absl::OkStatus();
+    return Refused(absl::StrCat("the shared mapping at ", absl::Hex(mapping.start), " is of '",
+                                mapping.file->path, "', which is no file with a name"));
+  }
+  uint64_t end = AddressSpace::ReadableEnd(mapping);
+  if (end == mapping.start) return absl::OkStatus();
+  if (!(mapping.protection & (PROT_READ | PROT_WRITE))) {
+    captured_.memory.unreadable.push_back({mapping.start, mapping.end});
+  }
+  bool sparse = (mapping.flags & MAP_ANONYMOUS) && (mapping.flags & MAP_PRIVATE) &&
+                !mapping.from_snapshot;
+  if (!sparse) {
+    image().memory.push_back({mapping.start, end - mapping.start, 0});
+    return absl::OkStatus();
+  }
+  auto window = reinterpret_cast<uint64_t>(process_.memory().window());
+  std::vector<AddressRange> touched;
+  KM_RETURN_IF_ERROR(pages.Find(window + mapping.start, window + end, &touched));
+  for (const AddressRange& range : touched) {
+    image().memory.push_back({range.start - window, range.end - range.start, 0});
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<Captured> Capture(Process& process, const CaptureOptions& options) {
+  return Capturer(process, options).Run();
+}
+
+}  // namespace km

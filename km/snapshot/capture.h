@@ -1,0 +1,35 @@
+// Process -> Image.
+#ifndef KM_SNAPSHOT_CAPTURE_H_
+#define KM_SNAPSHOT_CAPTURE_H_
+
+#include <signal.h>
+
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "km/process/process.h"
+#include "km/snapshot/image.h"
+#include "km/snapshot/writer.h"
+
+namespace km {
+
+struct CaptureOptions {
+  std::string label, description;
+  std::string producer;
+  uint32_t first_thread = 0;  // the tid that comes first in the file
+  // For a core dump: what killed the process. Then nothing is refused.
+  std::optional<siginfo_t> fatal_signal;
+};
+
+struct Captured {
+  Image image;
+  MemorySource memory;
+};
+
+// Everything `process` has, while it is paused. EBUSY names what a snapshot cannot carry.
+absl::StatusOr<Captured> Capture(Process& process, const CaptureOptions& options);
+
+}  // namespace km
+
+#endif  // KM_SNAPSHOT_CAPTURE_H_

@@ -1,0 +1,367 @@
+// Decoding of the notes that are ours. Their bytes are hostile.
+#include <elf.h>
+#include <km/layout.h>
+#include <km/notes.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <climits>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/str_format.h"
+#include "km/base/status.h"
+#include "km/snapshot/layout.h"
+#include "km/snapshot/notes.h"
+
+namespace km {
+namespace {
+
+constexpr size_t kMaxComm = 15;
+constexpr size_t kMaxPath = 2 * PATH_MAX;      // " (deleted)" and the like may follow
+constexpr size_t kMaxText = size_t{16} << 20;  // labels, descriptions, command lines
+constexpr size_t kMaxLimits = 64;
+constexpr size_t kMaxCpuFeatures = 1024;
+constexpr uint32_t kMaxDescriptor = 1 << 20;
+
+// Calls on_record(tag, &value) for each record; it returns false for a tag that it does not know.
+template <typename F>
+absl::Status ForEachRecord(ByteReader records, const F& on_record) {
+  uint32_t tag = 0;
+  ByteReader value;
+  while (records.Record(&tag, &value)) {
+    if (!on_record(tag, &value) && (tag & KM_TAG_REQUIRED) != 0) {
+      return absl::FailedPreconditionError(
+          absl::StrFormat("its record %#x is of a newer km, and necessary", tag));
+    }
+    if (!value.ok())
+      return absl::DataLossError(absl::StrFormat("its record %#x is too short", tag));
+  }
+  if (!records.ok()) return absl::DataLossError("a record does not fit into it");
+  return absl::OkStatus();
+}
+
+absl::Status CheckText(absl::string_view what, absl::string_view text, size_t limit) {
+  if (text.size() <= limit && text.find('\0') == text.npos) return absl::OkStatus();
+  return absl::DataLossError(absl::StrFormat("the %s has a NUL or %u bytes", what, text.size()));
+}
+
+// A siginfo_t with a signal number that exists.
+bool ReadSignal(ByteReader* value, std::vector<SignalInfoBytes>* signals, bool* valid) {
+  SignalInfoBytes info = {};
+  const uint32_t number = ByteReader(*value).U32();
+  const absl::Span<const uint8_t> bytes = value->Bytes(info.size());
+  std::copy(bytes.begin(), bytes.end(), info.begin());
+  *valid = *valid && number >= 1 && number <= kSignalCount;
+  signals->push_back(info);
+  return true;
+}
+
+constexpr char kBadSignal[] = "a signal's number is not 1 to 64";
+
+std::vector<uint8_t> TakeBytes(ByteReader* value) {
+  const absl::Span<const uint8_t> bytes = value->Bytes(value->rest().size());
+  return {bytes.begin(), bytes.end()};
+}
+
+}  // namespace
+
+absl::Status DecodeHeaderNote(ByteReader records, HeaderNote* note) {
+  ImageHeader& header = note->header;
+  uint32_t minimum_reader = 0;
+  uint64_t required = 0;
+  KM_RETURN_IF_ERROR(ForEachRecord(records, [&](uint32_t tag, ByteReader* value) {
+    switch (tag) {
+      case KM_HEADER_MAGIC:
+      case KM_HEADER_HEAD_CHECKSUM:
+        return true;  // checked before
+      case KM_HEADER_FORMAT:
+        header.format_version = value->U32();
+        minimum_reader = value->U32();
+        return true;
+      case KM_HEADER_FEATURES:
+        required = value->U64();
+        value->U64();
+        return true;
+      case KM_HEADER_FILE_LENGTH:
+        note->file_length = value->U64();
+        return true;
+      case KM_HEADER_PRODUCER:
+        header.producer = std::string(value->Text());
+        return true;
+      case KM_HEADER_ID:
+        for (uint8_t& byte : header.id) byte = value->U8();
+        return true;
+      case KM_HEADER_PARENT:
+        for (uint8_t& byte : header.parent) byte = value->U8();
+        return true;
+      case KM_HEADER_CLOCKS:
+        header.realtime_ns = value->I64();
+        header.monotonic_ns = value->I64();
+        header.boottime_ns = value->I64();
+        return true;
+      case KM_HEADER_XCR0:
+        header.xcr0 = value->U64();
+        return true;
+      case KM_HEADER_CPU_FEATURES:
+        header.cpu_features.clear();
+        while (!value->empty()) header.cpu_features.push_back(value->U32());
+        return true;
+      case KM_HEADER_LABEL:
+        header.label = std::string(value->Text());
+        return true;
+      case KM_HEADER_DESCRIPTION:
+        header.description = std::string(value->Text());
+        return true;
+      default:
+        return false;
+    }
+  }));
+  if (minimum_reader > KM_FORMAT_VERSION || (required & ~KM_REQUIRED_FEATURES_KNOWN) != 0) {
+    return absl::FailedPreconditionError(absl::StrFormat(
+        "the snapshot was made by a newer km (%s): it needs a reader of format %u with features "
+        "%#x, "
+        "and this one reads format %u with features %#x",
+        header.producer, minimum_reader, required, KM_FORMAT_VERSION, KM_REQUIRED_FEATURES_KNOWN));
+  }
+  if (header.cpu_features.size() > kMaxCpuFeatures) {
+    return absl::DataLossError(absl::StrFormat("%u words of features", header.cpu_features.size()));
+  }
+  KM_RETURN_IF_ERROR(CheckText("producer", header.producer, kMaxText));
+  KM_RETURN_IF_ERROR(CheckText("label", header.label, kMaxText));
+  return CheckText("description", header.description, kMaxText);
+}
+
+absl::Status DecodeVcpu(ByteReader records, ImageThread* thread) {
+  bool valid = true;
+  KM_RETURN_IF_ERROR(ForEachRecord(records, [&](uint32_t tag, ByteReader* value) {
+    switch (tag) {
+      case KM_VCPU_TID:
+        thread->tid = value->U32();
+        return true;
+      case KM_VCPU_COMM:
+        thread->comm = std::string(value->Text());
+        return true;
+      case KM_VCPU_SIGNAL_MASK:
+        thread->signal_mask = value->U64();
+        return true;
+      case KM_VCPU_ALTSTACK:
+        thread->altstack_address = value->U64();
+        thread->altstack_size = value->U64();
+        thread->altstack_flags = value->U32();
+        return true;
+      case KM_VCPU_PENDING:
+        return ReadSignal(value, &thread->pending, &valid);
+      case KM_VCPU_CLEAR_CHILD_TID:
+        thread->clear_child_tid = value->U64();
+        return true;
+      case KM_VCPU_ROBUST_LIST:
+        thread->robust_list = value->U64();
+        thread->robust_list_length = value->U64();
+        return true;
+      case KM_VCPU_BLOCKED_CALL:
+        thread->blocked_call.emplace();
+        thread->blocked_call->has_deadline = value->U32() != 0;
+        value->U32();
+        thread->blocked_call->deadline_ns = value->I64();
+        return true;
+      case KM_VCPU_SAVED_MASK:
+        thread->saved_mask_valid = true;
+        thread->saved_mask = value->U64();
+        return true;
+      default:
+        return false;
+    }
+  }));
+  if (!valid) return absl::DataLossError(kBadSignal);
+  return CheckText("thread's name", thread->comm, kMaxComm);
+}
+
+absl::Status DecodeProgram(ByteReader records, ImageProgram* program) {
+  KM_RETURN_IF_ERROR(ForEachRecord(records, [&](uint32_t tag, ByteReader* value) {
+    switch (tag) {
+      case KM_PROGRAM_PATH:
+        program->path = std::string(value->Text());
+        return true;
+      case KM_PROGRAM_LOAD_BIAS:
+        program->load_bias = value->U64();
+        return true;
+      case KM_PROGRAM_ENTRY:
+        program->entry = value->U64();
+        return true;
+      case KM_PROGRAM_ELF_HEADER:
+        program->elf_header = TakeBytes(value);
+        return true;
+      case KM_PROGRAM_PROGRAM_HEADERS:
+        program->program_headers = TakeBytes(value);
+        return true;
+      default:
+        return false;
+    }
+  }));
+  if (program->elf_header.size() != sizeof(Elf64_Ehdr) ||
+      program->program_headers.size() % sizeof(Elf64_Phdr) != 0) {
+    return absl::DataLossError(absl::StrFormat("an ELF header of %u bytes, program headers of %u",
+                                               program->elf_header.size(),
+                                               program->program_headers.size()));
+  }
+  return CheckText("path", program->path, kMaxPath);
+}
+
+absl::Status DecodeProcess(ByteReader records, ImageProcess* process) {
+  KM_RETURN_IF_ERROR(ForEachRecord(records, [&](uint32_t tag, ByteReader* value) {
+    switch (tag) {
+      case KM_PROCESS_IDS:
+        for (uint32_t* id :
+             {&process->pid, &process->parent_pid, &process->process_group, &process->session,
+              &process->uid, &process->euid, &process->gid, &process->egid, &process->next_tid}) {
+          *id = value->U32();
+        }
+        return true;
+      case KM_PROCESS_COMM:
+        process->comm = std::string(value->Text());
+        return true;
+      case KM_PROCESS_COMMAND:
+        process->command_line = std::string(value->Text());
+        return true;
+      case KM_PROCESS_DIRECTORY:
+        process->working_directory = std::string(value->Text());
+        return true;
+      case KM_PROCESS_UMASK:
+        process->umask = value->U32();
+        return true;
+      case KM_PROCESS_PERSONALITY:
+        process->personality = value->U64();
+        return true;
+      case KM_PROCESS_LIMITS:
+        process->limits.clear();
+        while (!value->empty() && process->limits.size() <= kMaxLimits) {
+          const uint64_t current = value->U64();
+          process->limits.push_back({current, value->U64()});
+        }
+        return true;
+      case KM_PROCESS_LAYOUT:
+        for (uint64_t* address :
+             {&process->brk_start, &process->brk_end, &process->mmap_base, &process->stack_end,
+              &process->arguments_start, &process->arguments_end, &process->environment_start,
+              &process->environment_end}) {
+          *address = value->U64();
+        }
+        return true;
+      default:
+        return false;
+    }
+  }));
+  if (process->limits.size() > kMaxLimits) return absl::DataLossError("too many limits");
+  if (process->pid == 0 || process->pid > INT_MAX) {
+    return absl::DataLossError(absl::StrFormat("the pid is %u", process->pid));
+  }
+  KM_RETURN_IF_ERROR(CheckText("process's name", process->comm, kMaxComm));
+  KM_RETURN_IF_ERROR(CheckText("command line", process->command_line, kMaxText));
+  return CheckText("working directory", process->working_directory, kMaxPath);
+}
+
+absl::Status DecodeSignals(ByteReader records, ImageProcess* process) {
+  bool valid = true;
+  KM_RETURN_IF_ERROR(ForEachRecord(records, [&](uint32_t tag, ByteReader* value) {
+    if (tag == KM_SIGNALS_PENDING) return ReadSignal(value, &process->pending, &valid);
+    if (tag != KM_SIGNALS_ACTION) return false;
+    const uint32_t number = value->U32();
+    value->U32();
+    ImageAction action;
+    action.handler = value->U64();
+    action.flags = value->U64();
+    action.restorer = value->U64();
+    action.mask = value->U64();
+    valid = valid && number >= 1 && number <= kSignalCount;
+    if (valid) process->actions[number - 1] = action;
+    return true;
+  }));
+  return valid ? absl::OkStatus() : absl::DataLossError(kBadSignal);
+}
+
+absl::Status DecodeMappings(ByteReader records, std::vector<ImageMapping>* mappings) {
+  KM_RETURN_IF_ERROR(ForEachRecord(records, [&](uint32_t tag, ByteReader* value) {
+    if (tag != KM_MAPPINGS_MAPPING) return false;
+    ImageMapping mapping;
+    mapping.start = value->U64();
+    mapping.end = value->U64();
+    mapping.protection = value->U32();
+    mapping.flags = value->U32();
+    mapping.file_offset = value->U64();
+    mapping.name = std::string(value->CountedText());
+    mappings->push_back(std::move(mapping));
+    return true;
+  }));
+  uint64_t previous_end = 0;
+  for (const ImageMapping& mapping : *mappings) {
+    const uint32_t sharing = mapping.flags & (MAP_SHARED | MAP_PRIVATE);
+    if (mapping.start < previous_end || mapping.end <= mapping.start ||
+        mapping.end > KM_GUEST_END || (mapping.protection & ~7u) != 0 ||
+        (sharing != MAP_SHARED && sharing != MAP_PRIVATE) ||
+        (mapping.start | mapping.end | mapping.file_offset) % kImagePageSize != 0 ||
+        mapping.file_offset > INT64_MAX - (mapping.end - mapping.start)) {
+      return absl::DataLossError(absl::StrFormat(
+          "mapping %#x-%#x (protection %#x, flags %#x, offset %#x) is impossible or out of order",
+          mapping.start, mapping.end, mapping.protection, mapping.flags, mapping.file_offset));
+    }
+    previous_end = mapping.end;
+    KM_RETURN_IF_ERROR(CheckText("mapping's name", mapping.name, kMaxPath));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status DecodeFiles(ByteReader records, Image* image) {
+  KM_RETURN_IF_ERROR(ForEachRecord(records, [&](uint32_t tag, ByteReader* value) {
+    if (tag == KM_FILES_DESCRIPTION) {
+      ImageDescription& description = image->descriptions.emplace_back();
+      description.id = value->U32();
+      description.flags = value->U32();
+      description.offset = value->I64();
+      description.path = std::string(value->CountedText());
+    } else if (tag == KM_FILES_DESCRIPTOR) {
+      ImageDescriptor& descriptor = image->descriptors.emplace_back();
+      descriptor.number = value->U32();
+      descriptor.description = value->U32();
+      descriptor.close_on_exec = (value->U32() & KM_FILES_CLOSE_ON_EXEC) != 0;
+    } else {
+      return false;
+    }
+    return true;
+  }));
+  absl::flat_hash_set<uint32_t> ids, numbers;
+  for (const ImageDescription& description : image->descriptions) {
+    KM_RETURN_IF_ERROR(CheckText("path", description.path, kMaxPath));
+    if (!ids.insert(description.id).second) {
+      return absl::DataLossError(absl::StrFormat("two descriptions %u", description.id));
+    }
+  }
+  for (const ImageDescriptor& descriptor : image->descriptors) {
+    if (descriptor.number >= kMaxDescriptor || !ids.contains(descriptor.description) ||
+        !numbers.insert(descriptor.number).second) {
+      return absl::DataLossError(
+          absl::StrFormat("descriptor %u is impossible, there twice, or has no description %u",
+                          descriptor.number, descriptor.description));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status DecodeChecksums(ByteReader records, std::vector<uint64_t>* checksums) {
+  uint32_t algorithm = 0, shift = 0;
+  KM_RETURN_IF_ERROR(ForEachRecord(records, [&](uint32_t tag, ByteReader* value) {
+    if (tag == KM_CHECKSUMS_KIND) {
+      algorithm = value->U32();
+      shift = value->U32();
+    } else if (tag == KM_CHECKSUMS_VALUES) {
+      while (!value->empty()) checksums->push_back(value->U64());
+    } else {
+      return false;
+    }
+    return true;
+  }));
+  if (algorithm == KM_CHECKSUM_XXH3_64 && shift == KM_CHECKSUM_CHUNK_SHIFT) return absl::OkStatus();
+  return absl::DataLossError(
+      absl::StrFormat("checksums of kind %u over chunks of 2^%u bytes", algorithm, shift));
+}
+
+}  // namespace km

@@ -1,0 +1,338 @@
+#include "km/snapshot/restore.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "km/base/status.h"
+#include "km/kvm/cpu_features.h"
+
+namespace km {
+namespace {
+
+siginfo_t Siginfo(const SignalInfoBytes& bytes) {
+  siginfo_t info;
+  memcpy(&info, bytes.data(), sizeof(info));
+  return info;
+}
+
+// Queues hold valid signals only; a file may say anything.
+absl::StatusOr<std::vector<siginfo_t>> Siginfos(const std::vector<SignalInfoBytes>& all) {
+  std::vector<siginfo_t> infos;
+  for (const SignalInfoBytes& bytes : all) {
+    siginfo_t info = Siginfo(bytes);
+    if (!ValidSignal(info.si_signo)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("its pending signals have an invalid number, ", info.si_signo));
+    }
+    infos.push_back(info);
+  }
+  return infos;
+}
+
+absl::Status CheckProcessor(const Image& image, const Process& process) {
+  std::vector<std::string> missing = CpuFeatureNames(
+      MissingCpuFeatures(image.header.cpu_features, HostCpuFeatures()));
+  if (!missing.empty()) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "this processor lacks what the snapshot's had: ", absl::StrJoin(missing, ", "),
+        "; resume it on a machine that has them"));
+  }
+  if (uint64_t lacking = image.header.xcr0 & ~process.xcr0(); lacking != 0) {
+    return absl::FailedPreconditionError(absl::StrFormat(
+        "this machine lacks processor state that the snapshot holds (XCR0 bits %#x)", lacking));
+  }
+  return absl::OkStatus();
+}
+
+class Restorer {
+ public:
+  Restorer(const Image& image, int fd, Process& process)
+      : image_(image), fd_(fd), process_(process) {}
+
+  absl::Status Run() {
+    KM_RETURN_IF_ERROR(CheckProcessor(image_, process_));
+    RestoreIdentity();
+    KM_RETURN_IF_ERROR(RestoreMemory());
+    KM_RETURN_IF_ERROR(RestoreFiles());
+    KM_RETURN_IF_ERROR(RestoreSignals());
+    for (const ImageThread& thread : image_.threads) KM_RETURN_IF_ERROR(RestoreThread(thread));
+    process_.SetNextTid(std::max(image_.process.next_tid, LargestTid() + 1));
+    return RestoreDirectory();
+  }
+
+ private:
+  void RestoreIdentity();
+  void RestoreClock();
+  absl::Status RestoreMemory();
+  absl::Status RestorePrivate(const ImageMapping& mapping);
+  absl::Status RestoreSharedMemory(const ImageMapping& mapping);
+  absl::Status RestoreSharedFile(const ImageMapping& mapping);
+  absl::Status Fail(const ImageMapping& mapping, int error) const;
+  absl::Status RestoreFiles();
+  absl::Status RestoreSignals();
+  absl::Status RestoreThread(const ImageThread& from);
+  absl::Status RestoreDirectory();
+  uint32_t LargestTid() const;
+  std::byte* Host(uint64_t address) { return process_.memory().window() + address; }
+
+  const Image& image_;
+  const int fd_;
+  Process& process_;
+  size_t next_memory_ = 0;  // in image_.memory
+};
+
+LoadedElf ElfOf(const ImageProgram& program) {
+  return {program.path, program.load_bias, program.entry, program.elf_header,
+          program.program_headers};
+}
+
+void Restorer::RestoreIdentity() {
+  const ImageProcess& from = image_.process;
+  Identity& identity = process_.identity();
+  identity.pid = from.pid;
+  identity.executable = image_.program.path;
+  identity.command_line = from.command_line;
+  identity.auxv = from.auxv;
+  identity.program = ElfOf(image_.program);
+  if (image_.dynamic_linker.has_value()) identity.interpreter = ElfOf(*image_.dynamic_linker);
+  identity.snapshot_id = image_.header.id;
+  for (const ImageNote& note : image_.unknown_notes) {
+    identity.foreign_notes.push_back({note.owner, note.type, note.descriptor});
+  }
+  AddressSpace::Layout layout;
+  layout.mmap_base = from.mmap_base;
+  layout.brk_start = from.brk_start;
+  layout.brk_end = from.brk_end;
+  layout.stack_end = from.stack_end;
+  layout.arguments_start = from.arguments_start;
+  layout.arguments_end = from.arguments_end;
+  layout.environment_start = from.environment_start;
+  layout.environment_end = from.environment_end;
+  process_.space().SetLayout(layout);
+  umask(from.umask & 0777);
+  for (size_t i = 0; i < from.limits.size() && i < RLIM_NLIMITS; ++i) {
+    // What this machine does not allow stays as it is here: authority is the resuming user's.
+    rlimit old, wanted = {from.limits[i][0], from.limits[i][1]};
+    (void)process_.Limit(static_cast<int>(i), wanted, &old);
+  }
+  RestoreClock();
+}
+
+// CLOCK_MONOTONIC goes on from the snapshot's value, CLOCK_REALTIME is the host's.
+void Restorer::RestoreClock() {
+  int64_t monotonic = image_.header.monotonic_ns - HostClock(CLOCK_MONOTONIC);
+  int64_t boottime = image_.header.boottime_ns - HostClock(CLOCK_BOOTTIME);
+  process_.clock().SetOffsets(monotonic, boottime);
+  process_.memory().vdso_data()->monotonic_offset_ns = monotonic;
+  process_.memory().vdso_data()->boottime_offset_ns = boottime;
+}
+
+absl::Status Restorer::Fail(const ImageMapping& mapping, int error) const {
+  return ErrnoStatus(error, absl::StrFormat("cannot map its memory at %#x-%#x (%s)", mapping.start,
+                                            mapping.end, mapping.name));
+}
+
+absl::Status Restorer::RestoreMemory() {
+  for (const ImageMapping& mapping : image_.mappings) {
+    bool shared = mapping.flags & MAP_SHARED;
+    if (!shared) {
+      KM_RETURN_IF_ERROR(RestorePrivate(mapping));
+    } else if (mapping.flags & MAP_ANONYMOUS) {
+      KM_RETURN_IF_ERROR(RestoreSharedMemory(mapping));
+    } else {
+      KM_RETURN_IF_ERROR(RestoreSharedFile(mapping));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// From the file where it has bytes, fresh memory elsewhere. Nothing is read.
+absl::Status Restorer::RestorePrivate(const ImageMapping& from) {
+  int protection = static_cast<int>(from.protection);
+  int reserve = from.flags & MAP_NORESERVE ? MAP_NORESERVE : 0;
+  Mapping mapping;
+  mapping.start = from.start;
+  mapping.end = from.end;
+  mapping.protection = protection;
+  mapping.flags = static_cast<int>(from.flags);
+  mapping.offset = from.file_offset;
+  mapping.name = from.name;
+  uint64_t done = from.start;
+  auto fresh = [&](uint64_t start, uint64_t end) {
+    return start == end ||
+           mmap(Host(start), end - start, protection,
+                MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | reserve, -1, 0) != MAP_FAILED;
+  };
+  const std::vector<ImageMemory>& memory = image_.memory;
+  for (; next_memory_ < memory.size() && memory[next_memory_].address < from.end; ++next_memory_) {
+    const ImageMemory& piece = memory[next_memory_];
+    if (!fresh(done, piece.address)) return Fail(from, errno);
+    if (mmap(Host(piece.address), piece.size, protection, MAP_PRIVATE | MAP_FIXED | reserve, fd_,
+             static_cast<off_t>(piece.file_offset)) == MAP_FAILED) {
+      return Fail(from, errno);
+    }
+    mapping.from_snapshot = true;
+    done = piece.address + piece.size;
+  }
+  if (!fresh(done, from.end)) return Fail(from, errno);
+  process_.space().Adopt(std::move(mapping));
+  return absl::OkStatus();
+}
+
+// The one kind of memory that is read at once: it cannot be mapped from the file and stay shared.
+absl::Status Restorer::RestoreSharedMemory(const ImageMapping& from) {
+  if (mmap(Host(from.start), from.end - from.start, PROT_READ | PROT_WRITE,
+           MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED) {
+    return Fail(from, errno);
+  }
+  const std::vector<ImageMemory>& memory = image_.memory;
+  for (; next_memory_ < memory.size() && memory[next_memory_].address < from.end; ++next_memory_) {
+    const ImageMemory& piece = memory[next_memory_];
+    for (uint64_t done = 0; done < piece.size;) {
+      ssize_t bytes = pread(fd_, Host(piece.address + done), piece.size - done,
+                            static_cast<off_t>(piece.file_offset + done));
+      if (bytes <= 0) return Fail(from, bytes < 0 ? errno : EIO);
+      done += static_cast<uint64_t>(bytes);
+    }
+  }
+  if (mprotect(Host(from.start), from.end - from.start, static_cast<int>(from.protection)) != 0) {
+    return Fail(from, errno);
+  }
+  Mapping mapping;
+  mapping.start = from.start;
+  mapping.end = from.end;
+  mapping.protection = static_cast<int>(from.protection);
+  mapping.flags = static_cast<int>(from.flags);
+  mapping.name = from.name;
+  process_.space().Adopt(std::move(mapping));
+  return absl::OkStatus();
+}
+
+absl::Status Restorer::RestoreSharedFile(const ImageMapping& from) {
+  auto file = std::make_shared<MappedFile>();
+  // A mapping that may be made writable later needs a descriptor that allows it.
+  file->fd = OwnedFd(open(from.name.c_str(), O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
+  if (!file->fd.valid() && !(from.protection & PROT_WRITE)) {
+    file->fd = OwnedFd(open(from.name.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
+  }
+  struct stat status;
+  if (!file->fd.valid() || fstat(file->fd.get(), &status) != 0) return Fail(from, errno);
+  if (!S_ISREG(status.st_mode)) return Fail(from, ENODEV);
+  file->path = from.name;
+  file->device = status.st_dev;
+  file->inode = status.st_ino;
+  MapRequest request;
+  request.address = from.start;
+  request.length = from.end - from.start;
+  request.protection = static_cast<int>(from.protection);
+  request.flags = MAP_SHARED | MAP_FIXED;
+  request.host_fd = file->fd.get();
+  request.offset = from.file_offset;
+  request.file = std::move(file);
+  int64_t placed = process_.space().Map(request);
+  return placed < 0 ? Fail(from, static_cast<int>(-placed)) : absl::OkStatus();
+}
+
+absl::Status Restorer::RestoreFiles() {
+  FdTable& files = process_.files();
+  files.AdoptStandard();
+  absl::flat_hash_map<uint32_t, std::shared_ptr<OpenFile>> opened;
+  for (const ImageDescription& from : image_.descriptions) {
+    // Whatever the file says: never created, never truncated.
+    int flags = static_cast<int>(from.flags) &
+                (O_ACCMODE | O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME | O_DSYNC | O_SYNC);
+    OwnedFd host(open(from.path.c_str(), flags | O_CLOEXEC | O_NOCTTY));
+    struct stat status;
+    if (!host.valid() || fstat(host.get(), &status) != 0) {
+      return ErrnoStatus(errno, absl::StrCat("cannot open '", from.path, "', which it had open"));
+    }
+    if (!S_ISREG(status.st_mode)) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("'", from.path, "', which it had open, is no regular file any more"));
+    }
+    if (lseek(host.get(), from.offset, SEEK_SET) < 0) {
+      return ErrnoStatus(errno, absl::StrCat("cannot seek in '", from.path, "'"));
+    }
+    auto description = std::make_shared<FileDescription>();
+    description->kind = FileKind::kRegular;
+    description->path = from.path;
+    opened[from.id] = std::make_shared<OpenFile>(std::move(host), std::move(description));
+  }
+  for (const ImageDescriptor& from : image_.descriptors) {
+    auto it = opened.find(from.description);
+    if (it == opened.end()) return absl::InvalidArgumentError("a descriptor has no description");
+    // Each descriptor has a host descriptor of its own.
+    OwnedFd host(fcntl(it->second->host.get(), F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+    if (!host.valid()) return ErrnoStatus(errno, "cannot duplicate a descriptor");
+    int placed = files.InstallAt(
+        from.number, std::make_shared<OpenFile>(std::move(host), it->second->description),
+        from.close_on_exec);
+    if (placed < 0) {
+      return ErrnoStatus(-placed, absl::StrCat("cannot have descriptor ", from.number));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Restorer::RestoreSignals() {
+  for (int sig = 1; sig <= kMaxSignal; ++sig) {
+    const ImageAction& from = image_.process.actions[static_cast<size_t>(sig - 1)];
+    // SIGKILL's and SIGSTOP's cannot be set and are the default.
+    (void)process_.signals().SetAction(sig, {from.handler, from.flags, from.restorer, from.mask});
+  }
+  KM_ASSIGN_OR_RETURN(std::vector<siginfo_t> pending, Siginfos(image_.process.pending));
+  process_.signals().RestoreProcessPending(pending);
+  return absl::OkStatus();
+}
+
+absl::Status Restorer::RestoreThread(const ImageThread& from) {
+  KM_ASSIGN_OR_RETURN(std::vector<siginfo_t> pending, Siginfos(from.pending));
+  KM_ASSIGN_OR_RETURN(Thread * thread, process_.NewThread(from.tid, from.signal_mask));
+  thread->comm = from.comm;
+  thread->registers = from.registers;
+  thread->xsave = from.xsave;
+  thread->alt_stack.sp = from.altstack_address;
+  thread->alt_stack.size = from.altstack_size;
+  thread->alt_stack.flags = from.altstack_flags;
+  thread->clear_child_tid = GuestAddr(from.clear_child_tid);
+  thread->robust_list = GuestAddr(from.robust_list);
+  thread->robust_list_length = from.robust_list_length;
+  if (from.blocked_call.has_value()) {
+    thread->in_call = true;
+    if (from.blocked_call->has_deadline) thread->deadline_ns = from.blocked_call->deadline_ns;
+  }
+  if (from.saved_mask_valid) process_.signals().SetSavedMask(from.tid, from.saved_mask);
+  process_.signals().RestoreThreadPending(from.tid, pending);
+  thread->attention.store(1);
+  return absl::OkStatus();
+}
+
+absl::Status Restorer::RestoreDirectory() {
+  const std::string& path = image_.process.working_directory;
+  if (chdir(path.c_str()) == 0) return absl::OkStatus();
+  return ErrnoStatus(errno, absl::StrCat("cannot enter its working directory '", path, "'"));
+}
+
+uint32_t Restorer::LargestTid() const {
+  uint32_t largest = image_.process.pid;
+  for (const ImageThread& thread : image_.threads) largest = std::max(largest, thread.tid);
+  return largest;
+}
+
+}  // namespace
+
+absl::Status Restore(const Image& image, int fd, Process& process) {
+  return Restorer(image, fd, process).Run();
+}
+
+}  // namespace km

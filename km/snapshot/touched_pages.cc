@@ -1,0 +1,99 @@
+#include "km/snapshot/touched_pages.h"
+
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "km/base/status.h"
+#include "km/memory/guest_addr.h"
+
+namespace km {
+namespace {
+
+// <linux/fs.h> of Linux 6.7, which Debian 12's headers do not have.
+struct PageRegion {
+  uint64_t start, end, categories;
+};
+struct PmScanArg {
+  uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
+  uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
+};
+static_assert(sizeof(PmScanArg) == 96);
+constexpr unsigned long kPagemapScan = _IOWR('f', 16, PmScanArg);
+constexpr uint64_t kPresent = 1 << 3, kSwapped = 1 << 4, kZeroPage = 1 << 5;
+
+// Bits of a pagemap entry (Documentation/admin-guide/mm/pagemap.rst).
+constexpr uint64_t kEntryPresent = uint64_t{1} << 63, kEntrySwapped = uint64_t{1} << 62;
+
+void Append(uint64_t start, uint64_t end, std::vector<AddressRange>* found, size_t first) {
+  if (found->size() > first && start - found->back().end < TouchedPages::kGap) {
+    found->back().end = end;
+  } else {
+    found->push_back({start, end});
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<TouchedPages> TouchedPages::Open() {
+  TouchedPages pages;
+  pages.pagemap_ = OwnedFd(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
+  if (!pages.pagemap_.valid()) return ErrnoStatus(errno, "cannot open /proc/self/pagemap");
+  return pages;
+}
+
+absl::Status TouchedPages::Find(uint64_t start, uint64_t end, std::vector<AddressRange>* found) {
+  if (scan_works_) {
+    absl::Status status = Scan(start, end, found);
+    if (ErrnoOf(status) != ENOTTY) return status;
+    scan_works_ = false;
+  }
+  return ReadEntries(start, end, found);
+}
+
+absl::Status TouchedPages::Scan(uint64_t start, uint64_t end, std::vector<AddressRange>* found) {
+  PageRegion regions[256];
+  size_t first = found->size();
+  while (start < end) {
+    PmScanArg scan = {};
+    scan.size = sizeof(scan);
+    scan.start = start;
+    scan.end = end;
+    scan.vec = reinterpret_cast<uint64_t>(regions);
+    scan.vec_len = std::size(regions);
+    scan.category_inverted = kZeroPage;
+    scan.category_mask = kZeroPage;
+    scan.category_anyof_mask = kPresent | kSwapped;
+    scan.return_mask = kPresent | kSwapped;
+    int count = ioctl(pagemap_.get(), kPagemapScan, &scan);
+    if (count < 0) return ErrnoStatus(errno, "cannot scan /proc/self/pagemap");
+    for (int i = 0; i < count; ++i) Append(regions[i].start, regions[i].end, found, first);
+    if (scan.walk_end <= start) break;
+    start = scan.walk_end;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status TouchedPages::ReadEntries(uint64_t start, uint64_t end,
+                                       std::vector<AddressRange>* found) {
+  std::vector<uint64_t> entries(4096);
+  size_t first = found->size();
+  while (start < end) {
+    size_t count = std::min<size_t>(entries.size(), (end - start) / kPageSize);
+    ssize_t bytes = pread(pagemap_.get(), entries.data(), count * sizeof(uint64_t),
+                          static_cast<off_t>(start / kPageSize * sizeof(uint64_t)));
+    if (bytes <= 0) return ErrnoStatus(bytes < 0 ? errno : EIO, "cannot read /proc/self/pagemap");
+    count = static_cast<size_t>(bytes) / sizeof(uint64_t);
+    for (size_t i = 0; i < count; ++i, start += kPageSize) {
+      if (entries[i] & (kEntryPresent | kEntrySwapped)) {
+        Append(start, start + kPageSize, found, first);
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace km

@@ -1,0 +1,285 @@
+#include "km/snapshot/writer.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/types/span.h"
+#include "km/base/owned.h"
+#include "km/base/status.h"
+#include "km/snapshot/checksum.h"
+#include "km/snapshot/head.h"
+#include "km/snapshot/layout.h"
+#include "km/snapshot/parser.h"
+
+namespace km {
+namespace {
+
+// In a chunk of 2 MiB, fewer zero pages than this are written like the others: the chunk then is
+// one large folio in the page cache, and a resumed guest reads it a hundred times faster than
+// single pages.
+constexpr uint64_t kMinZeroPagesOfLargeChunk = 32;
+
+// Every 8 bytes are looked at from the start, so a page with anything near its start costs one
+// cache line.
+bool IsZeroPage(const uint8_t* page) {
+  uint64_t first;
+  std::memcpy(&first, page, sizeof(first));
+  return first == 0 && std::memcmp(page, page + sizeof(first), kImagePageSize - sizeof(first)) == 0;
+}
+
+// Writes memory into a file, where checksums are gathered too. Neighbours in the file are written
+// together.
+class MemoryWriter {
+ public:
+  MemoryWriter(int fd, absl::Span<const ImageMemory> pieces, const MemorySource& source)
+      : fd_(fd), pieces_(pieces), source_(source) {}
+
+  // Segments are to come in ascending order.
+  absl::Status Write(const Segment& segment) {
+    for (uint64_t done = 0; done < segment.file_size;) {
+      const uint64_t size = ChunkSize(segment.address + done, segment.file_size - done);
+      KM_RETURN_IF_ERROR(WriteChunk(segment.address + done, size, segment.file_offset + done));
+      done += size;
+    }
+    return absl::OkStatus();
+  }
+
+  // Writes what is still waiting.
+  absl::Status Flush() {
+    absl::Span<iovec> rest = absl::MakeSpan(waiting_);
+    while (!rest.empty()) {
+      const auto count = static_cast<int>(std::min<size_t>(rest.size(), IOV_MAX));
+      const ssize_t result = pwritev(fd_, rest.data(), count, static_cast<off_t>(waiting_offset_));
+      if (result < 0 && errno == EINTR) continue;
+      if (result < 0) return ErrnoStatus(errno, "writing memory");
+      if (result == 0) return ErrnoStatus(EIO, "writing memory");
+      waiting_offset_ += static_cast<uint64_t>(result);
+      auto written = static_cast<size_t>(result);
+      while (!rest.empty() && written >= rest[0].iov_len) {
+        written -= rest[0].iov_len;
+        rest.remove_prefix(1);
+      }
+      if (!rest.empty()) {
+        rest[0].iov_base = static_cast<uint8_t*>(rest[0].iov_base) + written;
+        rest[0].iov_len -= written;
+      }
+    }
+    waiting_.clear();
+    waiting_size_ = 0;
+    return absl::OkStatus();
+  }
+
+  const std::vector<uint64_t>& checksums() const { return checksums_; }
+
+ private:
+  absl::Status WriteChunk(uint64_t address, uint64_t size, uint64_t offset) {
+    while (pieces_[next_piece_].address + pieces_[next_piece_].size <= address) ++next_piece_;
+    while (next_unreadable_ < source_.unreadable.size() &&
+           source_.unreadable[next_unreadable_].end <= address) {
+      ++next_unreadable_;
+    }
+    const ImageMemory& piece = pieces_[next_piece_];
+    const bool in_one_piece =
+        piece.address <= address && address + size <= piece.address + piece.size;
+    const bool readable = next_unreadable_ == source_.unreadable.size() ||
+                          source_.unreadable[next_unreadable_].start >= address + size;
+    if (in_one_piece && readable) {
+      return WriteBytes(reinterpret_cast<const uint8_t*>(source_.window) + address, size, offset);
+    }
+    KM_RETURN_IF_ERROR(Flush());  // the buffer may be waiting
+    KM_RETURN_IF_ERROR(Gather(address, size));
+    return WriteBytes(buffer_.data(), size, offset);
+  }
+
+  // Copies a chunk into buffer_, with zeros where there is no piece.
+  absl::Status Gather(uint64_t address, uint64_t size) {
+    buffer_.assign(kLargePageSize, 0);
+    if (!memory_.valid()) {
+      memory_ = OwnedFd(open("/proc/self/mem", O_RDONLY | O_CLOEXEC));
+      if (!memory_.valid()) return ErrnoStatus(errno, "opening /proc/self/mem");
+    }
+    for (size_t i = next_piece_; i < pieces_.size() && pieces_[i].address < address + size; ++i) {
+      const uint64_t start = std::max(address, pieces_[i].address);
+      const uint64_t end = std::min(address + size, pieces_[i].address + pieces_[i].size);
+      for (uint64_t at = start; at < end;) {
+        const auto host = reinterpret_cast<uintptr_t>(source_.window) + at;
+        const ssize_t count = pread(memory_.get(), buffer_.data() + (at - address), end - at,
+                                    static_cast<off_t>(host));
+        if (count < 0 && errno == EINTR) continue;
+        if (count <= 0) {
+          return ErrnoStatus(count < 0 ? errno : EFAULT,
+                             absl::StrFormat("reading memory at %#x", at));
+        }
+        at += static_cast<uint64_t>(count);
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  // Queues the pages that are not zero.
+  absl::Status WriteBytes(const uint8_t* bytes, uint64_t size, uint64_t offset) {
+    checksums_.push_back(Checksum({bytes, size}));  // this brings the chunk into the cache
+    const uint64_t pages = size / kImagePageSize;
+    is_zero_.resize(pages);
+    uint64_t zeros = 0;
+    for (uint64_t i = 0; i < pages; ++i) {
+      is_zero_[i] = IsZeroPage(bytes + i * kImagePageSize);
+      zeros += is_zero_[i];
+    }
+    if (size == kLargePageSize && zeros < kMinZeroPagesOfLargeChunk) {
+      return Queue(bytes, size, offset);
+    }
+    for (uint64_t i = 0; i < pages;) {
+      uint64_t end = i;
+      while (end < pages && is_zero_[end] == is_zero_[i]) ++end;
+      if (!is_zero_[i]) {
+        const uint64_t at = i * kImagePageSize;
+        KM_RETURN_IF_ERROR(Queue(bytes + at, (end - i) * kImagePageSize, offset + at));
+      }
+      i = end;
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Queue(const uint8_t* bytes, uint64_t size, uint64_t offset) {
+    if (offset != waiting_offset_ + waiting_size_ || waiting_size_ + size > kLargePageSize) {
+      KM_RETURN_IF_ERROR(Flush());
+      waiting_offset_ = offset;
+    }
+    waiting_.push_back({const_cast<uint8_t*>(bytes), size});
+    waiting_size_ += size;
+    return absl::OkStatus();
+  }
+
+  const int fd_;
+  const absl::Span<const ImageMemory> pieces_;
+  const MemorySource& source_;
+  size_t next_piece_ = 0, next_unreadable_ = 0;
+  OwnedFd memory_;  // /proc/self/mem, which reads whatever the page tables say
+  std::vector<uint8_t> buffer_;
+  std::vector<uint8_t> is_zero_;
+  std::vector<iovec> waiting_;  // for waiting_offset_ in the file, waiting_size_ bytes
+  uint64_t waiting_offset_ = 0, waiting_size_ = 0;
+  std::vector<uint64_t> checksums_;
+};
+
+// A file that is not there under its name until it is complete.
+class TemporaryFile {
+ public:
+  ~TemporaryFile() {
+    if (!name_.empty()) unlink(name_.c_str());
+  }
+
+  absl::Status Create(const std::string& path) {
+    struct stat existing = {};
+    target_ = path;
+    if (stat(path.c_str(), &existing) == 0) {
+      if (!S_ISREG(existing.st_mode)) {
+        return ErrnoStatus(S_ISDIR(existing.st_mode) ? EISDIR : EINVAL, "it is not a regular file");
+      }
+      const std::unique_ptr<char, decltype(&free)> real(realpath(path.c_str(), nullptr), &free);
+      if (real == nullptr) return ErrnoStatus(errno, "finding it");
+      target_ = real.get();
+    } else if (errno != ENOENT) {
+      return ErrnoStatus(errno, "finding it");
+    }
+    const size_t slash = target_.rfind('/');
+    directory_ = slash == std::string::npos ? "./" : target_.substr(0, slash + 1);
+    std::string name = directory_ + ".kmsnap-XXXXXX";
+    fd_ = OwnedFd(mkostemp(name.data(), O_CLOEXEC));  // mode 0600
+    if (!fd_.valid()) return ErrnoStatus(errno, absl::StrCat("creating a file in ", directory_));
+    name_ = std::move(name);
+    return absl::OkStatus();
+  }
+
+  absl::Status Commit(bool sync) {
+    if (sync && fsync(fd_.get()) != 0) return ErrnoStatus(errno, "fsync");
+    // Some file systems report only here that there was no room.
+    if (close(fd_.Release()) != 0) return ErrnoStatus(errno, "close");
+    if (rename(name_.c_str(), target_.c_str()) != 0) return ErrnoStatus(errno, "rename");
+    name_.clear();
+    if (!sync) return absl::OkStatus();
+    const OwnedFd directory(open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    // One may write into a directory that one may not read: then its entry goes to disk when it
+    // goes.
+    if (directory.valid() && fsync(directory.get()) != 0 && errno != EINVAL) {
+      return ErrnoStatus(errno, "fsync of its directory");
+    }
+    return absl::OkStatus();
+  }
+
+  int fd() const { return fd_.get(); }
+
+ private:
+  std::string target_, directory_, name_;
+  OwnedFd fd_;
+};
+
+absl::Status WriteHead(int fd, absl::Span<const uint8_t> head) {
+  for (size_t done = 0; done < head.size();) {
+    const ssize_t count =
+        pwrite(fd, head.data() + done, head.size() - done, static_cast<off_t>(done));
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) return ErrnoStatus(count < 0 ? errno : EIO, "writing notes");
+    done += static_cast<size_t>(count);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Write(const Image& image, const MemorySource& memory, const std::string& path,
+                   const WriteOptions& options) {
+  KM_ASSIGN_OR_RETURN(std::vector<Segment> segments, BuildSegments(image));
+  uint64_t chunks = 0;
+  for (const Segment& segment : segments) {
+    if (segment.file_size != 0) chunks += ChunkCount(segment.address, segment.file_size);
+  }
+  const std::vector<uint64_t> no_checksums(chunks);
+  const size_t head_size = EncodeHead(image, segments, no_checksums, 0).size();
+  const uint64_t file_length = PlaceSegments(head_size, &segments);
+  if (file_length > options.size_limit) {
+    return ErrnoStatus(EFBIG, absl::StrFormat("it needs %u bytes", file_length));
+  }
+
+  TemporaryFile file;
+  KM_RETURN_IF_ERROR(file.Create(path));
+  if (ftruncate(file.fd(), static_cast<off_t>(file_length)) != 0) {
+    return ErrnoStatus(errno, absl::StrFormat("making it %u bytes long", file_length));
+  }
+  MemoryWriter writer(file.fd(), image.memory, memory);
+  for (const Segment& segment : segments) KM_RETURN_IF_ERROR(writer.Write(segment));
+  KM_RETURN_IF_ERROR(writer.Flush());
+  // The head comes last: it holds the checksums of what was written.
+  const std::vector<uint8_t> head = EncodeHead(image, segments, writer.checksums(), file_length);
+  // An older snapshot is never replaced by one that cannot be resumed.
+  if (!image.fatal_signal.has_value()) {
+    KM_RETURN_IF_ERROR(ParseSnapshot(head, file_length).status());
+  }
+  KM_RETURN_IF_ERROR(WriteHead(file.fd(), head));
+  return file.Commit(options.sync);
+}
+
+}  // namespace
+
+absl::Status WriteSnapshot(const Image& image, const MemorySource& memory, const std::string& path,
+                           const WriteOptions& options) {
+  absl::Status status = Write(image, memory, path, options);
+  if (status.ok()) return status;
+  absl::Status named(status.code(), absl::StrCat("writing ", path, ": ", status.message()));
+  status.ForEachPayload(
+      [&](absl::string_view type, const absl::Cord& payload) { named.SetPayload(type, payload); });
+  return named;
+}
+
+}  // namespace km

@@ -1,0 +1,131 @@
+// Bytes in and out of open files.
+#include <linux/limits.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <vector>
+
+#include "km/signals/siginfo.h"
+#include "km/syscalls/handlers.h"
+#include "km/syscalls/host.h"
+#include "km/syscalls/paths.h"
+
+namespace km {
+namespace {
+
+// MAX_RW_COUNT of include/linux/fs.h: no call moves more, whatever it is asked for.
+constexpr uint64_t kMaxTransfer = 0x7ffff000;
+constexpr uint32_t kMaxIovecs = 1024;
+
+uint64_t Buffer(const Call& call, uint64_t address, uint64_t size) {
+  return call.Host(address, std::min(size, kMaxTransfer));
+}
+
+// Linux sends these to the thread that wrote; the host has sent them to the monitor, which blocks them.
+int64_t AfterWrite(Call& call, int64_t result) {
+  int sig = 0;
+  if (result == -EPIPE) sig = SIGPIPE;
+  if (result == -EFBIG && call.process.Limits()[RLIMIT_FSIZE].rlim_cur != RLIM_INFINITY) {
+    sig = SIGXFSZ;
+  }
+  if (sig != 0) {
+    auto pid = static_cast<int32_t>(call.process.identity().pid);
+    call.process.SignalThread(call.thread.tid, SenderSiginfo(sig, SI_USER, pid, getuid()));
+  }
+  return result;
+}
+
+int64_t Transfer(Call& call, long number) {
+  auto file = FileArg(call, 0);
+  if (file == nullptr) return -EBADF;
+  return call.thread.Block(number, HostFd(file), Buffer(call, call.arguments[1], call.arguments[2]),
+                           call.arguments[2], call.arguments[3]);
+}
+
+int CopyIovecs(const Call& call, std::vector<iovec>* out) {
+  uint64_t count = call.arguments[2];
+  if (count > kMaxIovecs) return -EINVAL;
+  out->resize(count);
+  int error = call.memory().CopyIn(out->data(), call.Addr(1), count * sizeof(iovec));
+  for (iovec& part : *out) {
+    part.iov_base = reinterpret_cast<void*>(
+        Buffer(call, reinterpret_cast<uint64_t>(part.iov_base), part.iov_len));
+  }
+  return error;
+}
+
+// The offset of preadv and pwritev comes in two halves of which x86-64 uses the first whole.
+int64_t TransferVector(Call& call, long number) {
+  auto file = FileArg(call, 0);
+  if (file == nullptr) return -EBADF;
+  std::vector<iovec> parts;
+  if (int error = CopyIovecs(call, &parts); error != 0) return error;
+  return call.thread.Block(number, HostFd(file), reinterpret_cast<uint64_t>(parts.data()),
+                           parts.size(), call.arguments[3], call.arguments[4], call.arguments[5]);
+}
+
+// A call on a descriptor and plain numbers.
+int64_t OnFile(Call& call, long number) {
+  auto file = FileArg(call, 0);
+  if (file == nullptr) return -EBADF;
+  return call.thread.Block(number, HostFd(file), call.arguments[1], call.arguments[2],
+                           call.arguments[3]);
+}
+
+}  // namespace
+
+SyscallResult Read(Call& call) { return Transfer(call, SYS_read); }
+SyscallResult Pread64(Call& call) { return Transfer(call, SYS_pread64); }
+SyscallResult Write(Call& call) { return AfterWrite(call, Transfer(call, SYS_write)); }
+SyscallResult Pwrite64(Call& call) { return AfterWrite(call, Transfer(call, SYS_pwrite64)); }
+SyscallResult Readv(Call& call) { return TransferVector(call, SYS_readv); }
+SyscallResult Preadv(Call& call) { return TransferVector(call, SYS_preadv); }
+SyscallResult Preadv2(Call& call) { return TransferVector(call, SYS_preadv2); }
+SyscallResult Writev(Call& call) { return AfterWrite(call, TransferVector(call, SYS_writev)); }
+SyscallResult Pwritev(Call& call) { return AfterWrite(call, TransferVector(call, SYS_pwritev)); }
+SyscallResult Pwritev2(Call& call) { return AfterWrite(call, TransferVector(call, SYS_pwritev2)); }
+
+SyscallResult Lseek(Call& call) {
+  auto file = FileArg(call, 0);
+  if (file == nullptr) return -EBADF;
+  return HostResult(syscall(SYS_lseek, file->host.get(), call.arguments[1], call.Uint(2)));
+}
+
+SyscallResult Sendfile(Call& call) {
+  auto out = FileArg(call, 0);
+  auto in = FileArg(call, 1);
+  if (out == nullptr || in == nullptr) return -EBADF;
+  return AfterWrite(call, call.thread.Block(SYS_sendfile, HostFd(out), HostFd(in),
+                                            call.HostArg(2, sizeof(off_t)), call.arguments[3]));
+}
+
+SyscallResult CopyFileRange(Call& call) {
+  auto in = FileArg(call, 0);
+  auto out = FileArg(call, 2);
+  if (in == nullptr || out == nullptr) return -EBADF;
+  return AfterWrite(
+      call, call.thread.Block(SYS_copy_file_range, HostFd(in), call.HostArg(1, sizeof(off_t)),
+                              HostFd(out), call.HostArg(3, sizeof(off_t)), call.arguments[4],
+                              call.arguments[5]));
+}
+
+SyscallResult Fsync(Call& call) { return OnFile(call, SYS_fsync); }
+SyscallResult Fdatasync(Call& call) { return OnFile(call, SYS_fdatasync); }
+SyscallResult Syncfs(Call& call) { return OnFile(call, SYS_syncfs); }
+SyscallResult Fallocate(Call& call) { return OnFile(call, SYS_fallocate); }
+SyscallResult Fadvise64(Call& call) { return OnFile(call, SYS_fadvise64); }
+SyscallResult Ftruncate(Call& call) { return AfterWrite(call, OnFile(call, SYS_ftruncate)); }
+
+SyscallResult Sync(Call& call) { return call.thread.Block(SYS_sync); }
+
+SyscallResult Truncate(Call& call) {
+  HostPath path;
+  if (int error = PathArg(call, AT_FDCWD, 0, LastLink::kFollow, &path); error != 0) return error;
+  return AfterWrite(call, HostResult(syscall(SYS_truncate, path.c_str(), call.arguments[1])));
+}
+
+}  // namespace km

@@ -1,0 +1,39 @@
+// Where a path leads that goes through the program's own directory in /proc. The host's /proc/self is
+// the monitor's: the program must see itself there, and never reach the monitor.
+#ifndef KM_SYSCALLS_PROC_PATH_H_
+#define KM_SYSCALLS_PROC_PATH_H_
+
+#include <cstdint>
+#include <string>
+
+#include "km/process/process.h"
+#include "km/syscalls/paths.h"
+
+namespace km {
+
+struct ProcPath {
+  enum class Kind {
+    kOrdinary,    // `path`: absolute, outside of the program's own directory
+    kOwn,         // `path`: the name below /proc/self: "maps", "fd"; "" is the directory itself
+    kDescriptor,  // `fd` of the program's
+  };
+  Kind kind = Kind::kOrdinary;
+  std::string path;
+  uint64_t fd = 0;
+};
+
+// True for a path that is worth a walk: an absolute one below /proc or /dev, or one relative to a
+// directory of the program's below /proc.
+bool MayLeadToProc(const HostPath& path);
+
+// Follows symbolic links by hand, with the program's own directory in place of the monitor's. 0,
+// -ELOOP, -ENOENT, -ENOTDIR. What does not exist is left for the host to complain about.
+int WalkPath(Process& process, const HostPath& path, LastLink last, ProcPath* out);
+
+// The text behind a symbolic link in the program's own directory ("exe", "cwd", "root", or "self" and
+// "thread-self" for the links that lead to it); empty when `name` is none.
+std::string OwnLink(const Process& process, uint32_t tid, const std::string& name);
+
+}  // namespace km
+
+#endif  // KM_SYSCALLS_PROC_PATH_H_

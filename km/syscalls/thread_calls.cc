@@ -1,0 +1,183 @@
+// Threads: clone, exit, and what the kernel does when one ends.
+#include <linux/futex.h>
+#include <linux/sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+
+#include "km/base/log.h"
+#include "km/memory/guarded_copy.h"
+#include "km/syscalls/handlers.h"
+#include "km/syscalls/thread_exit.h"
+
+namespace km {
+namespace {
+
+constexpr uint64_t kThreadFlags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD;
+constexpr uint64_t kKnownFlags = kThreadFlags | CLONE_SYSVSEM | CLONE_SETTLS | CLONE_PARENT_SETTID |
+                                 CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID | CLONE_DETACHED | CSIGNAL;
+// As the kernel does (ROBUST_LIST_LIMIT): a list may be circular or endless.
+constexpr int kRobustListLimit = 2048;
+
+struct CloneRequest {
+  uint64_t flags = 0;
+  GuestAddr stack;  // the first stack pointer; null: the caller's
+  GuestAddr parent_tid, child_tid;
+  uint64_t tls = 0;
+};
+
+SyscallResult CloneThread(Call& call, const CloneRequest& request) {
+  if ((request.flags & kThreadFlags) != kThreadFlags) return -ENOSYS;
+  if (request.flags & ~kKnownFlags) return -EINVAL;
+  if ((request.flags & CLONE_SETTLS) && request.tls >= KM_GUEST_END) return -EPERM;
+  Process& process = call.process;
+  Thread& parent = call.thread;
+  if (!process.SaveState(parent).ok()) return -EAGAIN;
+  absl::StatusOr<Thread*> made = process.NewThread(0, process.signals().Mask(parent.tid));
+  if (!made.ok()) {
+    Log(LogLevel::kInfo, made.status().message());
+    return -EAGAIN;
+  }
+  Thread* child = *made;
+  child->comm = parent.comm;
+  child->registers = parent.registers;
+  child->xsave = parent.xsave;
+  child->registers.rax = 0;
+  child->registers.orig_rax = ~uint64_t{0};
+  if (!request.stack.null()) child->registers.rsp = request.stack.value();
+  if (request.flags & CLONE_SETTLS) child->registers.fs_base = request.tls;
+  if (request.flags & CLONE_CHILD_CLEARTID) child->clear_child_tid = request.child_tid;
+  // As natively a bad address is not an error.
+  uint32_t tid = child->tid;
+  if (request.flags & CLONE_PARENT_SETTID) {
+    (void)process.memory().CopyOut(request.parent_tid, tid);
+  }
+  if (request.flags & CLONE_CHILD_SETTID) (void)process.memory().CopyOut(request.child_tid, tid);
+  process.Start(child);
+  return tid;
+}
+
+// One entry of a robust list (handle_futex_death in the kernel). False: the memory is gone.
+bool FutexDeath(Process& process, GuestAddr word, uint32_t tid, bool pi) {
+  auto* host = reinterpret_cast<uint32_t*>(process.memory().Span(word, sizeof(uint32_t)));
+  if (host == nullptr || word.value() % sizeof(uint32_t) != 0) return false;
+  if (pi) {
+    process.pi_futexes().OwnerDied(process.memory(), word, tid);
+    return true;
+  }
+  uint32_t value = 0;
+  if (!GuardedLoad32(host, &value)) return false;
+  while ((value & FUTEX_TID_MASK) == tid) {
+    uint32_t expected = value;
+    if (!GuardedCompareExchange32(host, &expected, (value & FUTEX_WAITERS) | FUTEX_OWNER_DIED)) {
+      return false;
+    }
+    if (expected == value) {
+      if (value & FUTEX_WAITERS) syscall(SYS_futex, host, FUTEX_WAKE, 1, nullptr, nullptr, 0);
+      break;
+    }
+    value = expected;
+  }
+  return true;
+}
+
+void ReleaseRobustFutexes(Process& process, Thread& thread) {
+  struct Head {
+    uint64_t next;
+    int64_t offset;
+    uint64_t pending;
+  } head;
+  GuestAddr list = thread.robust_list;
+  if (list.null() || process.memory().CopyIn(&head, list) != 0) return;
+  auto word = [&head](uint64_t entry) {
+    return GuestAddr((entry & ~uint64_t{1}) + static_cast<uint64_t>(head.offset));
+  };
+  uint64_t entry = head.next;
+  for (int i = 0; i < kRobustListLimit && (entry & ~uint64_t{1}) != list.value(); ++i) {
+    uint64_t next = 0;
+    bool readable = process.memory().CopyIn(&next, GuestAddr(entry & ~uint64_t{1})) == 0;
+    if (entry != head.pending && !FutexDeath(process, word(entry), thread.tid, entry & 1)) return;
+    if (!readable) return;
+    entry = next;
+  }
+  if (head.pending != 0) FutexDeath(process, word(head.pending), thread.tid, head.pending & 1);
+}
+
+}  // namespace
+
+void ReleaseThread(Process& process, Thread& thread) {
+  ReleaseRobustFutexes(process, thread);
+  GuestAddr word = thread.clear_child_tid;
+  if (word.null() || process.memory().CopyOut(word, uint32_t{0}) != 0) return;
+  syscall(SYS_futex, process.memory().Span(word, sizeof(uint32_t)), FUTEX_WAKE, 1, nullptr, nullptr,
+          0);
+}
+
+SyscallResult Clone(Call& call) {
+  CloneRequest request;
+  request.flags = call.arguments[0];
+  request.stack = call.Addr(1);
+  request.parent_tid = call.Addr(2);
+  request.child_tid = call.Addr(3);
+  request.tls = call.arguments[4];
+  return CloneThread(call, request);
+}
+
+SyscallResult Clone3(Call& call) {
+  clone_args args = {};
+  uint64_t size = call.arguments[1];
+  if (size < CLONE_ARGS_SIZE_VER0) return -EINVAL;
+  if (size > kPageSize) return -E2BIG;
+  std::vector<uint8_t> bytes(size);
+  if (int error = call.memory().CopyIn(bytes.data(), call.Addr(0), size); error != 0) return error;
+  // What a newer program knows and we do not must be zero.
+  if (size > sizeof(args) && std::any_of(bytes.begin() + sizeof(args), bytes.end(),
+                                         [](uint8_t byte) { return byte != 0; })) {
+    return -E2BIG;
+  }
+  std::copy_n(bytes.data(), std::min<size_t>(size, sizeof(args)),
+              reinterpret_cast<uint8_t*>(&args));
+  if (args.set_tid_size != 0 || (args.flags & CLONE_INTO_CGROUP)) return -EINVAL;
+  if ((args.stack == 0) != (args.stack_size == 0)) return -EINVAL;
+  if (args.flags & (CLONE_DETACHED | CSIGNAL)) return -EINVAL;
+  if ((args.flags & CLONE_THREAD) && args.exit_signal != 0) return -EINVAL;
+  CloneRequest request;
+  request.flags = args.flags;
+  if (args.stack != 0) request.stack = GuestAddr(args.stack + args.stack_size);
+  request.parent_tid = GuestAddr(args.parent_tid);
+  request.child_tid = GuestAddr(args.child_tid);
+  request.tls = args.tls;
+  return CloneThread(call, request);
+}
+
+SyscallResult Exit(Call& call) { return {call.Int(0), NextAction::kExitThread}; }
+SyscallResult ExitGroup(Call& call) { return {call.Int(0), NextAction::kExitProcess}; }
+
+SyscallResult SetTidAddress(Call& call) {
+  call.thread.clear_child_tid = call.Addr(0);
+  return call.thread.tid;
+}
+
+SyscallResult Gettid(Call& call) { return call.thread.tid; }
+
+SyscallResult SetRobustList(Call& call) {
+  if (call.arguments[1] != sizeof(robust_list_head)) return -EINVAL;
+  call.thread.robust_list = call.Addr(0);
+  call.thread.robust_list_length = call.arguments[1];
+  return 0;
+}
+
+SyscallResult GetRobustList(Call& call) {
+  if (call.Int(0) != 0 && call.Uint(0) != call.thread.tid) return -EPERM;
+  uint64_t length = sizeof(robust_list_head);
+  if (int error = call.memory().CopyOut(call.Addr(2), length); error != 0) return error;
+  return call.memory().CopyOut(call.Addr(1), call.thread.robust_list.value());
+}
+
+// Restartable sequences need the kernel to look at the program's memory at every preemption.
+SyscallResult Rseq(Call&) { return -ENOSYS; }
+
+}  // namespace km
