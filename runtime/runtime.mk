@@ -14,7 +14,7 @@ RUNTIME_CFLAGS := -std=gnu11 -O2 -g -fPIC -Iinclude -Wall -Wextra -Wshadow -Werr
 # The vDSO is handed out at its entry points, not by a linker; no jump tables, so no data of its own.
 VDSO_CFLAGS := $(RUNTIME_CFLAGS) -g0 -fasynchronous-unwind-tables -fno-jump-tables \
   -fvisibility=default
-VDSO_LDFLAGS := -shared -nostdlib -Wl,-soname,linux-vdso.so.1 -Wl,--hash-style=both \
+VDSO_LDFLAGS := -shared -nostdlib -Wl,--hash-style=both \
   -Wl,--eh-frame-hdr -Wl,--build-id=sha1 -Wl,-Bsymbolic -Wl,-z,max-page-size=4096 \
   -Wl,-z,noexecstack -Wl,-z,norelro -Wl,--no-undefined -Wl,--fatal-warnings
 
@@ -33,7 +33,7 @@ $(R)/vdso.lds: runtime/vdso.lds
 	@mkdir -p $(@D)
 	$(Q)$(CC) -E -P -x c -Iinclude -MMD -MP -MF $@.d -MT $@ $< -o $@
 
-$(R)/vdso.so: $(R)/vdso.o $(R)/vdso.lds
+$(R)/vdso.so: $(R)/vdso.o $(R)/vdso.lds runtime/runtime.mk
 	$(Q)$(CC) $(VDSO_LDFLAGS) -Wl,-T,$(R)/vdso.lds $< -o $@
 	$(Q)strip --strip-unneeded $@
 

@@ -55,6 +55,15 @@ siginfo_t SiginfoOf(const signalfd_siginfo& from) {
   return info;
 }
 
+// The file at `path` if it claims to be a snapshot.
+OwnedFd OpenSnapshot(const std::string& path) {
+  uint8_t first[kSnapshotMagicEnd];
+  OwnedFd file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+  bool snapshot = file.valid() && pread(file.get(), first, sizeof(first), 0) == sizeof(first) &&
+                  LooksLikeSnapshot(first);
+  return snapshot ? std::move(file) : OwnedFd();
+}
+
 // The name that a program gets from its path: its last part, 15 bytes of it.
 std::string CommOf(absl::string_view path) {
   return std::string(path.substr(path.rfind('/') + 1).substr(0, 15));
@@ -75,15 +84,15 @@ absl::StatusOr<std::unique_ptr<Monitor>> Monitor::Create(const Options& options)
 }
 
 absl::Status Monitor::Load() {
-  KM_ASSIGN_OR_RETURN(std::string path, FindProgram(options_.program[0], getenv("PATH")));
-  uint8_t first[kSnapshotMagicEnd];
-  OwnedFd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  ssize_t size = file.valid() ? pread(file.get(), first, sizeof(first), 0) : -1;
-  bool snapshot = size > 0 && LooksLikeSnapshot(absl::MakeConstSpan(first, static_cast<size_t>(size)));
+  const std::string& name = options_.program[0];
+  absl::StatusOr<std::string> path = FindProgram(name, getenv("PATH"));
+  // A snapshot need not be executable, nor in a directory of PATH.
+  OwnedFd snapshot = OpenSnapshot(path.ok() ? *path : name);
   absl::StatusOr<ResolvedProgram> resolved = absl::UnknownError("");
   // What cannot be run is told before a machine is made.
-  if (!snapshot) {
-    resolved = ResolveProgram(path, options_.program);
+  if (!snapshot.valid()) {
+    KM_RETURN_IF_ERROR(path.status());
+    resolved = ResolveProgram(*path, options_.program);
     KM_RETURN_IF_ERROR(resolved.status());
   }
   InstallHostSignals();
@@ -93,7 +102,7 @@ absl::Status Monitor::Load() {
   signals_ = OwnedFd(signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!wake_.valid() || !signals_.valid()) return ErrnoStatus(errno, "cannot make descriptors");
   KM_ASSIGN_OR_RETURN(process_, Process::Create([this](Thread& thread) { ThreadMain(thread); }));
-  return snapshot ? LoadSnapshot(file.get()) : LoadProgram(*resolved);
+  return snapshot.valid() ? LoadSnapshot(snapshot.get()) : LoadProgram(*resolved);
 }
 
 absl::Status Monitor::LoadProgram(const ResolvedProgram& resolved) {

@@ -7,10 +7,9 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "km/base/version.h"
 
 namespace km {
-
-inline constexpr char kKmVersion[] = "0.1.0";
 
 struct Options {
   enum class Action { kRun, kHelp, kVersion, kPrintSyscalls };
@@ -24,8 +23,8 @@ struct Options {
   std::vector<std::string> program;      // PROGRAM ARGS..., or a snapshot
 };
 
-// Options end at the first argument that is none: what follows is the program's. Errors are messages
-// for people. Sets the log level as a side effect.
+// Options end at the first argument that is none: what follows is the program's. Errors are
+// messages for people. Sets the log level as a side effect.
 absl::StatusOr<Options> ParseOptions(int argc, char** argv, char** environment);
 
 std::string HelpText();

@@ -42,6 +42,7 @@ class Stats {
   static constexpr size_t kKinds = static_cast<size_t>(VcpuExit::Kind::kFailed) + 1;
 
   static void Add(Counter& counter, uint64_t n) { counter.fetch_add(n, std::memory_order_relaxed); }
+  static std::string NameAt(size_t place);
   std::string CallTable() const;
   std::string UnsupportedTable() const;
   std::string ExitTable() const;

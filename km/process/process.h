@@ -67,6 +67,7 @@ class Process {
   PiFutexes& pi_futexes() { return pi_futexes_; }
   GuestClock& clock() { return clock_; }
   Identity& identity() { return identity_; }
+  const Identity& identity() const { return identity_; }
   const XsaveFormat& xsave_format() const { return xsave_format_; }
   uint64_t xcr0() const { return vm_->xcr0(); }
 

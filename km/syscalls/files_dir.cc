@@ -18,8 +18,8 @@
 namespace km {
 namespace {
 
-// struct linux_dirent64 and struct linux_dirent, getdents(2): the type stands before the name or in the
-// record's last byte.
+// struct linux_dirent64 and struct linux_dirent, getdents(2): the type stands before the name or in
+// the record's last byte.
 struct EntryHead {
   uint64_t inode;
   uint64_t next;
@@ -47,7 +47,9 @@ int64_t ListOwn(Call& call, const OpenFile& file, const std::vector<std::string>
   std::string answer;
   for (; index < names.size(); ++index) {
     const std::string& name = names[index];
-    unsigned char type = name[0] == '.' ? DT_DIR : file.description->path == "/proc/self/fd" ? DT_LNK : DT_UNKNOWN;
+    unsigned char type = name[0] == '.'                              ? DT_DIR
+                         : file.description->path == "/proc/self/fd" ? DT_LNK
+                                                                     : DT_UNKNOWN;
     std::string entry = EntryBytes(name, index, type, wide);
     if (answer.size() + entry.size() > call.Uint(2)) break;
     answer += entry;

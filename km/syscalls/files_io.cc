@@ -12,6 +12,7 @@
 #include "km/signals/siginfo.h"
 #include "km/syscalls/handlers.h"
 #include "km/syscalls/host.h"
+#include "km/syscalls/open_path.h"
 #include "km/syscalls/paths.h"
 
 namespace km {
@@ -25,7 +26,8 @@ uint64_t Buffer(const Call& call, uint64_t address, uint64_t size) {
   return call.Host(address, std::min(size, kMaxTransfer));
 }
 
-// Linux sends these to the thread that wrote; the host has sent them to the monitor, which blocks them.
+// Linux sends these to the thread that wrote; the host has sent them to the monitor, which blocks
+// them.
 int64_t AfterWrite(Call& call, int64_t result) {
   int sig = 0;
   if (result == -EPIPE) sig = SIGPIPE;
@@ -124,7 +126,7 @@ SyscallResult Sync(Call& call) { return call.thread.Block(SYS_sync); }
 
 SyscallResult Truncate(Call& call) {
   HostPath path;
-  if (int error = PathArg(call, AT_FDCWD, 0, LastLink::kFollow, &path); error != 0) return error;
+  if (int64_t error = PinnedPath(call, AT_FDCWD, 0, &path); error != 0) return error;
   return AfterWrite(call, HostResult(syscall(SYS_truncate, path.c_str(), call.arguments[1])));
 }
 

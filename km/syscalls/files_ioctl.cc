@@ -85,10 +85,14 @@ int64_t Make(Call& call, const std::shared_ptr<OpenFile>& file, const Request& r
   uint64_t argument = call.arguments[2];
   std::shared_ptr<OpenFile> other;
   switch (request.argument) {
-    case kNumber: break;
-    case kBuffer: argument = call.Host(argument, request.size); break;
+    case kNumber:
+      break;
+    case kBuffer:
+      argument = call.Host(argument, request.size);
+      break;
     case kProcessIdIn:
-    case kProcessIdOut: return ProcessIdCall(call, *file, request);
+    case kProcessIdOut:
+      return ProcessIdCall(call, *file, request);
     case kFd:
       other = FileArg(call, 2);
       if (other == nullptr) return -EBADF;

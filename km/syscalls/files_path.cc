@@ -7,13 +7,14 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "km/files/host_path.h"
 #include "km/syscalls/handlers.h"
 #include "km/syscalls/host.h"
+#include "km/syscalls/open_path.h"
 #include "km/syscalls/paths.h"
 #include "km/syscalls/proc_path.h"
 
@@ -32,6 +33,16 @@ int64_t At(Call& call, long number, int guest_dirfd, size_t i, LastLink last, Re
   return HostResult(syscall(number, path.dirfd, path.c_str(), rest...));
 }
 
+// The same for calls that change the file itself and follow a link at the path's end unless `last`
+// says otherwise.
+template <typename... Rest>
+int64_t ChangeAt(Call& call, long number, int guest_dirfd, size_t i, LastLink last, Rest... rest) {
+  if (last == LastLink::kKeep) return At(call, number, guest_dirfd, i, last, rest...);
+  HostPath path;
+  if (int64_t error = PinnedPath(call, guest_dirfd, i, &path); error != 0) return error;
+  return HostResult(syscall(number, path.dirfd, path.c_str(), rest...));
+}
+
 template <typename... Rest>
 int64_t OnFd(Call& call, long number, Rest... rest) {
   auto file = FileArg(call, 0);
@@ -45,23 +56,26 @@ int64_t AccessAt(Call& call, int guest_dirfd, size_t i, uint32_t mode) {
   return At(call, SYS_faccessat, guest_dirfd, i, LastLink::kFollow, mode);
 }
 
-int64_t TwoPaths(Call& call, int from_dirfd, size_t from, int to_dirfd, size_t to,
-                 int64_t (*act)(const HostPath& from, const HostPath& to, uint32_t flags),
-                 uint32_t flags = 0) {
-  LastLink last = (flags & AT_SYMLINK_FOLLOW) ? LastLink::kFollow : LastLink::kKeep;
-  HostPath source, target;
-  if (int error = PathArg(call, from_dirfd, from, last, &source); error != 0) return error;
-  if (int error = PathArg(call, to_dirfd, to, LastLink::kKeep, &target); error != 0) return error;
-  return act(source, target, flags);
-}
-
 int64_t DoRename(const HostPath& from, const HostPath& to, uint32_t flags) {
-  return HostResult(
-      syscall(SYS_renameat2, from.dirfd, from.c_str(), to.dirfd, to.c_str(), flags));
+  return HostResult(syscall(SYS_renameat2, from.dirfd, from.c_str(), to.dirfd, to.c_str(), flags));
 }
 
 int64_t DoLink(const HostPath& from, const HostPath& to, uint32_t flags) {
   return HostResult(syscall(SYS_linkat, from.dirfd, from.c_str(), to.dirfd, to.c_str(), flags));
+}
+
+using TwoPathCall = int64_t(const HostPath& from, const HostPath& to, uint32_t flags);
+
+int64_t TwoPaths(Call& call, int from_dirfd, int to_dirfd, size_t first, TwoPathCall* act) {
+  // Either (from, to) or (dirfd, from, dirfd, to, flags), the paths at `first` and behind.
+  bool at = first == 1;
+  uint32_t flags = at && call.number != SYS_renameat ? call.Uint(4) : 0;
+  HostPath from, to;
+  int64_t error = act == DoLink && (flags & AT_SYMLINK_FOLLOW)
+                      ? PinnedPath(call, from_dirfd, first, &from)
+                      : PathArg(call, from_dirfd, first, LastLink::kKeep, &from);
+  if (error == 0) error = PathArg(call, to_dirfd, at ? 3 : 1, LastLink::kKeep, &to);
+  return error != 0 ? error : act(from, to, flags);
 }
 
 int64_t SymlinkTo(Call& call, int guest_dirfd, size_t i) {
@@ -72,20 +86,21 @@ int64_t SymlinkTo(Call& call, int guest_dirfd, size_t i) {
   return HostResult(syscall(SYS_symlinkat, text.c_str(), path.dirfd, path.c_str()));
 }
 
+bool IsOwnPath(const std::string& path) {
+  return path == "/proc/self" || absl::StartsWith(path, "/proc/self/");
+}
+
 // The text that the program sees where the host's would show the monitor; empty: the host's.
 std::string VirtualLink(const Call& call, const HostPath& path) {
-  HostPath whole = path;
-  if (path.dirfd == AT_FDCWD && !path.path.empty() && path.path[0] != '/') {
-    char cwd[PATH_MAX];
-    if (getcwd(cwd, sizeof(cwd)) == nullptr || !absl::StartsWith(cwd, "/proc")) return "";
-    whole.path = std::string(cwd) + "/" + path.path;
-  }
-  if (!MayLeadToProc(whole)) return "";
+  if (!MayLeadToProc(path)) return "";
   ProcPath target;
-  if (WalkPath(call.process, whole, LastLink::kKeep, &target) != 0) return "";
+  if (WalkPath(call.process, path, LastLink::kKeep, &target) != 0) return "";
   if (target.kind == ProcPath::Kind::kDescriptor) {
     auto file = call.process.files().Get(target.fd);
-    return file != nullptr ? HostPathOf(file->host.get()) : "";
+    if (file == nullptr) return "";
+    if (!IsOwnPath(file->description->path)) return HostPathOf(file->host.get());
+    return absl::StrCat("/proc/", call.process.identity().pid,
+                        absl::StripPrefix(file->description->path, "/proc/self"));
   }
   if (target.kind == ProcPath::Kind::kOrdinary) {
     if (target.path == "/proc/self") return OwnLink(call.process, call.thread.tid, "self");
@@ -124,7 +139,7 @@ int64_t TimesAt(Call& call, long number, int guest_dirfd, size_t i, LastLink las
     if (file == nullptr) return -EBADF;
     return HostResult(syscall(number, file->host.get(), nullptr, times, call.Uint(i + 2)));
   }
-  return At(call, number, guest_dirfd, i, last, times, call.Uint(i + 2));
+  return ChangeAt(call, number, guest_dirfd, i, last, times, call.Uint(i + 2));
 }
 
 }  // namespace
@@ -180,45 +195,40 @@ SyscallResult Mkdirat(Call& call) {
 SyscallResult Rmdir(Call& call) {
   return At(call, SYS_unlinkat, AT_FDCWD, 0, LastLink::kKeep, AT_REMOVEDIR);
 }
-SyscallResult Unlink(Call& call) {
-  return At(call, SYS_unlinkat, AT_FDCWD, 0, LastLink::kKeep, 0);
-}
+SyscallResult Unlink(Call& call) { return At(call, SYS_unlinkat, AT_FDCWD, 0, LastLink::kKeep, 0); }
 SyscallResult Unlinkat(Call& call) {
   return At(call, SYS_unlinkat, call.Int(0), 1, LastLink::kKeep, call.Uint(2));
 }
 
-SyscallResult Rename(Call& call) { return TwoPaths(call, AT_FDCWD, 0, AT_FDCWD, 1, DoRename); }
-SyscallResult Renameat(Call& call) {
-  return TwoPaths(call, call.Int(0), 1, call.Int(2), 3, DoRename);
-}
+SyscallResult Rename(Call& call) { return TwoPaths(call, AT_FDCWD, AT_FDCWD, 0, DoRename); }
+SyscallResult Renameat(Call& call) { return Renameat2(call); }
 SyscallResult Renameat2(Call& call) {
-  return TwoPaths(call, call.Int(0), 1, call.Int(2), 3, DoRename, call.Uint(4));
+  return TwoPaths(call, call.Int(0), call.Int(2), 1, DoRename);
 }
-SyscallResult Link(Call& call) { return TwoPaths(call, AT_FDCWD, 0, AT_FDCWD, 1, DoLink); }
-SyscallResult Linkat(Call& call) {
-  return TwoPaths(call, call.Int(0), 1, call.Int(2), 3, DoLink, call.Uint(4));
-}
+SyscallResult Link(Call& call) { return TwoPaths(call, AT_FDCWD, AT_FDCWD, 0, DoLink); }
+SyscallResult Linkat(Call& call) { return TwoPaths(call, call.Int(0), call.Int(2), 1, DoLink); }
 SyscallResult Symlink(Call& call) { return SymlinkTo(call, AT_FDCWD, 1); }
 SyscallResult Symlinkat(Call& call) { return SymlinkTo(call, call.Int(1), 2); }
 
 SyscallResult Chmod(Call& call) {
-  return At(call, SYS_fchmodat, AT_FDCWD, 0, LastLink::kFollow, call.Uint(1));
+  return ChangeAt(call, SYS_fchmodat, AT_FDCWD, 0, LastLink::kFollow, call.Uint(1));
 }
 SyscallResult Fchmodat(Call& call) {
-  return At(call, SYS_fchmodat, call.Int(0), 1, LastLink::kFollow, call.Uint(2));
+  return ChangeAt(call, SYS_fchmodat, call.Int(0), 1, LastLink::kFollow, call.Uint(2));
 }
 SyscallResult Fchmod(Call& call) { return OnFd(call, SYS_fchmod, call.Uint(1)); }
 
 SyscallResult Chown(Call& call) {
-  return At(call, SYS_fchownat, AT_FDCWD, 0, LastLink::kFollow, call.Uint(1), call.Uint(2), 0);
+  return ChangeAt(call, SYS_fchownat, AT_FDCWD, 0, LastLink::kFollow, call.Uint(1), call.Uint(2),
+                  0);
 }
 SyscallResult Lchown(Call& call) {
-  return At(call, SYS_fchownat, AT_FDCWD, 0, LastLink::kKeep, call.Uint(1), call.Uint(2),
-            AT_SYMLINK_NOFOLLOW);
+  return ChangeAt(call, SYS_fchownat, AT_FDCWD, 0, LastLink::kKeep, call.Uint(1), call.Uint(2),
+                  AT_SYMLINK_NOFOLLOW);
 }
 SyscallResult Fchownat(Call& call) {
-  return At(call, SYS_fchownat, call.Int(0), 1, Follows(call.arguments[4]), call.Uint(2),
-            call.Uint(3), call.Uint(4));
+  return ChangeAt(call, SYS_fchownat, call.Int(0), 1, Follows(call.arguments[4]), call.Uint(2),
+                  call.Uint(3), call.Uint(4));
 }
 SyscallResult Fchown(Call& call) { return OnFd(call, SYS_fchown, call.Uint(1), call.Uint(2)); }
 
@@ -232,13 +242,24 @@ SyscallResult Utimes(Call& call) {
   return TimesAt(call, SYS_futimesat, AT_FDCWD, 0, LastLink::kFollow);
 }
 
+// Into its own directory in /proc the program may not go: the host would take relative paths from
+// there for the monitor's.
 SyscallResult Chdir(Call& call) {
   HostPath path;
-  if (int error = PathArg(call, AT_FDCWD, 0, LastLink::kFollow, &path); error != 0) return error;
-  return HostResult(syscall(SYS_chdir, path.c_str()));
+  if (int error = CopyPath(call, AT_FDCWD, call.Addr(0), &path); error != 0) return error;
+  Opened directory;
+  int64_t result = OpenPath(call, path, {O_PATH | O_DIRECTORY, 0}, &directory);
+  if (result < 0) return result;
+  if (IsOwnPath(directory.path)) return -EACCES;
+  return HostResult(syscall(SYS_fchdir, directory.fd.get()));
 }
 
-SyscallResult Fchdir(Call& call) { return OnFd(call, SYS_fchdir); }
+SyscallResult Fchdir(Call& call) {
+  auto file = FileArg(call, 0);
+  if (file == nullptr) return -EBADF;
+  if (IsOwnPath(file->description->path)) return -EACCES;
+  return HostResult(syscall(SYS_fchdir, file->host.get()));
+}
 
 SyscallResult Getcwd(Call& call) {
   // The kernel's answer never exceeds a page.

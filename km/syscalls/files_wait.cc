@@ -63,8 +63,8 @@ class Wait {
     return &left_;
   }
 
-  // Linux writes back what is left, whatever the outcome, except of no time at all; that it cannot is
-  // no error.
+  // Linux writes back what is left, whatever the outcome, except of no time at all; that it cannot
+  // is no error.
   void WriteBack(size_t i, int64_t unit) const {
     if (call_.Addr(i).null() || !deadline_.has_value()) return;
     timespec left = ToTimespec(Left());
@@ -114,8 +114,7 @@ class PollSet {
     uint32_t count = call.Uint(1);
     if (count > call.process.files().limit()) return -EINVAL;
     guest_.resize(count);
-    int error =
-        call.memory().CopyIn(guest_.data(), call.Addr(0), guest_.size() * sizeof(pollfd));
+    int error = call.memory().CopyIn(guest_.data(), call.Addr(0), guest_.size() * sizeof(pollfd));
     if (error != 0) return error;
     host_ = guest_;
     for (pollfd& entry : host_) {
@@ -165,7 +164,6 @@ int64_t PollFor(Call& call, Wait& wait) {
 }
 
 // ---- select ----
-
 
 bool Has(const std::vector<uint64_t>& set, size_t i) {
   return i / kWordBits < set.size() && (set[i / kWordBits] >> (i % kWordBits) & 1) != 0;

@@ -25,8 +25,12 @@ int PathArg(const Call& call, int guest_dirfd, size_t i, LastLink last, HostPath
   ProcPath target;
   if (int error = WalkPath(call.process, *out, last, &target); error != 0) return error;
   switch (target.kind) {
-    case ProcPath::Kind::kOrdinary: out->path = target.path; break;
-    case ProcPath::Kind::kOwn: out->path = absl::StrCat("/proc/self/", target.path); break;
+    case ProcPath::Kind::kOrdinary:
+      out->path = target.path;
+      break;
+    case ProcPath::Kind::kOwn:
+      out->path = absl::StrCat("/proc/self/", target.path);
+      break;
     case ProcPath::Kind::kDescriptor:
       out->directory = call.process.files().Get(target.fd);
       if (out->directory == nullptr) return -ENOENT;

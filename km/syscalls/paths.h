@@ -14,7 +14,8 @@
 
 namespace km {
 
-// The open file behind argument `i`, or null: EBADF. Hold it as long as its host descriptor is used.
+// The open file behind argument `i`, or null: EBADF. Hold it as long as its host descriptor is
+// used.
 inline std::shared_ptr<OpenFile> FileArg(const Call& call, size_t i) {
   return call.process.files().Get(call.Uint(i));
 }
@@ -23,8 +24,8 @@ inline uint64_t HostFd(const std::shared_ptr<OpenFile>& file) {
   return static_cast<uint64_t>(file->host.get());
 }
 
-// A path as the host is to see it. Names below the program's own /proc directory are already replaced
-// (see proc_path.h).
+// A path as the host is to see it. Names below the program's own /proc directory are already
+// replaced (see proc_path.h).
 struct HostPath {
   int dirfd = AT_FDCWD;
   std::string path;

@@ -5,20 +5,19 @@
 #include <string>
 #include <vector>
 
-#include "absl/types/span.h"
 #include "km/process/process.h"
 
 namespace km {
 
-// Opens /proc/self/`name` of the program's with open(2)'s flags: a host descriptor, or a negative errno.
-// What is neither made here nor harmless to pass on from the host is -EACCES. *path gets the name that
-// FileDescription::path keeps.
-int OpenOwnFile(Process& process, const Thread& thread, const std::string& name, int flags,
+// Opens /proc/self/`name` of the program's with open(2)'s flags: a host descriptor, or a negative
+// errno. What is neither made here nor harmless to pass on from the host is -EACCES. *path gets the
+// name that FileDescription::path keeps.
+int OpenOwnFile(Process& process, Thread& thread, const std::string& name, int flags,
                 std::string* path);
 
-// The entries of a directory whose contents the host does not know, by its FileDescription::path; false
-// for every other.
-bool OwnDirectory(const Process& process, const std::string& path, std::vector<std::string>* names);
+// The entries of a directory whose contents the host does not know, by its FileDescription::path;
+// false for every other.
+bool OwnDirectory(Process& process, const std::string& path, std::vector<std::string>* names);
 
 }  // namespace km
 

@@ -25,13 +25,13 @@ bool ParseNumber(const std::string& name, uint64_t* out) {
   return absl::SimpleAtoi(name, out);
 }
 
-bool IsGuestThread(const Process& process, uint64_t id) {
+bool IsGuestThread(Process& process, uint64_t id) {
   std::vector<uint32_t> tids = process.Tids();
   return id == process.identity().pid || std::find(tids.begin(), tids.end(), id) != tids.end();
 }
 
 // The directory of the program, or of a thread of the monitor, which must not be seen either.
-bool IsOwnNumber(const Process& process, const std::string& name) {
+bool IsOwnNumber(Process& process, const std::string& name) {
   uint64_t id = 0;
   if (!ParseNumber(name, &id)) return false;
   return IsGuestThread(process, id) || id == static_cast<uint64_t>(getpid()) ||
@@ -51,8 +51,7 @@ class Walk {
   Walk(Process& process, LastLink last, ProcPath* out)
       : process_(process), last_(last), out_(out) {}
 
-  int Run(const std::string& directory, const std::string& path) {
-    at_ = directory;
+  int Run(const std::string& path) {
     if (path.empty()) return -ENOENT;
     Push(path);
     if (path.back() == '/') last_ = LastLink::kFollow;
@@ -179,7 +178,8 @@ class Walk {
 bool MayLeadToProc(const HostPath& path) {
   if (path.path.empty()) return false;
   if (path.path[0] != '/') {
-    return path.directory != nullptr && absl::StartsWith(path.directory->description->path, "/proc");
+    return path.directory != nullptr &&
+           absl::StartsWith(path.directory->description->path, "/proc");
   }
   size_t start = path.path.find_first_not_of('/');
   if (start == std::string::npos) return false;
@@ -189,16 +189,16 @@ bool MayLeadToProc(const HostPath& path) {
 int WalkPath(Process& process, const HostPath& path, LastLink last, ProcPath* out) {
   std::string directory;
   if (!path.path.empty() && path.path[0] != '/') {
-    directory = path.directory != nullptr ? path.directory->description->path
-                                          : OwnLink(process, 0, "cwd");
+    directory =
+        path.directory != nullptr ? path.directory->description->path : OwnLink(process, 0, "cwd");
     if (directory.empty() || directory[0] != '/') return -ENOTDIR;
     // The directory's own name goes through the walk as well: it may be one below /proc.
-    return Walk(process, last, out).Run("", absl::StrCat(directory, "/", path.path));
+    return Walk(process, last, out).Run(absl::StrCat(directory, "/", path.path));
   }
-  return Walk(process, last, out).Run("", path.path);
+  return Walk(process, last, out).Run(path.path);
 }
 
-std::string OwnLink(const Process& process, uint32_t tid, const std::string& name) {
+std::string OwnLink(Process& process, uint32_t tid, const std::string& name) {
   uint32_t pid = process.identity().pid;
   if (name == "exe") return process.identity().executable;
   if (name == "root") return "/";

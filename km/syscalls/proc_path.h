@@ -1,5 +1,5 @@
-// Where a path leads that goes through the program's own directory in /proc. The host's /proc/self is
-// the monitor's: the program must see itself there, and never reach the monitor.
+// Where a path leads that goes through the program's own directory in /proc. The host's /proc/self
+// is the monitor's: the program must see itself there, and never reach the monitor.
 #ifndef KM_SYSCALLS_PROC_PATH_H_
 #define KM_SYSCALLS_PROC_PATH_H_
 
@@ -30,9 +30,9 @@ bool MayLeadToProc(const HostPath& path);
 // -ELOOP, -ENOENT, -ENOTDIR. What does not exist is left for the host to complain about.
 int WalkPath(Process& process, const HostPath& path, LastLink last, ProcPath* out);
 
-// The text behind a symbolic link in the program's own directory ("exe", "cwd", "root", or "self" and
-// "thread-self" for the links that lead to it); empty when `name` is none.
-std::string OwnLink(const Process& process, uint32_t tid, const std::string& name);
+// The text behind a symbolic link in the program's own directory ("exe", "cwd", "root", or "self"
+// and "thread-self" for the links that lead to it); empty when `name` is none.
+std::string OwnLink(Process& process, uint32_t tid, const std::string& name);
 
 }  // namespace km
 

@@ -8,10 +8,13 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "km/base/owned.h"
 #include "km/syscalls/call.h"
 #include "km/syscalls/trace_format.h"
 
@@ -43,9 +46,13 @@ class Tracer {
   void Killed(int sig, bool core_dumped) const;
 
  private:
-  Tracer() = default;
+  Tracer(OwnedFd output, std::vector<bool> wanted)
+      : output_(std::move(output)), wanted_(std::move(wanted)) {}
+  void Write(const std::string& line) const;
 
-  std::vector<bool> wanted_;  // by the row's place in the table
+  // A copy of standard error: the program may close or replace its own.
+  const OwnedFd output_;
+  const std::vector<bool> wanted_;  // by the row's place in the table
 };
 
 }  // namespace km

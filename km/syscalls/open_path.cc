@@ -1,0 +1,135 @@
+#include "km/syscalls/open_path.h"
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <linux/openat2.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "km/files/host_path.h"
+#include "km/syscalls/proc_files.h"
+#include "km/syscalls/proc_path.h"
+
+namespace km {
+namespace {
+
+bool BelowProc(const OwnedFd& fd) {
+  struct statfs system;
+  return fstatfs(fd.get(), &system) == 0 && system.f_type == PROC_SUPER_MAGIC;
+}
+
+int OpenOwn(Call& call, const std::string& name, const Opening& how, Opened* out) {
+  int fd = OpenOwnFile(call.process, call.thread, name, how.flags, &out->path);
+  if (fd < 0) return fd;
+  out->fd = OwnedFd(fd);
+  out->kind = KindOfHostFd(fd);
+  if (out->kind == FileKind::kMemFd) out->kind = FileKind::kRegular;
+  return 0;
+}
+
+// Looks at what the host opened. The monitor's own directory in /proc is exchanged for the
+// program's; the machine that the program runs in is nothing for it to open.
+int Inspect(Call& call, const Opening& how, Opened* out) {
+  struct stat status;
+  if (fstat(out->fd.get(), &status) != 0) return -errno;
+  if (S_ISCHR(status.st_mode) && status.st_rdev == makedev(10, 232)) return -EACCES;
+  if (S_ISREG(status.st_mode) || S_ISDIR(status.st_mode)) {
+    out->kind = S_ISREG(status.st_mode) ? FileKind::kRegular : FileKind::kDirectory;
+    out->path = HostPathOf(out->fd.get());
+    if (absl::StartsWith(out->path, "/memfd:")) out->kind = FileKind::kMemFd;
+  } else {
+    out->kind = KindOfHostFd(out->fd.get());
+  }
+  if (how.flags & O_PATH) out->kind = FileKind::kPath;
+  // Only file systems without a device of their own can be procfs.
+  if (major(status.st_dev) != 0 || !BelowProc(out->fd)) return 0;
+  HostPath path;
+  path.path = HostPathOf(out->fd.get());
+  if (!MayLeadToProc(path)) return -EACCES;  // procfs in another place
+  ProcPath target;
+  if (int error = WalkPath(call.process, path, LastLink::kKeep, &target); error != 0) return error;
+  if (target.kind == ProcPath::Kind::kOrdinary) return 0;
+  if (target.kind == ProcPath::Kind::kDescriptor) return -EACCES;
+  return OpenOwn(call, target.path, how, out);
+}
+
+// Without the links in /proc that are no paths but lead into a process (/proc/PID/fd/N and the
+// like).
+int64_t HostOpen(Call& call, const HostPath& path, const Opening& how) {
+  open_how host = {};
+  host.flags = static_cast<uint64_t>(how.flags) | O_CLOEXEC;
+  host.mode = how.mode;
+  host.resolve = RESOLVE_NO_MAGICLINKS;
+  return call.thread.Block(SYS_openat2, static_cast<uint64_t>(path.dirfd),
+                           reinterpret_cast<uint64_t>(path.c_str()),
+                           reinterpret_cast<uint64_t>(&host), sizeof(host));
+}
+
+int64_t OpenOrdinary(Call& call, const HostPath& path, const Opening& how, Opened* out) {
+  int64_t fd = HostOpen(call, path, how);
+  if (fd < 0) return fd;
+  out->fd = OwnedFd(static_cast<int>(fd));
+  return Inspect(call, how, out);
+}
+
+// Another open file description of what a descriptor of the program's stands for.
+int64_t OpenDescriptor(Call& call, uint64_t number, const Opening& how, Opened* out) {
+  auto file = call.process.files().Get(number);
+  if (file == nullptr) return -ENOENT;
+  if (how.flags & O_NOFOLLOW) return -ELOOP;
+  std::string link = absl::StrCat("/proc/self/fd/", file->host.get());
+  int64_t fd = call.thread.Block(SYS_openat, static_cast<uint64_t>(AT_FDCWD),
+                                 reinterpret_cast<uint64_t>(link.c_str()),
+                                 static_cast<uint64_t>(how.flags | O_CLOEXEC), how.mode);
+  if (fd < 0) return fd;
+  out->fd = OwnedFd(static_cast<int>(fd));
+  return Inspect(call, how, out);
+}
+
+int64_t OpenWalked(Call& call, const HostPath& path, const Opening& how, Opened* out) {
+  LastLink last = (how.flags & O_NOFOLLOW) || (how.flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL)
+                      ? LastLink::kKeep
+                      : LastLink::kFollow;
+  ProcPath target;
+  if (int error = WalkPath(call.process, path, last, &target); error != 0) return error;
+  switch (target.kind) {
+    case ProcPath::Kind::kOwn:
+      return OpenOwn(call, target.path, how, out);
+    case ProcPath::Kind::kDescriptor:
+      return OpenDescriptor(call, target.fd, how, out);
+    case ProcPath::Kind::kOrdinary:
+      break;
+  }
+  HostPath ordinary;
+  ordinary.path = target.path;
+  return OpenOrdinary(call, ordinary, how, out);
+}
+
+}  // namespace
+
+int64_t OpenPath(Call& call, const HostPath& path, const Opening& how, Opened* out) {
+  if (MayLeadToProc(path)) return OpenWalked(call, path, how, out);
+  int64_t result = OpenOrdinary(call, path, how, out);
+  // One of the program's links may lead to one of those in /proc.
+  return result == -ELOOP ? OpenWalked(call, path, how, out) : result;
+}
+
+int64_t PinnedPath(Call& call, int guest_dirfd, size_t i, HostPath* out) {
+  if (int error = CopyPath(call, guest_dirfd, call.Addr(i), out); error != 0) return error;
+  if (out->path.empty()) return 0;
+  Opened opened;
+  if (int64_t result = OpenPath(call, *out, {O_PATH, 0}, &opened); result < 0) return result;
+  out->dirfd = AT_FDCWD;
+  out->path = absl::StrCat("/proc/self/fd/", opened.fd.get());
+  out->directory = std::make_shared<OpenFile>(std::move(opened.fd), nullptr);
+  return 0;
+}
+
+}  // namespace km

@@ -1,0 +1,282 @@
+// Structures of the program as text. The host's own structures are the program's: both are x86-64.
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <netinet/in.h>
+#include <arpa/inet.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/sysinfo.h>
+#include <sys/sysmacros.h>
+#include <sys/time.h>
+#include <sys/times.h>
+#include <sys/un.h>
+#include <sys/utsname.h>
+
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "km/signals/actions.h"
+#include "km/syscalls/trace_format.h"
+
+namespace km {
+namespace {
+
+std::string Names(absl::string_view kind, uint64_t value) {
+  return FormatScalar(kind, value).value_or("");
+}
+
+std::string ModeText(uint32_t mode) {
+  const char* type = S_ISREG(mode)    ? "S_IFREG"
+                     : S_ISDIR(mode)  ? "S_IFDIR"
+                     : S_ISCHR(mode)  ? "S_IFCHR"
+                     : S_ISBLK(mode)  ? "S_IFBLK"
+                     : S_ISFIFO(mode) ? "S_IFIFO"
+                     : S_ISSOCK(mode) ? "S_IFSOCK"
+                     : S_ISLNK(mode)  ? "S_IFLNK"
+                                      : nullptr;
+  std::string rights = absl::StrFormat("%#03o", mode & 07777);
+  return type != nullptr ? absl::StrCat(type, "|", rights) : absl::StrFormat("%#o", mode);
+}
+
+std::string Text(const struct stat& s) {
+  std::string size = S_ISCHR(s.st_mode) || S_ISBLK(s.st_mode)
+                         ? absl::StrFormat("st_rdev=makedev(%#x, %#x)", major(s.st_rdev),
+                                           minor(s.st_rdev))
+                         : absl::StrCat("st_size=", s.st_size);
+  return absl::StrCat("{st_mode=", ModeText(s.st_mode), ", ", size, ", ...}");
+}
+
+std::string Text(const struct statx& s) {
+  return absl::StrCat("{stx_mask=", Names("statx_mask", s.stx_mask),
+                      ", stx_mode=", ModeText(s.stx_mode), ", stx_size=", s.stx_size, ", ...}");
+}
+
+std::string Text(const struct statfs& s) {
+  return absl::StrFormat("{f_type=%#x, f_bsize=%d, f_blocks=%u, f_bfree=%u, f_bavail=%u, ...}",
+                         s.f_type, s.f_bsize, s.f_blocks, s.f_bfree, s.f_bavail);
+}
+
+std::string Text(const timespec& t) {
+  if (t.tv_nsec == UTIME_NOW) return "UTIME_NOW";
+  if (t.tv_nsec == UTIME_OMIT) return "UTIME_OMIT";
+  return absl::StrCat("{tv_sec=", t.tv_sec, ", tv_nsec=", t.tv_nsec, "}");
+}
+
+std::string Text(const timeval& t) {
+  return absl::StrCat("{tv_sec=", t.tv_sec, ", tv_usec=", t.tv_usec, "}");
+}
+
+std::string Text(const itimerval& t) {
+  return absl::StrCat("{it_interval=", Text(t.it_interval), ", it_value=", Text(t.it_value), "}");
+}
+
+std::string Text(const itimerspec& t) {
+  return absl::StrCat("{it_interval=", Text(t.it_interval), ", it_value=", Text(t.it_value), "}");
+}
+
+struct FilePairTimes {
+  timespec access;
+  timespec change;
+};
+std::string Text(const FilePairTimes& t) {
+  return absl::StrCat("[", Text(t.access), ", ", Text(t.change), "]");
+}
+
+struct FilePairTimevals {
+  timeval access;
+  timeval change;
+};
+std::string Text(const FilePairTimevals& t) {
+  return absl::StrCat("[", Text(t.access), ", ", Text(t.change), "]");
+}
+
+std::string Text(const SignalAction& a) {
+  std::string handler = a.is_default()  ? "SIG_DFL"
+                        : a.is_ignore() ? "SIG_IGN"
+                                        : FormatAddress(a.handler);
+  std::string restorer = (a.flags & kSaRestorer) != 0
+                             ? absl::StrCat(", sa_restorer=", FormatAddress(a.restorer))
+                             : std::string();
+  return absl::StrCat("{sa_handler=", handler, ", sa_mask=", FormatSignalSet(a.mask),
+                      ", sa_flags=", Names("sigaction_flags", a.flags), restorer, "}");
+}
+
+struct MaskOnly {
+  uint64_t mask;
+};
+std::string Text(const MaskOnly& set) { return FormatSignalSet(set.mask); }
+
+// The sixth argument of pselect6(2).
+struct MaskArgument {
+  uint64_t address;
+  uint64_t size;
+};
+std::string Text(const MaskArgument& a) {
+  return absl::StrCat("{sigmask=", FormatAddress(a.address), ", sigsetsize=", a.size, "}");
+}
+
+std::string Text(const siginfo_t& info) { return FormatSiginfo(info); }
+
+std::string Text(const stack_t& s) {
+  return absl::StrCat("{ss_sp=", FormatAddress(reinterpret_cast<uint64_t>(s.ss_sp)), ", ss_flags=",
+                      Names("altstack_flags", static_cast<uint32_t>(s.ss_flags)),
+                      ", ss_size=", s.ss_size, "}");
+}
+
+std::string LimitText(rlim_t limit) {
+  if (limit == RLIM_INFINITY) return "RLIM64_INFINITY";
+  return limit != 0 && limit % 1024 == 0 ? absl::StrCat(limit / 1024, "*1024") : absl::StrCat(limit);
+}
+std::string Text(const rlimit& l) {
+  return absl::StrCat("{rlim_cur=", LimitText(l.rlim_cur), ", rlim_max=", LimitText(l.rlim_max), "}");
+}
+
+struct FdPair {
+  int first;
+  int second;
+};
+std::string Text(const FdPair& p) { return absl::StrCat("[", p.first, ", ", p.second, "]"); }
+
+struct OneInt {
+  int value;
+};
+std::string Text(const OneInt& n) { return absl::StrCat("[", n.value, "]"); }
+
+struct OneLong {
+  int64_t value;
+};
+std::string Text(const OneLong& n) { return absl::StrCat("[", n.value, "]"); }
+
+std::string Text(const utsname& u) {
+  auto field = [](const char* text, size_t size) {
+    return QuoteBytes(absl::string_view(text, strnlen(text, size)));
+  };
+  return absl::StrCat("{sysname=", field(u.sysname, sizeof(u.sysname)),
+                      ", nodename=", field(u.nodename, sizeof(u.nodename)),
+                      ", release=", field(u.release, sizeof(u.release)), ", ...}");
+}
+
+std::string Text(const struct sysinfo& s) {
+  return absl::StrFormat("{uptime=%d, totalram=%u, freeram=%u, procs=%u, mem_unit=%u, ...}",
+                         s.uptime, s.totalram, s.freeram, s.procs, s.mem_unit);
+}
+
+std::string Text(const tms& t) {
+  return absl::StrFormat("{tms_utime=%d, tms_stime=%d, tms_cutime=%d, tms_cstime=%d}", t.tms_utime,
+                         t.tms_stime, t.tms_cutime, t.tms_cstime);
+}
+
+std::string Text(const rusage& r) {
+  return absl::StrCat("{ru_utime=", Text(r.ru_utime), ", ru_stime=", Text(r.ru_stime), ", ...}");
+}
+
+std::string Text(const clone_args& c) {
+  return absl::StrCat("{flags=", Names("clone_flags", c.flags),
+                      ", child_tid=", FormatAddress(c.child_tid),
+                      ", parent_tid=", FormatAddress(c.parent_tid), ", exit_signal=",
+                      c.exit_signal == 0 ? "0" : FormatSignal(static_cast<int>(c.exit_signal)),
+                      ", stack=", FormatAddress(c.stack),
+                      absl::StrFormat(", stack_size=%#x", c.stack_size),
+                      ", tls=", FormatAddress(c.tls), "}");
+}
+
+std::string Text(const epoll_event& e) {
+  uint64_t data = e.data.u64;
+  return absl::StrFormat("{events=%s, data={u32=%u, u64=%u}}", Names("epoll_events", e.events),
+                         static_cast<uint32_t>(data), data);
+}
+
+std::string Text(const winsize& w) {
+  return absl::StrCat("{ws_row=", w.ws_row, ", ws_col=", w.ws_col, ", ws_xpixel=", w.ws_xpixel,
+                      ", ws_ypixel=", w.ws_ypixel, "}");
+}
+
+std::string Text(const struct flock& f) {
+  return absl::StrCat("{l_type=", Names("lock_type", static_cast<uint16_t>(f.l_type)),
+                      ", l_whence=", Names("whence", static_cast<uint16_t>(f.l_whence)),
+                      ", l_start=", f.l_start, ", l_len=", f.l_len, "}");
+}
+
+// Reads as much of an address as its family has: the program may give less than the largest.
+std::optional<std::string> SocketAddressText(const TraceValue& value) {
+  sa_family_t family = 0;
+  if (!value.Get(&family)) return std::nullopt;
+  char host[INET6_ADDRSTRLEN];
+  if (sockaddr_in in; family == AF_INET && value.Get(&in)) {
+    return absl::StrFormat("{sa_family=AF_INET, sin_port=htons(%d), sin_addr=inet_addr(\"%s\")}",
+                           ntohs(in.sin_port),
+                           inet_ntop(AF_INET, &in.sin_addr, host, sizeof(host)));
+  }
+  if (sockaddr_in6 in; family == AF_INET6 && value.Get(&in)) {
+    return absl::StrFormat("{sa_family=AF_INET6, sin6_port=htons(%d), sin6_addr=\"%s\", ...}",
+                           ntohs(in.sin6_port),
+                           inet_ntop(AF_INET6, &in.sin6_addr, host, sizeof(host)));
+  }
+  if (sockaddr_un un; family == AF_UNIX && value.Get(&un)) {
+    bool abstract = un.sun_path[0] == '\0';
+    size_t length = strnlen(un.sun_path + abstract, sizeof(un.sun_path) - abstract);
+    return absl::StrCat("{sa_family=AF_UNIX, sun_path=", abstract ? "@" : "",
+                        QuoteBytes(absl::string_view(un.sun_path + abstract, length)), "}");
+  }
+  return absl::StrCat("{sa_family=", Names("domain", family), ", ...}");
+}
+
+template <typename T>
+std::optional<std::string> ReadText(const TraceValue& value) {
+  T object;
+  if (!value.Get(&object)) return std::nullopt;
+  return Text(object);
+}
+
+// The kind is NAME_in or NAME_out.
+struct StructKind {
+  absl::string_view name;
+  std::optional<std::string> (*text)(const TraceValue& value);
+};
+
+constexpr StructKind kStructs[] = {
+    {"stat", ReadText<struct stat>},
+    {"statx", ReadText<struct statx>},
+    {"statfs", ReadText<struct statfs>},
+    {"timespec", ReadText<timespec>},
+    {"timeval", ReadText<timeval>},
+    {"itimerval", ReadText<itimerval>},
+    {"itimerspec", ReadText<itimerspec>},
+    {"timespecs", ReadText<FilePairTimes>},
+    {"timevals", ReadText<FilePairTimevals>},
+    {"sigaction", ReadText<SignalAction>},
+    {"sigset", ReadText<MaskOnly>},
+    {"sigset_arg", ReadText<MaskArgument>},
+    {"siginfo", ReadText<siginfo_t>},
+    {"altstack", ReadText<stack_t>},
+    {"rlimit", ReadText<rlimit>},
+    {"fd_pair", ReadText<FdPair>},
+    {"int", ReadText<OneInt>},
+    {"long", ReadText<OneLong>},
+    {"utsname", ReadText<utsname>},
+    {"sysinfo", ReadText<struct sysinfo>},
+    {"tms", ReadText<tms>},
+    {"rusage", ReadText<rusage>},
+    {"clone_args", ReadText<clone_args>},
+    {"epoll_event", ReadText<epoll_event>},
+    {"winsize", ReadText<winsize>},
+    {"flock", ReadText<struct flock>},
+    {"sockaddr", SocketAddressText},
+};
+
+}  // namespace
+
+std::optional<std::string> FormatStruct(absl::string_view kind, const TraceValue& value) {
+  absl::string_view name = kind.substr(0, kind.rfind('_'));
+  for (const StructKind& known : kStructs) {
+    if (known.name == name) return known.text(value);
+  }
+  return std::nullopt;
+}
+
+}  // namespace km

@@ -1,0 +1,89 @@
+#include "km/syscalls/proc_texts.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+
+namespace km {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+OwnStatus Sample() {
+  OwnStatus own;
+  own.pid = 1000;
+  own.host_pid = 4242;
+  own.comm = "a (b) c";
+  own.threads = 3;
+  own.bytes = 8 << 20;
+  own.layout.brk_start = 77;
+  own.layout.stack_end = 88;
+  own.blocked = 0x4;
+  own.caught = uint64_t{1} << 63;
+  return own;
+}
+
+// 52 fields, each its number, but for those that the function looks at.
+std::string HostStat() {
+  std::string text = "4242 (km) ) x) R 1 4242 4242 34816 4242";
+  for (int field = 9; field <= 52; ++field) absl::StrAppend(&text, " ", field);
+  return text + "\n";
+}
+
+TEST(ProcTexts, StatKeepsTheHostsFieldsAndReplacesTheProgramsOwn) {
+  std::string text = StatText(HostStat(), Sample());
+  EXPECT_EQ(text.rfind("1000 (a (b) c) R 1 1000 1000 34816 1000 9 ", 0), 0u) << text;
+  std::vector<std::string> fields = absl::StrSplit(text.substr(text.rfind(')') + 2), ' ');
+  ASSERT_EQ(fields.size(), 50u);
+  EXPECT_EQ(fields[14 - 3], "14");
+  EXPECT_EQ(fields[20 - 3], "3");
+  EXPECT_EQ(fields[22 - 3], "22");
+  EXPECT_EQ(fields[23 - 3], absl::StrCat(8 << 20));
+  EXPECT_EQ(fields[26 - 3], "0");
+  EXPECT_EQ(fields[28 - 3], "88");
+  EXPECT_EQ(fields[47 - 3], "77");
+  EXPECT_EQ(fields[52 - 3], "52\n");
+}
+
+TEST(ProcTexts, StatOfAnUnknownShapeIsLeftAlone) {
+  EXPECT_EQ(StatText("", Sample()), "");
+  EXPECT_EQ(StatText("1 x R", Sample()), "1 x R");
+  EXPECT_EQ(StatText("1 (x) R 2", Sample()), "1000 (a (b) c) R 2\n");
+}
+
+TEST(ProcTexts, StatusReplacesLinesByName) {
+  std::string text = StatusText(
+      "Name:\tkm\nUmask:\t0022\nTgid:\t4242\nPid:\t4242\nPPid:\t7\nVmSize:\t 68719476736 kB\n"
+      "VmRSS:\t     100 kB\nThreads:\t9\nSigBlk:\tffffffffffffffff\nSigCgt:\t0000000000000000\n",
+      Sample());
+  EXPECT_EQ(
+      text,
+      "Name:\ta (b) c\nUmask:\t0022\nTgid:\t1000\nPid:\t1000\nPPid:\t7\nVmSize:\t    8192 kB\n"
+      "VmRSS:\t     100 kB\nThreads:\t3\nSigBlk:\t0000000000000004\n"
+      "SigCgt:\t8000000000000000\n");
+}
+
+TEST(ProcTexts, StatmCountsThePagesOfTheProgram) {
+  EXPECT_EQ(StatmText("99999 12 3 4 0 5 0\n", Sample()), "2048 12 3 4 0 5 0\n");
+  EXPECT_EQ(StatmText("", Sample()), "");
+}
+
+TEST(ProcTexts, LimitsAreInTheKernelsColumns) {
+  std::array<rlimit, RLIM_NLIMITS> limits = {};
+  limits[RLIMIT_CPU] = {RLIM_INFINITY, RLIM_INFINITY};
+  limits[RLIMIT_NOFILE] = {1024, 4096};
+  std::string text = LimitsText(limits);
+  EXPECT_THAT(text, HasSubstr("Limit                     Soft Limit           Hard Limit           "
+                              "Units     \n"));
+  EXPECT_THAT(text, HasSubstr("Max cpu time              unlimited            unlimited            "
+                              "seconds   \n"));
+  EXPECT_THAT(text, HasSubstr("Max open files            1024                 4096                 "
+                              "files     \n"));
+  EXPECT_THAT(text, Not(HasSubstr("(null)")));
+}
+
+}  // namespace
+}  // namespace km

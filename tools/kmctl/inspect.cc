@@ -1,0 +1,220 @@
+#include "tools/kmctl/inspect.h"
+
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "km/kvm/cpu_features.h"
+#include "tools/kmctl/names.h"
+#include "tools/kmctl/symbols.h"
+
+namespace km {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// How many of the piece's bytes are data on disk; the rest are holes, which read as zeros.
+uint64_t StoredBytes(int fd, const ImageMemory& piece) {
+  const auto end = static_cast<off_t>(piece.file_offset + piece.size);
+  uint64_t stored = 0;
+  for (auto at = static_cast<off_t>(piece.file_offset); at < end;) {
+    const off_t data = lseek(fd, at, SEEK_DATA);
+    if (data < 0 || data >= end) break;
+    const off_t hole = std::min(end, lseek(fd, data, SEEK_HOLE));
+    if (hole <= data) break;
+    stored += static_cast<uint64_t>(hole - data);
+    at = hole;
+  }
+  return stored;
+}
+
+Json DescribeSignals(const std::vector<SignalInfoBytes>& signals) {
+  Json list = Json::array();
+  for (const SignalInfoBytes& info : signals) {
+    int32_t fields[3];  // si_signo, si_errno, si_code
+    std::memcpy(fields, info.data(), sizeof(fields));
+    list.push_back({{"signal", SignalName(fields[0])}, {"code", fields[2]}});
+  }
+  return list;
+}
+
+Json DescribeAddress(uint64_t address, Symbolizer* symbols) {
+  const Location location = symbols->Find(address);
+  Json result = {{"address", HexText(address)}};
+  if (!location.symbol.empty()) result["symbol"] = location.symbol;
+  if (!location.object.empty()) {
+    result["object"] = location.object;
+    result["offset"] = HexText(location.offset);
+  }
+  return result;
+}
+
+Json DescribeThread(const ImageThread& thread, int64_t now, Symbolizer* symbols) {
+  Json result = {{"tid", thread.tid},
+                 {"name", thread.comm},
+                 {"pc", DescribeAddress(thread.registers.rip, symbols)},
+                 {"sp", HexText(thread.registers.rsp)}};
+  if (thread.registers.orig_rax != ~uint64_t{0}) {
+    Json call = {{"name", SyscallName(thread.registers.orig_rax)},
+                 {"restarts", thread.blocked_call.has_value()}};
+    if (thread.blocked_call.has_value() && thread.blocked_call->has_deadline) {
+      // Hostile readings may be far apart.
+      call["remaining_ns"] = static_cast<int64_t>(
+          static_cast<uint64_t>(thread.blocked_call->deadline_ns) - static_cast<uint64_t>(now));
+    }
+    result["system_call"] = call;
+  }
+  result["blocked_signals"] = SignalNames(thread.signal_mask);
+  result["pending_signals"] = DescribeSignals(thread.pending);
+  if (thread.altstack_size != 0) {
+    result["alternate_stack"] = {{"address", HexText(thread.altstack_address)},
+                                 {"size", thread.altstack_size}};
+  }
+  result["xsave_size"] = thread.xsave.size();
+  return result;
+}
+
+Json DescribeMappings(const Image& image, int fd) {
+  Json list = Json::array();
+  auto piece = image.memory.begin();
+  for (const ImageMapping& mapping : image.mappings) {
+    const uint64_t size = mapping.end - mapping.start;
+    uint64_t in_file = 0, stored = 0;
+    for (; piece != image.memory.end() && piece->address < mapping.end; ++piece) {
+      in_file += piece->size;
+      stored += StoredBytes(fd, *piece);
+    }
+    const bool is_shared = (mapping.flags & MAP_SHARED) != 0;
+    const bool is_file = (mapping.flags & MAP_ANONYMOUS) == 0;
+    const uint64_t from_file = is_shared && is_file ? size - in_file : 0;
+    list.push_back({{"start", HexText(mapping.start)},
+                    {"end", HexText(mapping.end)},
+                    {"protection", ProtectionText(mapping.protection)},
+                    {"sharing", is_shared ? "shared" : "private"},
+                    {"name", mapping.name},
+                    {"offset", is_file ? mapping.file_offset : 0},
+                    {"size", size},
+                    {"touched", stored},
+                    {"zero", size - from_file - stored},
+                    {"file", from_file}});
+  }
+  return list;
+}
+
+Json DescribeDescriptors(const Image& image) {
+  Json list = Json::array();
+  for (const ImageDescriptor& descriptor : image.descriptors) {
+    for (const ImageDescription& description : image.descriptions) {
+      if (description.id != descriptor.description) continue;
+      list.push_back({{"number", descriptor.number},
+                      {"description", description.id},
+                      {"path", description.path},
+                      {"flags", OpenFlagsText(description.flags)},
+                      {"offset", description.offset},
+                      {"close_on_exec", descriptor.close_on_exec}});
+    }
+  }
+  return list;
+}
+
+Json DescribeActions(const ImageProcess& process, Symbolizer* symbols) {
+  Json list = Json::array();
+  for (size_t i = 0; i < process.actions.size(); ++i) {
+    const ImageAction& action = process.actions[i];
+    if (action.handler == 0) continue;
+    Json result = {{"signal", SignalName(static_cast<int>(i) + 1)}};
+    if (action.handler == 1) {
+      result["handler"] = "ignored";
+    } else {
+      result["handler"] = DescribeAddress(action.handler, symbols);
+    }
+    result["flags"] = ActionFlagsText(action.flags);
+    result["mask"] = SignalNames(action.mask);
+    list.push_back(result);
+  }
+  return list;
+}
+
+Json DescribeProgram(const ImageProgram& program) {
+  return {{"path", program.path},
+          {"load_bias", HexText(program.load_bias)},
+          {"entry", HexText(program.entry)}};
+}
+
+Json DescribeProcess(const ImageProcess& process) {
+  Json limits = Json::array();
+  for (const auto& [current, maximum] : process.limits) limits.push_back({current, maximum});
+  return {{"pid", process.pid},
+          {"parent", process.parent_pid},
+          {"group", process.process_group},
+          {"session", process.session},
+          {"uid", process.uid},
+          {"effective_uid", process.euid},
+          {"gid", process.gid},
+          {"effective_gid", process.egid},
+          {"name", process.comm},
+          {"command_line", process.command_line},
+          {"directory", process.working_directory},
+          {"umask", process.umask},
+          {"personality", HexText(process.personality)},
+          {"limits", limits},
+          {"brk", {HexText(process.brk_start), HexText(process.brk_end)}}};
+}
+
+Json DescribeFile(const std::string& path, int fd) {
+  struct stat file = {};
+  fstat(fd, &file);
+  return {{"path", path},
+          {"size", file.st_size},
+          {"allocated", static_cast<uint64_t>(file.st_blocks) * 512}};
+}
+
+Json DescribeSnapshot(const ImageHeader& header) {
+  const bool has_parent = std::any_of(header.parent.begin(), header.parent.end(),
+                                      [](uint8_t byte) { return byte != 0; });
+  return {{"format", header.format_version},
+          {"producer", header.producer},
+          {"id", BytesText(header.id)},
+          {"parent", has_parent ? Json(BytesText(header.parent)) : Json()},
+          {"label", header.label},
+          {"description", header.description},
+          {"taken", TimeText(header.realtime_ns)},
+          {"realtime_ns", header.realtime_ns},
+          {"monotonic_ns", header.monotonic_ns},
+          {"boottime_ns", header.boottime_ns}};
+}
+
+}  // namespace
+
+Json Describe(const Image& image, int fd, const std::string& path) {
+  Symbolizer symbols(image, fd);
+  Json result;
+  result["file"] = DescribeFile(path, fd);
+  result["snapshot"] = DescribeSnapshot(image.header);
+  result["cpu"] = {{"xcr0", HexText(image.header.xcr0)},
+                   {"states", XsaveComponentNames(image.header.xcr0)},
+                   {"features", CpuFeatureNames(image.header.cpu_features)}};
+  result["process"] = DescribeProcess(image.process);
+  result["program"] = DescribeProgram(image.program);
+  result["interpreter"] =
+      image.dynamic_linker.has_value() ? DescribeProgram(*image.dynamic_linker) : Json();
+  Json& threads = result["threads"] = Json::array();
+  for (const ImageThread& thread : image.threads) {
+    threads.push_back(DescribeThread(thread, image.header.monotonic_ns, &symbols));
+  }
+  result["mappings"] = DescribeMappings(image, fd);
+  result["descriptors"] = DescribeDescriptors(image);
+  result["signals"] = {{"actions", DescribeActions(image.process, &symbols)},
+                       {"pending", DescribeSignals(image.process.pending)}};
+  Json& unknown = result["unknown_notes"] = Json::array();
+  for (const ImageNote& note : image.unknown_notes) {
+    unknown.push_back(
+        {{"owner", note.owner}, {"type", HexText(note.type)}, {"size", note.descriptor.size()}});
+  }
+  return result;
+}
+
+}  // namespace km

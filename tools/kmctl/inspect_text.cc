@@ -1,0 +1,211 @@
+// The text form of a description.
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "tools/kmctl/inspect.h"
+#include "tools/kmctl/names.h"
+
+namespace km {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string Text(const Json& value) { return Printable(value.get<std::string>()); }
+
+std::string Joined(const Json& list) {
+  std::vector<std::string> parts;
+  for (const Json& part : list) parts.push_back(Text(part));
+  return absl::StrJoin(parts, " ");
+}
+
+// A heading's lines are indented, with what they are about in a column.
+void Line(absl::string_view name, absl::string_view value, std::string* out) {
+  absl::StrAppendFormat(out, "  %-12s %s\n", name, value);
+}
+
+// Lists of words are long: they go on below each other.
+void WrappedLine(absl::string_view name, const Json& words, std::string* out) {
+  constexpr size_t kWidth = 80;
+  std::string line;
+  for (const Json& word : words) {
+    const std::string text = Text(word);
+    if (!line.empty() && line.size() + 1 + text.size() > kWidth) {
+      Line(name, line, out);
+      name = "";
+      line.clear();
+    }
+    absl::StrAppend(&line, line.empty() ? "" : " ", text);
+  }
+  Line(name, line, out);
+}
+
+// "0x401234 main+0x12 (/usr/bin/program)", or with the offset in the file when no symbol is known.
+std::string AddressText(const Json& address) {
+  std::string text = Text(address["address"]);
+  if (!address.contains("object")) return text;
+  const std::string object = Text(address["object"]);
+  if (address.contains("symbol")) {
+    absl::StrAppend(&text, " ", Text(address["symbol"]), " (", object, ")");
+  } else if (address["offset"] != "0x0") {
+    absl::StrAppend(&text, " ", object, "+", Text(address["offset"]));
+  } else {
+    absl::StrAppend(&text, " ", object);
+  }
+  return text;
+}
+
+std::string PendingText(const Json& pending) {
+  std::vector<std::string> parts;
+  for (const Json& signal : pending) parts.push_back(Text(signal["signal"]));
+  return absl::StrJoin(parts, " ");
+}
+
+std::string Numbers(const Json& process, std::initializer_list<const char*> names) {
+  std::vector<std::string> parts;
+  for (const char* name : names)
+    parts.push_back(absl::StrCat(name, " ", process[name].get<uint32_t>()));
+  return absl::StrJoin(parts, ", ");
+}
+
+void AppendSnapshot(const Json& description, std::string* out) {
+  const Json& file = description["file"];
+  const Json& snapshot = description["snapshot"];
+  absl::StrAppend(out, Text(file["path"]), ": snapshot of process ",
+                  description["process"]["pid"].get<uint32_t>(), " (",
+                  Text(description["process"]["name"]), ")\n");
+  if (snapshot["label"] != "") Line("label", Text(snapshot["label"]), out);
+  if (snapshot["description"] != "") Line("description", Text(snapshot["description"]), out);
+  Line("taken", Text(snapshot["taken"]), out);
+  Line("written by",
+       absl::StrCat(Text(snapshot["producer"]), ", format ", snapshot["format"].get<uint32_t>()),
+       out);
+  Line("id", Text(snapshot["id"]), out);
+  if (!snapshot["parent"].is_null()) Line("parent", Text(snapshot["parent"]), out);
+  Line("file",
+       absl::StrCat(SizeText(file["size"].get<uint64_t>()), ", ",
+                    SizeText(file["allocated"].get<uint64_t>()), " on disk"),
+       out);
+  const Json& cpu = description["cpu"];
+  Line("states", absl::StrCat(Joined(cpu["states"]), " (XCR0 ", Text(cpu["xcr0"]), ")"), out);
+  WrappedLine("cpu features", cpu["features"], out);
+}
+
+void AppendProcess(const Json& description, std::string* out) {
+  const Json& process = description["process"];
+  absl::StrAppend(out, "\nProcess\n");
+  Line("ids", Numbers(process, {"pid", "parent", "group", "session"}), out);
+  Line("user", Numbers(process, {"uid", "effective_uid", "gid", "effective_gid"}), out);
+  Line("command", Text(process["command_line"]), out);
+  Line("directory", Text(process["directory"]), out);
+  Line("umask", absl::StrFormat("%03o", process["umask"].get<uint32_t>()), out);
+  for (const char* name : {"program", "interpreter"}) {
+    const Json& program = description[name];
+    if (program.is_null()) continue;
+    Line(name,
+         absl::StrCat(Text(program["path"]), ", loaded at ", Text(program["load_bias"]), ", entry ",
+                      Text(program["entry"])),
+         out);
+  }
+}
+
+void AppendThreads(const Json& threads, std::string* out) {
+  absl::StrAppend(out, "\nThreads: ", threads.size(), "\n");
+  for (const Json& thread : threads) {
+    absl::StrAppendFormat(out, "  %-7d %-15s  %s\n", thread["tid"].get<uint32_t>(),
+                          Text(thread["name"]), AddressText(thread["pc"]));
+    const auto detail = [out](absl::string_view text) {
+      absl::StrAppendFormat(out, "  %-7s %-15s  %s\n", "", "", text);
+    };
+    if (thread.contains("system_call")) {
+      const Json& call = thread["system_call"];
+      std::string text = absl::StrCat("in ", Text(call["name"]));
+      if (call.contains("remaining_ns")) {
+        const auto remaining = call["remaining_ns"].get<int64_t>();
+        absl::StrAppend(&text, ", ",
+                        remaining <= 0 ? "time is up" : DurationText(remaining) + " to go");
+      }
+      detail(text);
+    }
+    const Json& blocked = thread["blocked_signals"];
+    if (!blocked.empty()) {
+      // Few threads block a few signals or all: all is not worth two lines.
+      constexpr size_t kMany = 20;
+      detail(absl::StrCat("blocks ", blocked.size() > kMany
+                                         ? absl::StrCat(blocked.size(), " signals")
+                                         : Joined(blocked)));
+    }
+    if (!thread["pending_signals"].empty()) {
+      detail(absl::StrCat("pending ", PendingText(thread["pending_signals"])));
+    }
+  }
+}
+
+void AppendMappings(const Json& mappings, std::string* out) {
+  uint64_t size = 0, touched = 0, zero = 0, file = 0;
+  for (const Json& mapping : mappings) {
+    size += mapping["size"].get<uint64_t>();
+    touched += mapping["touched"].get<uint64_t>();
+    zero += mapping["zero"].get<uint64_t>();
+    file += mapping["file"].get<uint64_t>();
+  }
+  absl::StrAppend(out, "\nMemory: ", mappings.size(), " mappings, ", SizeText(size), " (",
+                  SizeText(touched), " touched, ", SizeText(zero), " zero, ", SizeText(file),
+                  " of shared files)\n");
+  absl::StrAppendFormat(out, "  %-29s %-5s %10s %10s %10s %10s  %s\n", "address", "", "size",
+                        "touched", "zero", "file", "what");
+  for (const Json& mapping : mappings) {
+    const std::string range =
+        absl::StrCat(Text(mapping["start"]), "-", Text(mapping["end"]).substr(2));
+    const std::string rights =
+        absl::StrCat(Text(mapping["protection"]), mapping["sharing"] == "shared" ? "s" : "p");
+    absl::StrAppendFormat(out, "  %-29s %-5s %10s %10s %10s %10s  %s\n", range, rights,
+                          SizeText(mapping["size"].get<uint64_t>()),
+                          SizeText(mapping["touched"].get<uint64_t>()),
+                          SizeText(mapping["zero"].get<uint64_t>()),
+                          SizeText(mapping["file"].get<uint64_t>()), Text(mapping["name"]));
+  }
+}
+
+void AppendDescriptors(const Json& descriptors, std::string* out) {
+  absl::StrAppend(out, "\nDescriptors: ", descriptors.size(),
+                  " (0, 1 and 2 come from whoever resumes)\n");
+  for (const Json& descriptor : descriptors) {
+    absl::StrAppendFormat(out, "  %-4d %s, %s, at %d%s, description %d\n",
+                          descriptor["number"].get<uint32_t>(), Text(descriptor["path"]),
+                          Text(descriptor["flags"]), descriptor["offset"].get<int64_t>(),
+                          descriptor["close_on_exec"].get<bool>() ? ", close on exec" : "",
+                          descriptor["description"].get<uint32_t>());
+  }
+}
+
+void AppendSignals(const Json& signals, std::string* out) {
+  absl::StrAppend(out, "\nSignals: ", signals["actions"].size(), " not at their default\n");
+  for (const Json& action : signals["actions"]) {
+    const Json& handler = action["handler"];
+    absl::StrAppendFormat(out, "  %-12s %s", Text(action["signal"]),
+                          handler.is_string() ? Text(handler) : AddressText(handler));
+    if (action["flags"] != "") absl::StrAppend(out, ", ", Text(action["flags"]));
+    if (!action["mask"].empty()) absl::StrAppend(out, ", blocks ", Joined(action["mask"]));
+    absl::StrAppend(out, "\n");
+  }
+  if (!signals["pending"].empty()) Line("pending", PendingText(signals["pending"]), out);
+}
+
+}  // namespace
+
+std::string DescriptionText(const Json& description) {
+  std::string out;
+  AppendSnapshot(description, &out);
+  AppendProcess(description, &out);
+  AppendThreads(description["threads"], &out);
+  AppendMappings(description["mappings"], &out);
+  AppendDescriptors(description["descriptors"], &out);
+  AppendSignals(description["signals"], &out);
+  for (const Json& note : description["unknown_notes"]) {
+    absl::StrAppend(&out, "\nUnknown note of ", Text(note["owner"]), ", type ", Text(note["type"]),
+                    ", ", SizeText(note["size"].get<uint64_t>()), "\n");
+  }
+  return out;
+}
+
+}  // namespace km
