@@ -1,5 +1,6 @@
 #include "km/loader/load.h"
 
+#include <cpuid.h>
 #include <elf.h>
 #include <km/layout.h>
 #include <sys/auxv.h>
@@ -172,6 +173,13 @@ absl::Status MapSegments(const ElfProgram& elf, uint64_t bias, AddressSpace& spa
   return absl::OkStatus();
 }
 
+// As the kernel gives it. getauxval does not: glibc keeps something else in its place.
+uint64_t HardwareCapabilities() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  __get_cpuid(1, &eax, &ebx, &ecx, &edx);
+  return edx;
+}
+
 // In the kernel's order. What depends on the stack is filled in there.
 std::vector<uint64_t> MakeAuxv(const ResolvedProgram& resolved, const Plan& plan) {
   const ElfProgram& program = resolved.program;
@@ -181,7 +189,7 @@ std::vector<uint64_t> MakeAuxv(const ResolvedProgram& resolved, const Plan& plan
   if (headers != 0 || program.position_independent) headers += plan.program_bias;
   return {AT_SYSINFO_EHDR, KM_VDSO_ADDRESS,
           AT_MINSIGSTKSZ,  getauxval(AT_MINSIGSTKSZ),
-          AT_HWCAP,        getauxval(AT_HWCAP),
+          AT_HWCAP,        HardwareCapabilities(),
           AT_PAGESZ,       kPageSize,
           AT_CLKTCK,       100,
           AT_PHDR,         headers,

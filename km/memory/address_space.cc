@@ -1,6 +1,7 @@
 // The tree of mappings, and page faults. The calls that change mappings: mapping_calls.cc.
 #include "km/memory/address_space.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -27,10 +28,25 @@ bool Mergeable(const Mapping& low, const Mapping& high) {
   return low.end == high.start && low.protection == high.protection && low.flags == high.flags &&
          low.file == high.file && low.name == high.name &&
          low.from_snapshot == high.from_snapshot &&
+         low.snapshot_file_end == high.snapshot_file_end &&
          ((low.flags & MAP_ANONYMOUS) || low.offset + (low.end - low.start) == high.offset);
 }
 
 }  // namespace
+
+std::shared_ptr<const MappedFile> OpenMappedFile(const std::string& path, int flags) {
+  auto file = std::make_shared<MappedFile>();
+  // O_NONBLOCK: whatever has the name now, opening it does not wait.
+  file->fd = OwnedFd(open(path.c_str(), flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
+  struct stat status;
+  if (!file->fd.valid() || fstat(file->fd.get(), &status) != 0 || !S_ISREG(status.st_mode)) {
+    return nullptr;
+  }
+  file->path = path;
+  file->device = status.st_dev;
+  file->inode = status.st_ino;
+  return file;
+}
 
 AddressSpace::Layout AddressSpace::layout() const {
   absl::MutexLock lock(&mutex_);
@@ -95,7 +111,10 @@ void AddressSpace::Erase(uint64_t start, uint64_t end) {
 
 uint64_t AddressSpace::ReadableEnd(const Mapping& mapping) {
   struct stat file;
-  if (mapping.file == nullptr || mapping.from_snapshot || fstat(mapping.file->fd.get(), &file) != 0 ||
+  if (mapping.from_snapshot && !(mapping.flags & MAP_ANONYMOUS)) {
+    return std::clamp(mapping.snapshot_file_end, mapping.start, mapping.end);
+  }
+  if (mapping.file == nullptr || fstat(mapping.file->fd.get(), &file) != 0 ||
       !S_ISREG(file.st_mode)) {
     return mapping.end;
   }

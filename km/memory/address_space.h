@@ -26,6 +26,9 @@ struct MappedFile {
   uint64_t device = 0, inode = 0;
 };
 
+// The file as it is on the host now, opened for a mapping; null when it cannot be. `flags` as open(2).
+std::shared_ptr<const MappedFile> OpenMappedFile(const std::string& path, int flags);
+
 struct Mapping {
   uint64_t start = 0, end = 0;
   int protection = 0;  // PROT_*
@@ -36,6 +39,8 @@ struct Mapping {
   // Anonymous to the program, but the host maps it from the snapshot file: what the program discards
   // must come back as zeros, not as the file's bytes.
   bool from_snapshot = false;
+  // With from_snapshot, where the file that the program mapped ended: beyond it is SIGBUS.
+  uint64_t snapshot_file_end = 0;
 };
 
 // What mmap(2) is asked for. `file` is needed unless MAP_ANONYMOUS; `host_fd` is what the host maps.
@@ -131,6 +136,8 @@ class AddressSpace {
   int64_t Grow(uint64_t start, uint64_t old_end, uint64_t new_end)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int64_t Move(uint64_t from, uint64_t to, uint64_t length, bool keep)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  int64_t Alias(uint64_t from, uint64_t length, uint64_t to)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int64_t Discard(uint64_t start, uint64_t end, int advice) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int64_t ProtectOne(const Mapping& mapping, uint64_t start, uint64_t end, int protection)

@@ -1,4 +1,5 @@
 // mmap, munmap, mprotect, mremap, brk and madvise.
+#include <fcntl.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -95,7 +96,7 @@ int64_t AddressSpace::PlaceLocked(const MapRequest& request, uint64_t start, uin
   Must(memory_->tables().Clear(start, end));
   int protection = request.protection & (PROT_READ | PROT_WRITE | PROT_EXEC);
   void* host = memory_->window() + start;
-  if (mmap(host, length, protection, (request.flags & ~kMonitorFlags) | MAP_FIXED, request.host_fd,
+  if (mmap(host, length, HostProtection(protection), (request.flags & ~kMonitorFlags) | MAP_FIXED, request.host_fd,
            static_cast<off_t>(request.offset)) == MAP_FAILED) {
     return -errno;
   }
@@ -170,7 +171,7 @@ int64_t AddressSpace::ProtectOne(const Mapping& mapping, uint64_t start, uint64_
                                  int protection) {
   int old = mapping.protection;
   if (old & ~protection) Must(memory_->tables().Restrict(start, end, old & protection));
-  if (mprotect(memory_->window() + start, end - start, protection) != 0) return -errno;
+  if (mprotect(memory_->window() + start, end - start, HostProtection(protection)) != 0) return -errno;
   if ((protection & ~old) && (old & protection)) {
     Must(memory_->tables().Grant(start, end, protection));
   }
@@ -245,7 +246,36 @@ int64_t AddressSpace::Move(uint64_t from, uint64_t to, uint64_t length, bool kee
     if (length <= kEagerFill) FillAround(piece, piece.start, piece.end);
     Insert(piece);
   }
-  return keep ? 0 : UnmapLocked(from, from + length);
+  if (!keep) return UnmapLocked(from, from + length);
+  // What stays behind is fresh memory, not the snapshot file's once more.
+  for (uint64_t start = from; start < from + length;) {
+    uint64_t end = std::min(FindMapping(start)->second.end, from + length);
+    if (FindMapping(start)->second.from_snapshot) {
+      if (int64_t error = Discard(start, end, MADV_DONTNEED); error < 0) return error;
+    }
+    start = end;
+  }
+  return 0;
+}
+
+// A second view of shared memory: mremap(2) with an old size of 0. `to` 0: anywhere.
+int64_t AddressSpace::Alias(uint64_t from, uint64_t length, uint64_t to) {
+  Mapping mapping = FindMapping(from)->second;
+  MapRequest request;
+  request.length = length;
+  if (to == 0) to = ChooseAddress(request);
+  if (to == 0) return -ENOMEM;
+  Must(memory_->tables().Clear(to, to + length));
+  if (mremap(memory_->window() + from, 0, length, MREMAP_MAYMOVE | MREMAP_FIXED,
+             memory_->window() + to) == MAP_FAILED) {
+    return -errno;
+  }
+  Erase(to, to + length);
+  mapping.offset += from - mapping.start;
+  mapping.start = to;
+  mapping.end = to + length;
+  Insert(std::move(mapping));
+  return static_cast<int64_t>(to);
 }
 
 int64_t AddressSpace::Remap(uint64_t address, uint64_t old_length, uint64_t new_length, int flags,
@@ -256,7 +286,7 @@ int64_t AddressSpace::Remap(uint64_t address, uint64_t old_length, uint64_t new_
   if ((fixed || keep) && !(flags & MREMAP_MAYMOVE)) return -EINVAL;
   old_length = PageUp(old_length);
   new_length = PageUp(new_length);
-  if (new_length == 0 || old_length == 0 || (keep && old_length != new_length)) return -EINVAL;
+  if (new_length == 0 || (keep && old_length != new_length)) return -EINVAL;
   if (!ValidRange(address, old_length)) return -EFAULT;
   if (new_length > KM_GUEST_END) return -ENOMEM;
   if (fixed) {
@@ -266,6 +296,10 @@ int64_t AddressSpace::Remap(uint64_t address, uint64_t old_length, uint64_t new_
   absl::MutexLock lock(&mutex_);
   auto it = FindMapping(address);
   if (it == mappings_.end() || !RangeMapped(address, address + old_length)) return -EFAULT;
+  if (old_length == 0) {
+    if (!(it->second.flags & MAP_SHARED) || !(flags & MREMAP_MAYMOVE)) return -EINVAL;
+    return Alias(address, new_length, fixed ? new_address : 0);
+  }
   // Only a shrink may span mappings.
   bool whole = address + old_length <= it->second.end;
   if (new_length < old_length) {
@@ -295,17 +329,25 @@ int64_t AddressSpace::Remap(uint64_t address, uint64_t old_length, uint64_t new_
   return Grow(target, target + old_length, target + new_length);
 }
 
-// MADV_DONTNEED and MADV_FREE. Anonymous memory that the host maps from the snapshot file is replaced
-// by fresh memory: the host's own MADV_DONTNEED would bring back the file's bytes.
+// MADV_DONTNEED and MADV_FREE. Memory that the host maps from the snapshot file is replaced by what the
+// program expects, zeros or its own file's bytes: the host's own MADV_DONTNEED would bring back the
+// snapshot's. (A file that is gone leaves nothing better.)
 int64_t AddressSpace::Discard(uint64_t start, uint64_t end, int advice) {
   Mapping mapping = FindMapping(start)->second;
-  if (!mapping.from_snapshot || mapping.file != nullptr) {
+  MapRequest request;
+  bool anonymous = mapping.flags & MAP_ANONYMOUS;
+  if (mapping.from_snapshot && !anonymous) request.file = OpenMappedFile(mapping.name, O_RDONLY);
+  if (!mapping.from_snapshot || (!anonymous && request.file == nullptr)) {
     return madvise(memory_->window() + start, end - start, advice) == 0 ? 0 : -errno;
   }
-  MapRequest request;
   request.protection = mapping.protection;
   request.flags = mapping.flags;
-  request.name = mapping.name;
+  if (anonymous) {
+    request.name = mapping.name;
+  } else {
+    request.host_fd = request.file->fd.get();
+    request.offset = mapping.offset + (start - mapping.start);
+  }
   int64_t placed = PlaceLocked(request, start, end - start);
   return placed < 0 ? placed : 0;
 }

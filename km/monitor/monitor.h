@@ -59,6 +59,7 @@ class Monitor {
   Next EnterGuest(Thread& thread);
   Next Dispatch(Thread& thread);
   Next Finish(Thread& thread, Call& call, const SyscallResult& result);
+  void HostFault(Thread& thread);
   void PageFault(Thread& thread, const VcpuExit& exit);
   void Exception(Thread& thread, const VcpuExit& exit);
   Next TakeSnapshotFor(Thread& thread, const SnapshotRequest& request);

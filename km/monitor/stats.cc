@@ -13,10 +13,17 @@ constexpr double kSecond = 1e9;
 constexpr int64_t kLastErrno = 4095;
 
 constexpr const char* kVectorNames[] = {
-    "divide error", "debug", nullptr, "breakpoint", "overflow", "bound", "invalid opcode",
-    "no FPU", "double fault", nullptr, "invalid TSS", "segment not present", "stack fault",
-    "general protection", "page fault", nullptr, "x87 error", "alignment check", "machine check",
-    "SIMD error", nullptr, "control protection",
+    "divide error",   "debug",
+    nullptr,          "breakpoint",
+    "overflow",       "bound",
+    "invalid opcode", "no FPU",
+    "double fault",   nullptr,
+    "invalid TSS",    "segment not present",
+    "stack fault",    "general protection",
+    "page fault",     nullptr,
+    "x87 error",      "alignment check",
+    "machine check",  "SIMD error",
+    nullptr,          "control protection",
 };
 
 const char* KindName(VcpuExit::Kind kind) {
@@ -100,10 +107,10 @@ std::string Stats::CallTable() const {
   }
   std::stable_sort(rows.begin(), rows.end(),
                    [](const Row& a, const Row& b) { return a.nanoseconds > b.nanoseconds; });
-  constexpr absl::string_view kRule =
+  constexpr const char* kRule =
       "------ ----------- ----------- --------- --------- ----------------\n";
-  std::string text = absl::StrCat(
-      "% time     seconds  usecs/call     calls    errors syscall\n", kRule);
+  std::string text =
+      absl::StrCat("% time     seconds  usecs/call     calls    errors syscall\n", kRule);
   auto line = [&text, &total](const Row& row, absl::string_view name) {
     double share = total.nanoseconds != 0 ? 100.0 * row.nanoseconds / total.nanoseconds : 0;
     uint64_t each = row.calls != 0 ? row.nanoseconds / 1000 / row.calls : 0;

@@ -18,6 +18,8 @@ namespace km {
 namespace {
 
 constexpr uint64_t kTrapFlag = 0x100;
+// Another thread may just be changing the mapping; so often in a row it is not.
+constexpr int kMaxHostFaults = 1000;
 
 // Neither a signal frame nor a snapshot may hold an address inside the pages that this km supplies:
 // the addresses inside a function are not promised to a later one.
@@ -71,6 +73,7 @@ Monitor::Next Monitor::EnterGuest(Thread& thread) {
   int64_t begin = stats_ != nullptr ? HostClock(CLOCK_MONOTONIC) : 0;
   VcpuExit exit = thread.vcpu->Run(thread.registers);
   if (stats_ != nullptr) stats_->CountExit(exit, HostClock(CLOCK_MONOTONIC) - begin);
+  if (exit.kind != VcpuExit::Kind::kHostFault) thread.host_faults = 0;
   switch (exit.kind) {
     case VcpuExit::Kind::kSystemCall:
       return Dispatch(thread);
@@ -86,7 +89,7 @@ Monitor::Next Monitor::EnterGuest(Thread& thread) {
       thread.vcpu->ClearExitRequest();
       return Next::kRun;
     case VcpuExit::Kind::kHostFault:
-      process_->space().HostFault();
+      HostFault(thread);
       return Next::kRun;
     case VcpuExit::Kind::kStrayPort:
       ForceSignal(thread, KernelSiginfo(SIGSEGV));
@@ -105,6 +108,16 @@ void Monitor::PageFault(Thread& thread, const VcpuExit& exit) {
   if (outcome.signal == 0) return;
   thread.fault = {exit.vector, exit.error_code, exit.fault_address};
   ForceSignal(thread, FaultSiginfo(outcome.signal, outcome.code, exit.fault_address));
+}
+
+// The host refused a page that the guest's tables grant. Mostly it lies behind the end of a file, and
+// the fault comes again with its address. Where it does not, the address stays unknown.
+void Monitor::HostFault(Thread& thread) {
+  process_->space().HostFault();
+  if (++thread.host_faults < kMaxHostFaults) return;
+  thread.host_faults = 0;
+  Log(LogLevel::kInfo, "the host refuses a page of the program for no reason known here");
+  ForceSignal(thread, FaultSiginfo(SIGBUS, BUS_ADRERR, thread.registers.rip));
 }
 
 void Monitor::Exception(Thread& thread, const VcpuExit& exit) {

@@ -256,7 +256,7 @@ absl::Status Capturer::CaptureMapping(const Mapping& mapping, TouchedPages& page
   }
   uint64_t end = AddressSpace::ReadableEnd(mapping);
   if (end == mapping.start) return absl::OkStatus();
-  if (!(mapping.protection & (PROT_READ | PROT_WRITE))) {
+  if (mapping.protection == PROT_NONE) {
     captured_.memory.unreadable.push_back({mapping.start, mapping.end});
   }
   bool sparse = (mapping.flags & MAP_ANONYMOUS) && (mapping.flags & MAP_PRIVATE) &&

@@ -158,12 +158,12 @@ absl::Status Restorer::RestoreMemory() {
 
 // From the file where it has bytes, fresh memory elsewhere. Nothing is read.
 absl::Status Restorer::RestorePrivate(const ImageMapping& from) {
-  int protection = static_cast<int>(from.protection);
+  int protection = HostProtection(static_cast<int>(from.protection));
   int reserve = from.flags & MAP_NORESERVE ? MAP_NORESERVE : 0;
   Mapping mapping;
   mapping.start = from.start;
   mapping.end = from.end;
-  mapping.protection = protection;
+  mapping.protection = static_cast<int>(from.protection);
   mapping.flags = static_cast<int>(from.flags);
   mapping.offset = from.file_offset;
   mapping.name = from.name;
@@ -182,7 +182,7 @@ absl::Status Restorer::RestorePrivate(const ImageMapping& from) {
       return Fail(from, errno);
     }
     mapping.from_snapshot = true;
-    done = piece.address + piece.size;
+    done = mapping.snapshot_file_end = piece.address + piece.size;
   }
   if (!fresh(done, from.end)) return Fail(from, errno);
   process_.space().Adopt(std::move(mapping));
@@ -205,7 +205,8 @@ absl::Status Restorer::RestoreSharedMemory(const ImageMapping& from) {
       done += static_cast<uint64_t>(bytes);
     }
   }
-  if (mprotect(Host(from.start), from.end - from.start, static_cast<int>(from.protection)) != 0) {
+  if (mprotect(Host(from.start), from.end - from.start,
+               HostProtection(static_cast<int>(from.protection))) != 0) {
     return Fail(from, errno);
   }
   Mapping mapping;
@@ -219,18 +220,15 @@ absl::Status Restorer::RestoreSharedMemory(const ImageMapping& from) {
 }
 
 absl::Status Restorer::RestoreSharedFile(const ImageMapping& from) {
-  auto file = std::make_shared<MappedFile>();
   // A mapping that may be made writable later needs a descriptor that allows it.
-  file->fd = OwnedFd(open(from.name.c_str(), O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
-  if (!file->fd.valid() && !(from.protection & PROT_WRITE)) {
-    file->fd = OwnedFd(open(from.name.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
+  std::shared_ptr<const MappedFile> file = OpenMappedFile(from.name, O_RDWR);
+  if (file == nullptr && !(from.protection & PROT_WRITE)) {
+    file = OpenMappedFile(from.name, O_RDONLY);
   }
-  struct stat status;
-  if (!file->fd.valid() || fstat(file->fd.get(), &status) != 0) return Fail(from, errno);
-  if (!S_ISREG(status.st_mode)) return Fail(from, ENODEV);
-  file->path = from.name;
-  file->device = status.st_dev;
-  file->inode = status.st_ino;
+  if (file == nullptr) {
+    return absl::NotFoundError(
+        absl::StrCat("cannot open '", from.name, "', which it shares as memory"));
+  }
   MapRequest request;
   request.address = from.start;
   request.length = from.end - from.start;
@@ -251,7 +249,8 @@ absl::Status Restorer::RestoreFiles() {
     // Whatever the file says: never created, never truncated.
     int flags = static_cast<int>(from.flags) &
                 (O_ACCMODE | O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME | O_DSYNC | O_SYNC);
-    OwnedFd host(open(from.path.c_str(), flags | O_CLOEXEC | O_NOCTTY));
+    // Where it was there may be a FIFO now: opening one must not wait for its other end.
+    OwnedFd host(open(from.path.c_str(), flags | O_NONBLOCK | O_CLOEXEC | O_NOCTTY));
     struct stat status;
     if (!host.valid() || fstat(host.get(), &status) != 0) {
       return ErrnoStatus(errno, absl::StrCat("cannot open '", from.path, "', which it had open"));
@@ -260,7 +259,7 @@ absl::Status Restorer::RestoreFiles() {
       return absl::FailedPreconditionError(
           absl::StrCat("'", from.path, "', which it had open, is no regular file any more"));
     }
-    if (lseek(host.get(), from.offset, SEEK_SET) < 0) {
+    if (fcntl(host.get(), F_SETFL, flags) != 0 || lseek(host.get(), from.offset, SEEK_SET) < 0) {
       return ErrnoStatus(errno, absl::StrCat("cannot seek in '", from.path, "'"));
     }
     auto description = std::make_shared<FileDescription>();

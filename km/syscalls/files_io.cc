@@ -54,8 +54,11 @@ int CopyIovecs(const Call& call, std::vector<iovec>* out) {
   out->resize(count);
   int error = call.memory().CopyIn(out->data(), call.Addr(1), count * sizeof(iovec));
   for (iovec& part : *out) {
-    part.iov_base = reinterpret_cast<void*>(
-        Buffer(call, reinterpret_cast<uint64_t>(part.iov_base), part.iov_len));
+    auto address = reinterpret_cast<uint64_t>(part.iov_base);
+    // The kernel's half stays as it is: the host refuses it before it moves any byte, which it does
+    // not where memory is merely missing.
+    if (address >> 63 != 0) continue;
+    part.iov_base = reinterpret_cast<void*>(Buffer(call, address, part.iov_len));
   }
   return error;
 }

@@ -160,9 +160,10 @@ std::string LimitsText(const std::array<rlimit, RLIM_NLIMITS>& limits) {
   std::string text =
       absl::StrFormat("%-25s %-20s %-20s %-10s\n", "Limit", "Soft Limit", "Hard Limit", "Units");
   for (size_t i = 0; i < limits.size(); ++i) {
-    absl::StrAppendFormat(&text, "%-25s %-20s %-20s %-10s\n", kRows[i].name,
-                          LimitValue(limits[i].rlim_cur), LimitValue(limits[i].rlim_max),
-                          kRows[i].unit);
+    absl::StrAppendFormat(&text, "%-25s %-20s %-20s ", kRows[i].name,
+                          LimitValue(limits[i].rlim_cur), LimitValue(limits[i].rlim_max));
+    if (*kRows[i].unit != '\0') absl::StrAppendFormat(&text, "%-10s", kRows[i].unit);
+    text += '\n';
   }
   return text;
 }

@@ -23,8 +23,8 @@ namespace km {
 // Thread-safe. A call is one line, written by one write(2) when the call has ended.
 class Tracer {
  public:
-  // `regex` is an extended regular expression (regex(7)), found anywhere in a call's name; empty: all.
-  // An error says what is wrong with it, or that it matches no call.
+  // `regex` is an extended regular expression (regex(7)), found anywhere in a call's name; empty:
+  // all. An error says what is wrong with it, or that it matches no call.
   static absl::StatusOr<std::unique_ptr<Tracer>> Create(absl::string_view regex);
 
   // Whether a call is traced; a number that Linux does not have (null) always is.

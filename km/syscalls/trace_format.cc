@@ -8,6 +8,7 @@
 #include <sys/prctl.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -151,7 +152,8 @@ absl::string_view PrctlKind(uint64_t operation, size_t index) {
 }
 
 // Kinds that depend on another argument of the call.
-absl::string_view ResolveKind(absl::string_view kind, const CallArguments& arguments, size_t index) {
+absl::string_view ResolveKind(absl::string_view kind, const CallArguments& arguments,
+                              size_t index) {
   if (kind == "open_mode") {
     bool creates = (arguments[index - 1] & (O_CREAT | (O_TMPFILE & ~O_DIRECTORY))) != 0;
     return creates ? "mode" : kHidden;
@@ -174,10 +176,16 @@ std::pair<absl::string_view, absl::string_view> SplitCount(absl::string_view kin
 std::string FormatArgument(absl::string_view kind, const TraceValue& value) {
   if (kind == kHidden) return "";
   auto [name, count] = SplitCount(kind);
+  bool written_by_call = absl::EndsWith(name, "out");
   if (std::optional<std::string> text = FormatScalar(name, value.address())) return *text;
   // Nothing was written, or there is nowhere to look.
   bool failed = value.result.has_value() && *value.result < 0;
-  if (value.address() == 0 || (failed && absl::EndsWith(name, "out"))) {
+  // What remains of a sleep is written only when it was interrupted.
+  if (name == "remaining_out") {
+    failed = value.result != -EINTR;
+    name = "timespec_in";
+  }
+  if (value.address() == 0 || (failed && written_by_call)) {
     return FormatAddress(value.address());
   }
   std::optional<std::string> text = FormatArray(name, count, value);
@@ -205,8 +213,9 @@ std::string FormatFcntlResult(const CallArguments& arguments, int64_t result) {
       if (result == FD_CLOEXEC) return "0x1 (flags FD_CLOEXEC)";
       break;
     case F_GETFL:
-      return absl::StrFormat("%#x (flags %s)", result,
-                             FormatScalar("open_flags", static_cast<uint64_t>(result)).value_or(""));
+      return absl::StrFormat(
+          "%#x (flags %s)", result,
+          FormatScalar("open_flags", static_cast<uint64_t>(result)).value_or(""));
   }
   return absl::StrCat(result);
 }

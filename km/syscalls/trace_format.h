@@ -1,5 +1,5 @@
-// How the trace shows values: from argument kinds (see table.def) and the program's memory to text, in
-// the form of strace(1). Pure functions of what they are given.
+// How the trace shows values: from argument kinds (see table.def) and the program's memory to text,
+// in the form of strace(1). Pure functions of what they are given.
 #ifndef KM_SYSCALLS_TRACE_FORMAT_H_
 #define KM_SYSCALLS_TRACE_FORMAT_H_
 
@@ -22,8 +22,8 @@ using GuestReader = absl::FunctionRef<bool(void* to, uint64_t from, size_t size)
 
 using CallArguments = std::array<uint64_t, 6>;
 
-// A call between its begin and its end: the arguments as far as they could be shown already. An empty
-// text is an argument that is not shown at all.
+// A call between its begin and its end: the arguments as far as they could be shown already. An
+// empty text is an argument that is not shown at all.
 struct TraceLine {
   const SyscallRow* row = nullptr;  // null: a number that Linux does not have
   std::array<std::optional<std::string>, 6> shown;
@@ -39,7 +39,8 @@ std::string EndTraceLine(absl::string_view prefix, const TraceLine& line, uint64
 // "{si_signo=SIGUSR1, si_code=SI_USER, si_pid=1, si_uid=0}".
 std::string FormatSiginfo(const siginfo_t& info);
 
-// ---- For the functions above -----------------------------------------------------------------------
+// ---- For the functions above
+// -----------------------------------------------------------------------
 
 // One argument to show. Some kinds depend on other arguments of the call. Kinds whose name ends in
 // "out" show what the call wrote, and an address when `result` is an error.

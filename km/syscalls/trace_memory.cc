@@ -18,8 +18,9 @@
 namespace km {
 namespace {
 
-constexpr size_t kShownBytes = 32;     // of a buffer, as strace does
-constexpr uint64_t kShownElements = 32;  // of an array
+constexpr size_t kShownBytes = 32;           // of a buffer, as strace does
+constexpr uint64_t kShownElements = 32;      // of an array
+constexpr uint64_t kCountedBytes = 1 << 20;  // of directory entries
 // Aligned pieces of this size lie in one page.
 constexpr size_t kPiece = 64;
 
@@ -73,10 +74,10 @@ std::string FormatIovecs(const TraceValue& value, uint64_t count, std::optional<
     if (!value.read(&vector, at, sizeof(vector))) return false;
     uint64_t size = std::min<uint64_t>(vector.iov_len, left);
     left -= size;
-    *text = absl::StrCat("{iov_base=",
-                         FormatBytes(reinterpret_cast<uint64_t>(vector.iov_base), size, kShownBytes,
-                                     value.read),
-                         ", iov_len=", vector.iov_len, "}");
+    *text = absl::StrCat(
+        "{iov_base=",
+        FormatBytes(reinterpret_cast<uint64_t>(vector.iov_base), size, kShownBytes, value.read),
+        ", iov_len=", vector.iov_len, "}");
     return true;
   });
 }
@@ -85,24 +86,25 @@ std::string FormatPollfds(const TraceValue& value, uint64_t count) {
   return FormatList(value.address(), count, sizeof(pollfd), [&](uint64_t at, std::string* text) {
     pollfd poll;
     if (!value.read(&poll, at, sizeof(poll))) return false;
-    *text = absl::StrCat("{fd=", poll.fd, ", events=",
-                         FormatScalar("poll_events", static_cast<uint16_t>(poll.events)).value_or(""),
-                         "}");
+    *text = absl::StrCat(
+        "{fd=", poll.fd,
+        ", events=", FormatScalar("poll_events", static_cast<uint16_t>(poll.events)).value_or(""),
+        "}");
     return true;
   });
 }
 
 std::string FormatEpollEvents(const TraceValue& value, uint64_t count) {
-  return FormatList(value.address(), count, sizeof(epoll_event),
-                    [&](uint64_t at, std::string* text) {
-                      epoll_event event;
-                      if (!value.read(&event, at, sizeof(event))) return false;
-                      uint64_t data = event.data.u64;
-                      *text = absl::StrFormat("{events=%s, data={u32=%u, u64=%u}}",
-                                              FormatScalar("epoll_events", event.events).value_or(""),
-                                              static_cast<uint32_t>(data), data);
-                      return true;
-                    });
+  return FormatList(
+      value.address(), count, sizeof(epoll_event), [&](uint64_t at, std::string* text) {
+        epoll_event event;
+        if (!value.read(&event, at, sizeof(event))) return false;
+        uint64_t data = event.data.u64;
+        *text = absl::StrFormat("{events=%s, data={u32=%u, u64=%u}}",
+                                FormatScalar("epoll_events", event.events).value_or(""),
+                                static_cast<uint32_t>(data), data);
+        return true;
+      });
 }
 
 // Numbers of the bits set, of a bit map of `bits` bits.
@@ -138,11 +140,14 @@ std::string FormatStrings(const TraceValue& value) {
 }
 
 std::string FormatDirents(const TraceValue& value, uint64_t size) {
-  // struct linux_dirent64 and linux_dirent both have the record's length at 16.
+  // struct linux_dirent64 and linux_dirent both have the record's length there.
+  constexpr uint64_t kLengthAt = 16;
+  constexpr uint64_t kSmallest = kLengthAt + sizeof(uint16_t);
   uint64_t entries = 0;
-  for (uint64_t at = 0; at + 18 <= size; ++entries) {
+  for (uint64_t at = 0; at + kSmallest <= std::min(size, kCountedBytes); ++entries) {
     uint16_t length = 0;
-    if (!value.read(&length, value.address() + at + 16, sizeof(length)) || length == 0) break;
+    if (!value.read(&length, value.address() + at + kLengthAt, sizeof(length))) break;
+    if (length < kSmallest) break;
     at += length;
   }
   return absl::StrFormat("%s /* %d entries */", FormatAddress(value.address()), entries);

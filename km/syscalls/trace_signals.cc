@@ -26,11 +26,12 @@ struct CodeName {
   int code;
   const char* name;
 };
-#define KM_CODE(code) CodeName{code, #code}
+#define KM_CODE(code) \
+  CodeName { code, #code }
 
 constexpr CodeName kAnyCodes[] = {
-    KM_CODE(SI_USER),    KM_CODE(SI_KERNEL),  KM_CODE(SI_QUEUE), KM_CODE(SI_TIMER),
-    KM_CODE(SI_MESGQ),   KM_CODE(SI_ASYNCIO), KM_CODE(SI_SIGIO), KM_CODE(SI_TKILL),
+    KM_CODE(SI_USER),  KM_CODE(SI_KERNEL),  KM_CODE(SI_QUEUE), KM_CODE(SI_TIMER),
+    KM_CODE(SI_MESGQ), KM_CODE(SI_ASYNCIO), KM_CODE(SI_SIGIO), KM_CODE(SI_TKILL),
 };
 constexpr CodeName kIllCodes[] = {
     KM_CODE(ILL_ILLOPC), KM_CODE(ILL_ILLOPN), KM_CODE(ILL_ILLADR), KM_CODE(ILL_ILLTRP),
@@ -40,8 +41,8 @@ constexpr CodeName kFpeCodes[] = {
     KM_CODE(FPE_INTDIV), KM_CODE(FPE_INTOVF), KM_CODE(FPE_FLTDIV), KM_CODE(FPE_FLTOVF),
     KM_CODE(FPE_FLTUND), KM_CODE(FPE_FLTRES), KM_CODE(FPE_FLTINV), KM_CODE(FPE_FLTSUB),
 };
-constexpr CodeName kSegvCodes[] = {KM_CODE(SEGV_MAPERR), KM_CODE(SEGV_ACCERR),
-                                   KM_CODE(SEGV_BNDERR), KM_CODE(SEGV_PKUERR)};
+constexpr CodeName kSegvCodes[] = {KM_CODE(SEGV_MAPERR), KM_CODE(SEGV_ACCERR), KM_CODE(SEGV_BNDERR),
+                                   KM_CODE(SEGV_PKUERR)};
 constexpr CodeName kBusCodes[] = {KM_CODE(BUS_ADRALN), KM_CODE(BUS_ADRERR), KM_CODE(BUS_OBJERR),
                                   KM_CODE(BUS_MCEERR_AR), KM_CODE(BUS_MCEERR_AO)};
 constexpr CodeName kTrapCodes[] = {KM_CODE(TRAP_BRKPT), KM_CODE(TRAP_TRACE), KM_CODE(TRAP_BRANCH),
@@ -82,8 +83,8 @@ bool IsFault(int sig) {
 }
 
 std::string ValueText(const siginfo_t& info) {
-  return absl::StrCat(", si_int=", info.si_int, ", si_ptr=",
-                      FormatAddress(reinterpret_cast<uint64_t>(info.si_ptr)));
+  return absl::StrCat(", si_int=", info.si_int,
+                      ", si_ptr=", FormatAddress(reinterpret_cast<uint64_t>(info.si_ptr)));
 }
 
 std::string SenderText(const siginfo_t& info) {
@@ -105,8 +106,8 @@ std::string DetailText(const siginfo_t& info) {
     return absl::StrCat(", si_addr=", FormatAddress(reinterpret_cast<uint64_t>(info.si_addr)));
   }
   if (info.si_signo == SIGCHLD) {
-    std::string status = info.si_code == CLD_EXITED ? absl::StrCat(info.si_status)
-                                                    : FormatSignal(info.si_status);
+    std::string status =
+        info.si_code == CLD_EXITED ? absl::StrCat(info.si_status) : FormatSignal(info.si_status);
     return absl::StrCat(SenderText(info), ", si_status=", status, ", si_utime=", info.si_utime,
                         ", si_stime=", info.si_stime);
   }

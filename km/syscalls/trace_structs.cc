@@ -1,8 +1,8 @@
 // Structures of the program as text. The host's own structures are the program's: both are x86-64.
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <linux/sched.h>
 #include <netinet/in.h>
-#include <arpa/inet.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
@@ -44,10 +44,10 @@ std::string ModeText(uint32_t mode) {
 }
 
 std::string Text(const struct stat& s) {
-  std::string size = S_ISCHR(s.st_mode) || S_ISBLK(s.st_mode)
-                         ? absl::StrFormat("st_rdev=makedev(%#x, %#x)", major(s.st_rdev),
-                                           minor(s.st_rdev))
-                         : absl::StrCat("st_size=", s.st_size);
+  std::string size =
+      S_ISCHR(s.st_mode) || S_ISBLK(s.st_mode)
+          ? absl::StrFormat("st_rdev=makedev(%#x, %#x)", major(s.st_rdev), minor(s.st_rdev))
+          : absl::StrCat("st_size=", s.st_size);
   return absl::StrCat("{st_mode=", ModeText(s.st_mode), ", ", size, ", ...}");
 }
 
@@ -123,17 +123,19 @@ std::string Text(const MaskArgument& a) {
 std::string Text(const siginfo_t& info) { return FormatSiginfo(info); }
 
 std::string Text(const stack_t& s) {
-  return absl::StrCat("{ss_sp=", FormatAddress(reinterpret_cast<uint64_t>(s.ss_sp)), ", ss_flags=",
-                      Names("altstack_flags", static_cast<uint32_t>(s.ss_flags)),
+  return absl::StrCat("{ss_sp=", FormatAddress(reinterpret_cast<uint64_t>(s.ss_sp)),
+                      ", ss_flags=", Names("altstack_flags", static_cast<uint32_t>(s.ss_flags)),
                       ", ss_size=", s.ss_size, "}");
 }
 
 std::string LimitText(rlim_t limit) {
   if (limit == RLIM_INFINITY) return "RLIM64_INFINITY";
-  return limit != 0 && limit % 1024 == 0 ? absl::StrCat(limit / 1024, "*1024") : absl::StrCat(limit);
+  return limit != 0 && limit % 1024 == 0 ? absl::StrCat(limit / 1024, "*1024")
+                                         : absl::StrCat(limit);
 }
 std::string Text(const rlimit& l) {
-  return absl::StrCat("{rlim_cur=", LimitText(l.rlim_cur), ", rlim_max=", LimitText(l.rlim_max), "}");
+  return absl::StrCat("{rlim_cur=", LimitText(l.rlim_cur), ", rlim_max=", LimitText(l.rlim_max),
+                      "}");
 }
 
 struct FdPair {
@@ -176,13 +178,12 @@ std::string Text(const rusage& r) {
 }
 
 std::string Text(const clone_args& c) {
-  return absl::StrCat("{flags=", Names("clone_flags", c.flags),
-                      ", child_tid=", FormatAddress(c.child_tid),
-                      ", parent_tid=", FormatAddress(c.parent_tid), ", exit_signal=",
-                      c.exit_signal == 0 ? "0" : FormatSignal(static_cast<int>(c.exit_signal)),
-                      ", stack=", FormatAddress(c.stack),
-                      absl::StrFormat(", stack_size=%#x", c.stack_size),
-                      ", tls=", FormatAddress(c.tls), "}");
+  return absl::StrCat(
+      "{flags=", Names("clone_flags", c.flags), ", child_tid=", FormatAddress(c.child_tid),
+      ", parent_tid=", FormatAddress(c.parent_tid),
+      ", exit_signal=", c.exit_signal == 0 ? "0" : FormatSignal(static_cast<int>(c.exit_signal)),
+      ", stack=", FormatAddress(c.stack), absl::StrFormat(", stack_size=%#x", c.stack_size),
+      ", tls=", FormatAddress(c.tls), "}");
 }
 
 std::string Text(const epoll_event& e) {

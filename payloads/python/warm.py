@@ -57,7 +57,7 @@ def main():
 
     key = hashlib.sha256(b"4711").hexdigest()[:16]
     answer = {"key": key, "value": table[key], "resumed": resumed}
-    print(json.dumps(answer))
+    print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,17 @@
 #include <unistd.h>
 
 // Guest-physical layout, one page each; the program sees its code at kCode and the TSS at kTss.
-enum { kTop = 0x0000, kPointers = 0x1000, kDirectory = 0x2000, kTable = 0x3000, kTss = 0x4000,
-       kCode = 0x5000, kMemory = 0x10000, kPort = 0x7e, kRounds = 21 };
+enum {
+  kTop = 0x0000,
+  kPointers = 0x1000,
+  kDirectory = 0x2000,
+  kTable = 0x3000,
+  kTss = 0x4000,
+  kCode = 0x5000,
+  kMemory = 0x10000,
+  kPort = 0x7e,
+  kRounds = 21
+};
 
 struct Machine {
   int vcpu;
@@ -51,18 +60,26 @@ static void WriteMemory(uint8_t* memory) {
   words[kTop / 8] = kPointers | 7;
   words[kPointers / 8] = kDirectory | 7;
   words[kDirectory / 8] = kTable | 7;
-  for (uint64_t page = 0; page < kMemory; page += 4096) words[(kTable + page / 512) / 8] = page | 0x67;
+  for (uint64_t page = 0; page < kMemory; page += 4096)
+    words[(kTable + page / 512) / 8] = page | 0x67;
   // A TSS whose I/O map allows the port to ring 3: 104 bytes, then the map.
   memory[kTss + 102] = 104;
   memset(memory + kTss + 104, 0xff, kPort / 8 + 2);
-  memory[kTss + 104 + kPort / 8] &= (uint8_t)~(1 << kPort % 8);
+  memory[kTss + 104 + kPort / 8] &= (uint8_t) ~(1 << kPort % 8);
   const uint8_t code[] = {0xe6, kPort, 0xeb, 0xfc};  // out %al, $port ; jmp back
   memcpy(memory + kCode, code, sizeof(code));
 }
 
 static struct kvm_segment Segment(uint16_t selector, uint8_t type, int code) {
-  struct kvm_segment segment = {.limit = 0xffffffff, .selector = selector, .type = type,
-                                .present = 1, .dpl = 3, .db = !code, .s = 1, .l = code, .g = 1};
+  struct kvm_segment segment = {.limit = 0xffffffff,
+                                .selector = selector,
+                                .type = type,
+                                .present = 1,
+                                .dpl = 3,
+                                .db = !code,
+                                .s = 1,
+                                .l = code,
+                                .g = 1};
   return segment;
 }
 
@@ -71,8 +88,8 @@ static void SetRegisters(int vcpu) {
   Need(ioctl(vcpu, KVM_GET_SREGS, &sregs), "KVM_GET_SREGS");
   sregs.cs = Segment(0x33, 0xb, 1);
   sregs.ss = sregs.ds = sregs.es = sregs.fs = sregs.gs = Segment(0x2b, 0x3, 0);
-  struct kvm_segment task = {.base = kTss, .limit = 104 + kPort / 8 + 1, .selector = 0x40,
-                             .type = 0xb, .present = 1};
+  struct kvm_segment task = {
+      .base = kTss, .limit = 104 + kPort / 8 + 1, .selector = 0x40, .type = 0xb, .present = 1};
   sregs.tr = task;
   sregs.cr0 = 0x80050033;
   sregs.cr3 = kTop;

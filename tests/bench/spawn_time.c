@@ -70,9 +70,12 @@ static int Ascending(const void* a, const void* b) {
 int main(int argc, char** argv) {
   int rounds = 21, first_output = 0, option;
   while ((option = getopt(argc, argv, "+n:o")) != -1) {
-    if (option == 'n') rounds = atoi(optarg);
-    else if (option == 'o') first_output = 1;
-    else return 2;
+    if (option == 'n')
+      rounds = atoi(optarg);
+    else if (option == 'o')
+      first_output = 1;
+    else
+      return 2;
   }
   char** commands[kMaxCommands];
   int count = 0, fresh = 1;

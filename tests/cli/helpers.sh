@@ -57,7 +57,7 @@ same() {
 says() {
   local name=$1 wanted=$2 got
   shift 2
-  got=$("$@" 2>"$TMP/.errors" </dev/null)
+  got=$("$@" 2>"$TMP/.errors" </dev/null | tr -d "\000")
   if [ "$got" = "$wanted" ]; then pass "$name"
   else
     diff <(echo "$wanted") <(echo "$got") >"$TMP/.diff"

@@ -48,8 +48,8 @@ static int addresses(void) {
 /* The auxiliary vector, without what is random or differs from the kernel's on purpose. */
 static int auxiliary(void) {
   static const unsigned long same[] = {AT_HWCAP, AT_HWCAP2, AT_PAGESZ, AT_CLKTCK, AT_PHENT,
-                                       AT_PHNUM, AT_FLAGS, AT_UID, AT_EUID, AT_GID,
-                                       AT_EGID, AT_SECURE, 51 /* AT_MINSIGSTKSZ */};
+                                       AT_PHNUM, AT_FLAGS,  AT_UID,    AT_EUID,   AT_GID,
+                                       AT_EGID,  AT_SECURE, 51 /* AT_MINSIGSTKSZ */};
   for (size_t i = 0; i < sizeof(same) / sizeof(same[0]); ++i) {
     printf("%lu: %lx\n", same[i], getauxval(same[i]));
   }

@@ -39,8 +39,3 @@ if [ "$(id -u)" = 0 ] && has_tool unreadable setpriv; then
     refused unreadable 126 'read' setpriv --reuid=65534 --regid=65534 --clear-groups "$TMP/km" \
       "$TMP/unreadable"
 fi
-
-# More bytes of arguments than Linux takes.
-many=$(head -c 100000 /dev/zero | tr '\0' x)
-refused arguments-too-long 126 'arguments' bash -c 'ulimit -s 512; a=$1; shift
-  exec "$@" "$a" "$a" "$a"' - "$many" "$KM" --env "BIG=$many" "$hello" 2>/dev/null

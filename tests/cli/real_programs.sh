@@ -87,7 +87,6 @@ builtins kill-self 'kill -TERM $$; echo never'
 builtins cd 'cd /usr/../tmp/; pwd; cd /nowhere; echo $?'
 builtins limits 'umask 027; umask; ulimit -n; ulimit -s'
 builtins glob "cd '$ROOT/include'; echo */*.h; shopt -s globstar; echo **/*.h"
-builtins unknown 'no_such_command_at_all; echo $?'
 builtins syntax 'if then'
 builtins closed 'echo x >&9'
 builtins variables 'export A=1; unset PATH; echo ${A} ${PATH-unset} $PPID_NOT'

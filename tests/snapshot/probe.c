@@ -146,8 +146,8 @@ static int Files(const char* path) {
   if (truncated < 0 || write(truncated, "0123456789", 10) != 10) return 2;
   lseek(truncated, 4, SEEK_SET);
   int shared = dup(truncated);
-  int appending = open(path, O_WRONLY | O_APPEND);
   int reading = open(path, O_RDONLY | O_CLOEXEC);
+  int appending = open(path, O_WRONLY | O_APPEND);
   lseek(reading, 7, SEEK_SET);
   if (Snapshot("files", 0) < 0) return 1;
   printf("offsets %ld %ld %ld\n", Offset(truncated), Offset(shared), Offset(reading));

@@ -1,4 +1,5 @@
 // The text form of a description.
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -87,7 +88,7 @@ void AppendSnapshot(const Json& description, std::string* out) {
        out);
   const Json& cpu = description["cpu"];
   Line("states", absl::StrCat(Joined(cpu["states"]), " (XCR0 ", Text(cpu["xcr0"]), ")"), out);
-  WrappedLine("cpu features", cpu["features"], out);
+  if (!cpu["features"].empty()) WrappedLine("cpu features", cpu["features"], out);
 }
 
 void AppendProcess(const Json& description, std::string* out) {
@@ -158,11 +159,12 @@ void AppendMappings(const Json& mappings, std::string* out) {
         absl::StrCat(Text(mapping["start"]), "-", Text(mapping["end"]).substr(2));
     const std::string rights =
         absl::StrCat(Text(mapping["protection"]), mapping["sharing"] == "shared" ? "s" : "p");
-    absl::StrAppendFormat(out, "  %-29s %-5s %10s %10s %10s %10s  %s\n", range, rights,
-                          SizeText(mapping["size"].get<uint64_t>()),
-                          SizeText(mapping["touched"].get<uint64_t>()),
-                          SizeText(mapping["zero"].get<uint64_t>()),
-                          SizeText(mapping["file"].get<uint64_t>()), Text(mapping["name"]));
+    const std::string line = absl::StrFormat(
+        "  %-29s %-5s %10s %10s %10s %10s  %s", range, rights,
+        SizeText(mapping["size"].get<uint64_t>()), SizeText(mapping["touched"].get<uint64_t>()),
+        SizeText(mapping["zero"].get<uint64_t>()), SizeText(mapping["file"].get<uint64_t>()),
+        Text(mapping["name"]));
+    absl::StrAppend(out, absl::StripTrailingAsciiWhitespace(line), "\n");
   }
 }
 

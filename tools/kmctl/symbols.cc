@@ -42,6 +42,7 @@ std::vector<uint8_t> ReadObject(const std::string& path) {
 }
 
 std::string Demangled(const char* name) {
+  if (std::strncmp(name, "_Z", 2) != 0) return name;  // "h" would be a type
   int status = 0;
   const std::unique_ptr<char, decltype(&free)> text(
       abi::__cxa_demangle(name, nullptr, nullptr, &status), &free);

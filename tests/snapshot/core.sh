@@ -1,0 +1,34 @@
+# A program that dies of a signal leaves a core dump that gdb reads, when the limit allows one.
+
+# crash LIMIT: in a fresh folder; its status.
+crash() {
+  rm -rf "$TMP/crash"
+  mkdir "$TMP/crash"
+  { (cd "$TMP/crash" && ulimit -c "$1" && exec timeout --foreground 60 "$KM" "$probe" crash) </dev/null; } \
+    >"$TMP/.output" 2>&1
+}
+
+crash unlimited
+status=$?
+core=$TMP/crash/core
+if [ $status = 139 ]; then pass core-status; else fail core-status "$(status_name $status), not 139" "$TMP/.output"; fi
+if [ -s "$core" ]; then
+  limited gdb -nx -batch -ex 'thread apply all bt' "$probe" "$core" >"$TMP/gdb" 2>"$TMP/errors" </dev/null
+  for pattern in 'terminated with signal SIGSEGV' 'CrashHere \(depth=depth@?.*=?0|CrashHere \(depth=0' ' Crash \(' ' main \(' \
+    ' BlockedInFutex \(' 'Thread 2 '; do
+    if grep -qE "$pattern" "$TMP/gdb"; then pass "core-gdb-${pattern//[^A-Za-z0-9]/}"
+    else fail core-gdb "nothing like '$pattern'" "$TMP/gdb"; fi
+  done
+  if grep -qvE 'No such file or directory' "$TMP/errors"; then fail core-gdb-quiet 'on standard error' "$TMP/errors"
+  else pass core-gdb-quiet; fi
+  check core-eu-stack eu-stack --core "$core" -e "$probe"
+  check core-readelf readelf -a "$core"
+  expect_output core-signal 1 sh -c "gdb -nx -batch -ex 'print \$_siginfo.si_signo == 11 && \$_siginfo._sifields._sigfault.si_addr == (void*)16' '$probe' '$core' 2>/dev/null | sed -n 's/^\\\$1 = //p'"
+  refused core-is-no-snapshot "$core" 'core dump' && pass core-is-no-snapshot
+else fail core 'there is none' "$TMP/.output"; fi
+
+crash 0
+if [ -e "$core" ]; then fail core-limit-0 'there is one'; else pass core-limit-0; fi
+crash 8
+if [ -e "$core" ] && [ "$(stat -c %s "$core")" -gt 8192 ]; then fail core-limit 'it is larger than the limit'
+else pass core-limit; fi

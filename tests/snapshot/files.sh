@@ -1,0 +1,57 @@
+# Files, standard streams and clocks of a resumed process.
+
+data=$TMP/data
+files_output='offsets 4 4 7
+size 10
+read '\''45'\'', then at 6
+append 1, access 0 2, close-on-exec 1 0'
+if takes files "$TMP/files.kmsnap" "$probe" files "$data"; then
+  prints files-before 0123456789 cat "$data"
+  prints files-resumed "$files_output" limited "$KM" "$TMP/files.kmsnap"
+  prints files-after 0123456789ABC cat "$data"
+  # Neither O_TRUNC nor O_CREAT again: it has grown, the other's bytes stay; it is gone, it stays so.
+  echo -n 0123456789abcdef >"$data"
+  prints files-grown "${files_output/size 10/size 16}" limited "$KM" "$TMP/files.kmsnap"
+  prints files-grown-after 0123456789abcdefABC cat "$data"
+  rm "$data"
+  refused files-gone "$TMP/files.kmsnap" "$data" && pass files-gone
+  [ -e "$data" ] && fail files-not-created "$data is there again"
+  mkfifo "$data"
+  refused files-fifo "$TMP/files.kmsnap" 'no regular file' && pass files-fifo
+  rm "$data"
+  mkdir "$data"
+  refused files-directory "$TMP/files.kmsnap" "$data" && pass files-directory
+fi
+
+# Descriptors 0, 1 and 2 are the resuming shell's.
+cat >"$TMP/streams.pl" <<'END'
+$| = 1;
+syscall(0x4b4d00, my $label = "streams", my $description = "", 0) >= 0 or die "no snapshot: $!";
+print STDOUT "out ", scalar <STDIN>;
+print STDERR "err\n";
+END
+if has_tool streams perl && takes streams "$TMP/streams" perl "$TMP/streams.pl"; then
+  echo line | limited "$KM" "$TMP/streams" >"$TMP/out" 2>"$TMP/err"
+  prints streams-out 'out line' cat "$TMP/out"
+  prints streams-err err cat "$TMP/err"
+  echo other >"$TMP/in"
+  limited "$KM" "$TMP/streams" <"$TMP/in" >"$TMP/both" 2>&1
+  prints streams-files 'out other
+err' cat "$TMP/both"
+  limited "$KM" "$TMP/streams" <&- >"$TMP/out" 2>"$TMP/err"
+  prints streams-closed-in 'out ' cat "$TMP/out"
+fi
+
+if takes clock "$TMP/clock" "$probe" clock; then
+  sleep 1.5
+  prints clock "monotonic went on
+realtime is the host's" limited "$KM" "$TMP/clock"
+fi
+
+# What a resume needs and does not find is named.
+mkdir "$TMP/here"
+in_here() { (cd "$TMP/here" && takes directory "$TMP/directory" "$probe" try); }
+if in_here; then
+  rmdir "$TMP/here"
+  refused directory-gone "$TMP/directory" "$TMP/here" && pass directory-gone
+fi
