@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "km/base/log.h"
+#include "km/files/fd_table.h"
 #include "km/loader/program_path.h"
 #include "km/monitor/monitor.h"
 #include "km/monitor/options.h"
@@ -26,6 +27,7 @@ int Fail(const absl::Status& status) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  km::FdTable::ReserveStandard();
   absl::StatusOr<km::Options> options = km::ParseOptions(argc, argv, environ);
   if (!options.ok()) return Fail(options.status());
   switch (options->action) {

@@ -70,6 +70,13 @@ FileKind KindOfHostFd(int host_fd) {
   }
 }
 
+std::shared_ptr<const MappedFile> FileDescription::Mapped(int host_fd) {
+  absl::MutexLock lock(&mutex_);
+  std::shared_ptr<const MappedFile> mapped = mapped_.lock();
+  if (mapped == nullptr) mapped_ = mapped = MappedFile::Of(host_fd);
+  return mapped;
+}
+
 OpenFile::~OpenFile() {
   if (host.get() < 0 || host.get() > STDERR_FILENO) return;
   int number = host.Release();
@@ -77,14 +84,16 @@ OpenFile::~OpenFile() {
   if (null.valid()) dup3(null.get(), number, O_CLOEXEC);
 }
 
+void FdTable::ReserveStandard() {
+  for (int fd = 0; fd <= STDERR_FILENO; ++fd) {
+    // The lowest free number is this one. The flag marks it: what an exec hands on does not have it.
+    if (fcntl(fd, F_GETFD) < 0) OwnedFd(open("/dev/null", O_RDWR | O_CLOEXEC)).Release();
+  }
+}
+
 void FdTable::AdoptStandard() {
   for (int fd = 0; fd <= STDERR_FILENO; ++fd) {
-    if (fcntl(fd, F_GETFD) < 0) {
-      // Not open for the program; taken for the monitor, so that no file of its own gets the number.
-      OwnedFd null(open("/dev/null", O_RDWR));
-      null.Release();
-      continue;
-    }
+    if (fcntl(fd, F_GETFD) & FD_CLOEXEC) continue;
     auto description = std::make_shared<FileDescription>();
     description->kind = KindOfHostFd(fd);
     description->path = HostPathOf(fd);

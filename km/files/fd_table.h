@@ -12,6 +12,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "km/base/owned.h"
+#include "km/files/mapped_file.h"
 
 namespace km {
 
@@ -39,10 +40,18 @@ const char* FileKindName(FileKind kind);
 FileKind KindOfHostFd(int host_fd);
 
 // An open file description, shared by descriptors that dup(2) made of each other.
-struct FileDescription {
+class FileDescription {
+ public:
+  // What a mapping of it refers to: one for all of them. Null when there is no descriptor left.
+  std::shared_ptr<const MappedFile> Mapped(int host_fd) ABSL_LOCKS_EXCLUDED(mutex_);
+
   FileKind kind = FileKind::kOther;
   std::string path;  // absolute, as the host sees it; empty where it has none
   bool standard = false;  // one of the monitor's own 0, 1 and 2: a resuming shell has its own
+
+ private:
+  absl::Mutex mutex_;
+  std::weak_ptr<const MappedFile> mapped_ ABSL_GUARDED_BY(mutex_);
 };
 
 // One descriptor of the program's: a host descriptor of its own, as natively, so that locks, epoll
@@ -71,7 +80,10 @@ class FdTable {
 
   explicit FdTable(uint64_t limit) : limit_(limit) {}
 
-  // Takes over the monitor's own 0, 1 and 2, as far as they are open.
+  // Takes the numbers 0, 1 and 2 where the monitor was started without them, so that no file of its own
+  // gets one. Before anything else is opened.
+  static void ReserveStandard();
+  // Gives the program the monitor's own 0, 1 and 2, but for those that ReserveStandard took.
   void AdoptStandard() ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Null when `fd` is not open.

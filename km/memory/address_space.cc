@@ -1,7 +1,6 @@
 // The tree of mappings, and page faults. The calls that change mappings: mapping_calls.cc.
 #include "km/memory/address_space.h"
 
-#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -33,20 +32,6 @@ bool Mergeable(const Mapping& low, const Mapping& high) {
 }
 
 }  // namespace
-
-std::shared_ptr<const MappedFile> OpenMappedFile(const std::string& path, int flags) {
-  auto file = std::make_shared<MappedFile>();
-  // O_NONBLOCK: whatever has the name now, opening it does not wait.
-  file->fd = OwnedFd(open(path.c_str(), flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
-  struct stat status;
-  if (!file->fd.valid() || fstat(file->fd.get(), &status) != 0 || !S_ISREG(status.st_mode)) {
-    return nullptr;
-  }
-  file->path = path;
-  file->device = status.st_dev;
-  file->inode = status.st_ino;
-  return file;
-}
 
 AddressSpace::Layout AddressSpace::layout() const {
   absl::MutexLock lock(&mutex_);
@@ -106,7 +91,10 @@ void AddressSpace::Insert(Mapping mapping) {
 void AddressSpace::Erase(uint64_t start, uint64_t end) {
   SplitAt(start);
   SplitAt(end);
-  mappings_.erase(mappings_.lower_bound(start), mappings_.lower_bound(end));
+  auto next = mappings_.erase(mappings_.lower_bound(start), mappings_.lower_bound(end));
+  // What is free now may be part of a larger gap that ends where the next mapping begins.
+  searched_above_ = std::max(searched_above_,
+                             next != mappings_.end() ? next->first : uint64_t{KM_GUEST_END});
 }
 
 uint64_t AddressSpace::ReadableEnd(const Mapping& mapping) {

@@ -13,21 +13,10 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
-#include "km/base/owned.h"
+#include "km/files/mapped_file.h"
 #include "km/memory/guest_memory.h"
 
 namespace km {
-
-// The file behind a mapping. Its descriptor is the monitor's own, so that the program's close(2) does
-// not matter; it tells where the file ends.
-struct MappedFile {
-  OwnedFd fd;
-  std::string path;
-  uint64_t device = 0, inode = 0;
-};
-
-// The file as it is on the host now, opened for a mapping; null when it cannot be. `flags` as open(2).
-std::shared_ptr<const MappedFile> OpenMappedFile(const std::string& path, int flags);
 
 struct Mapping {
   uint64_t start = 0, end = 0;
@@ -122,7 +111,9 @@ class AddressSpace {
 
   uint64_t FindGap(uint64_t length, uint64_t alignment, uint64_t below) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  uint64_t ChooseAddress(const MapRequest& request) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  uint64_t FindGapBelowBase(uint64_t length, uint64_t alignment)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  uint64_t ChooseAddress(const MapRequest& request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Tree::iterator FindMapping(uint64_t address) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool RangeFree(uint64_t start, uint64_t end) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool RangeMapped(uint64_t start, uint64_t end) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -135,6 +126,10 @@ class AddressSpace {
   int64_t UnmapLocked(uint64_t start, uint64_t end) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int64_t Grow(uint64_t start, uint64_t old_end, uint64_t new_end)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  int64_t GrowObject(const Mapping& mapping, uint64_t start, uint64_t new_end)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool OneMapping(uint64_t start, uint64_t end) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ReserveAgain(uint64_t start, uint64_t end) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int64_t Move(uint64_t from, uint64_t to, uint64_t length, bool keep)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int64_t Alias(uint64_t from, uint64_t length, uint64_t to)
@@ -152,6 +147,10 @@ class AddressSpace {
   GuestMemory* memory_ = nullptr;
   Tree mappings_ ABSL_GUARDED_BY(mutex_);
   Layout layout_ ABSL_GUARDED_BY(mutex_);
+  // Between searched_above_ and mmap_base there is no gap of searched_length_ bytes or more: a search
+  // need not look there again.
+  uint64_t searched_above_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t searched_length_ ABSL_GUARDED_BY(mutex_) = ~uint64_t{0};
 };
 
 }  // namespace km

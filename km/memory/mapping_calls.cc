@@ -49,7 +49,17 @@ uint64_t AddressSpace::FindGap(uint64_t length, uint64_t alignment, uint64_t bel
   }
 }
 
-uint64_t AddressSpace::ChooseAddress(const MapRequest& request) const {
+uint64_t AddressSpace::FindGapBelowBase(uint64_t length, uint64_t alignment) {
+  uint64_t below = length >= searched_length_ ? searched_above_ : layout_.mmap_base;
+  uint64_t start = FindGap(length, alignment, below);
+  if (start != 0 && alignment == kPageSize) {
+    searched_length_ = length;
+    searched_above_ = start + length;
+  }
+  return start;
+}
+
+uint64_t AddressSpace::ChooseAddress(const MapRequest& request) {
   uint64_t length = PageUp(request.length);
   uint64_t hint = PageUp(request.address);
   if (hint >= kLowestAddress && ValidRange(hint, length) && RangeFree(hint, hint + length)) {
@@ -59,8 +69,8 @@ uint64_t AddressSpace::ChooseAddress(const MapRequest& request) const {
   uint64_t alignment = length >= kLargePageSize && length % kLargePageSize == 0 ? kLargePageSize
                                                                                : kPageSize;
   if (request.flags & MAP_32BIT) return FindGap(length, alignment, k32BitEnd);
-  uint64_t address = FindGap(length, alignment, layout_.mmap_base);
-  if (address == 0 && alignment != kPageSize) address = FindGap(length, kPageSize, layout_.mmap_base);
+  uint64_t address = FindGapBelowBase(length, alignment);
+  if (address == 0 && alignment != kPageSize) address = FindGapBelowBase(length, kPageSize);
   // As Linux does when the space below is full: anywhere.
   return address != 0 ? address : FindGap(length, kPageSize, KM_GUEST_END);
 }
@@ -88,6 +98,18 @@ int64_t AddressSpace::MapLocked(const MapRequest& request) {
     if (start == 0) return -ENOMEM;
   }
   return PlaceLocked(request, start, length);
+}
+
+// A fixed mapping failed. Kernels before 6.12 may have taken away by then what was there; the window
+// must not have a hole that a mapping of the monitor's could come to lie in.
+void AddressSpace::ReserveAgain(uint64_t start, uint64_t end) {
+  std::byte* host = memory_->window() + start;
+  // msync says ENOMEM for a range with a hole.
+  if (msync(host, end - start, MS_ASYNC) == 0 || errno != ENOMEM) return;
+  if (mmap(host, end - start, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
+           0) != MAP_FAILED) {
+    Erase(start, end);
+  }
 }
 
 // What was there goes: its entries first, then the host's mapping is replaced.
@@ -207,20 +229,54 @@ int64_t AddressSpace::Brk(uint64_t end) {
   return static_cast<int64_t>(end);
 }
 
+// Whether [start, end) is one mapping to the program: what came from a snapshot and what was added
+// since differ to the monitor only.
+bool AddressSpace::OneMapping(uint64_t start, uint64_t end) const {
+  auto it = std::prev(mappings_.upper_bound(start));
+  const Mapping& first = it->second;
+  for (; it != mappings_.end() && it->second.end < end; ++it) {
+    auto next = std::next(it);
+    if (next == mappings_.end() || next->second.start != it->second.end ||
+        next->second.protection != first.protection || next->second.flags != first.flags ||
+        next->second.file != first.file || next->second.name != first.name) {
+      return false;
+    }
+  }
+  return true;
+}
+
+// Extends a mapping of a file or of shared memory, which only mremap can do without a descriptor that
+// maps. The host's mapping grows outside the window, where there is room behind it.
+int64_t AddressSpace::GrowObject(const Mapping& mapping, uint64_t start, uint64_t new_end) {
+  uint64_t old_length = mapping.end - start, new_length = new_end - start;
+  std::byte* host = memory_->window() + start;
+  Must(memory_->tables().Clear(start, new_end));
+  void* scratch = mremap(host, old_length, old_length, MREMAP_MAYMOVE | MREMAP_DONTUNMAP);
+  if (scratch == MAP_FAILED) return -errno;
+  void* grown = mremap(scratch, old_length, new_length, MREMAP_MAYMOVE);
+  int error = grown == MAP_FAILED ? errno : 0;
+  uint64_t length = grown == MAP_FAILED ? old_length : new_length;
+  mremap(grown == MAP_FAILED ? scratch : grown, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, host);
+  if (error != 0) return -error;
+  Mapping added = mapping;
+  added.offset += mapping.end - mapping.start;
+  added.start = mapping.end;
+  added.end = new_end;
+  Insert(std::move(added));
+  return static_cast<int64_t>(start);
+}
+
 // Extends the mapping that ends at `old_end`; [old_end, new_end) is free.
 int64_t AddressSpace::Grow(uint64_t start, uint64_t old_end, uint64_t new_end) {
-  Mapping mapping = FindMapping(start)->second;
+  Mapping mapping = FindMapping(old_end - 1)->second;
+  if (!(mapping.flags & MAP_ANONYMOUS) || (mapping.flags & MAP_SHARED)) {
+    int64_t grown = GrowObject(mapping, std::max(start, mapping.start), new_end);
+    return grown < 0 ? grown : static_cast<int64_t>(start);
+  }
   MapRequest request;
   request.protection = mapping.protection;
   request.flags = mapping.flags;
   request.name = mapping.name;
-  request.file = mapping.file;
-  if (mapping.file != nullptr) {
-    request.host_fd = mapping.file->fd.get();
-    request.offset = mapping.offset + (old_end - mapping.start);
-  } else if (mapping.flags & MAP_SHARED) {
-    return -ENOMEM;  // The host's object behind it ends here.
-  }
   int64_t placed = PlaceLocked(request, old_end, new_end - old_end);
   return placed < 0 ? placed : static_cast<int64_t>(start);
 }
@@ -301,7 +357,7 @@ int64_t AddressSpace::Remap(uint64_t address, uint64_t old_length, uint64_t new_
     return Alias(address, new_length, fixed ? new_address : 0);
   }
   // Only a shrink may span mappings.
-  bool whole = address + old_length <= it->second.end;
+  bool whole = OneMapping(address, address + old_length);
   if (new_length < old_length) {
     if (int64_t error = UnmapLocked(address + new_length, address + old_length); error < 0) {
       return error;
@@ -336,7 +392,7 @@ int64_t AddressSpace::Discard(uint64_t start, uint64_t end, int advice) {
   Mapping mapping = FindMapping(start)->second;
   MapRequest request;
   bool anonymous = mapping.flags & MAP_ANONYMOUS;
-  if (mapping.from_snapshot && !anonymous) request.file = OpenMappedFile(mapping.name, O_RDONLY);
+  if (mapping.from_snapshot && !anonymous) request.file = MappedFile::Open(mapping.name, O_RDONLY);
   if (!mapping.from_snapshot || (!anonymous && request.file == nullptr)) {
     return madvise(memory_->window() + start, end - start, advice) == 0 ? 0 : -errno;
   }

@@ -1,6 +1,7 @@
 #include "km/monitor/monitor.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
@@ -64,6 +65,16 @@ OwnedFd OpenSnapshot(const std::string& path) {
   return snapshot ? std::move(file) : OwnedFd();
 }
 
+// The program may change its directory; what the user named stays where it was.
+absl::StatusOr<std::string> AbsolutePath(const std::string& path) {
+  char directory[PATH_MAX];
+  if (path[0] == '/') return path;
+  if (getcwd(directory, sizeof(directory)) == nullptr) {
+    return ErrnoStatus(errno, "cannot tell the working directory, which snapshots go to");
+  }
+  return absl::StrCat(directory, "/", path);
+}
+
 // The name that a program gets from its path: its last part, 15 bytes of it.
 std::string CommOf(absl::string_view path) {
   return std::string(path.substr(path.rfind('/') + 1).substr(0, 15));
@@ -80,6 +91,7 @@ absl::StatusOr<std::unique_ptr<Monitor>> Monitor::Create(const Options& options)
   }
   if (options.stats) monitor->stats_ = std::make_unique<Stats>();
   monitor->start_ns_ = HostClock(CLOCK_MONOTONIC);
+  KM_ASSIGN_OR_RETURN(monitor->snapshot_path_, AbsolutePath(options.snapshot_path));
   return monitor;
 }
 
@@ -162,8 +174,9 @@ void Monitor::ForwardSignals() {
   signalfd_siginfo from;
   while (read(signals_.get(), &from, sizeof(from)) == sizeof(from)) {
     siginfo_t info = SiginfoOf(from);
-    if (IsKick(info)) continue;
-    RestoreForwarded(info);
+    // The monitor's own kick, or its own snapshot that met the limit of file sizes.
+    if (IsKick(info) || (info.si_signo == SIGXFSZ && info.si_pid == getpid())) continue;
+    ForwardedSignalRead(info);
     // A full queue is the sender's to know of; it has long returned.
     if (process_->Signal(info) != 0) Log(LogLevel::kInfo, "the program's signal queue is full");
   }
@@ -194,15 +207,17 @@ void Monitor::ServeRequests() {
   uint64_t count;
   [[maybe_unused]] ssize_t taken = read(wake_.get(), &count, sizeof(count));
   PendingSnapshot* snapshot = nullptr;
+  std::optional<ExitStatus> end;
   {
     absl::MutexLock lock(&mutex_);
     if (failure_.has_value()) {
       Log(LogLevel::kError, *failure_);
       _exit(kExitOwnFailure);
     }
-    if (end_.has_value()) End(*end_);
+    end = end_;
     snapshot = snapshot_;
   }
+  if (end.has_value()) End(*end);
   if (snapshot == nullptr) return;
   int64_t begin = HostClock(CLOCK_MONOTONIC);
   {
@@ -228,7 +243,7 @@ absl::Status Monitor::WriteSnapshotFor(const PendingSnapshot& snapshot) {
   KM_RETURN_IF_ERROR(captured.status());
   WriteOptions write_options;
   write_options.sync = options_.sync;
-  return WriteSnapshot(captured->image, captured->memory, options_.snapshot_path, write_options);
+  return WriteSnapshot(captured->image, captured->memory, snapshot_path_, write_options);
 }
 
 bool Monitor::DumpCore(const ExitStatus& status) {
@@ -262,8 +277,7 @@ void Monitor::End(const ExitStatus& status) {
     }
   }
   if (stats_ != nullptr) {
-    std::string table = stats_->Table(HostClock(CLOCK_MONOTONIC) - start_ns_);
-    [[maybe_unused]] ssize_t written = write(STDERR_FILENO, table.data(), table.size());
+    stats_->Print(HostClock(CLOCK_MONOTONIC) - start_ns_);
   }
   if (status.signal != 0) DieOfSignal(status.signal);
   // Other threads may still be in the middle of things: no destructors.

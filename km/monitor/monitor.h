@@ -88,6 +88,7 @@ class Monitor {
   bool DumpCore(const ExitStatus& status);
 
   const Options options_;
+  std::string snapshot_path_;  // absolute
   int64_t start_ns_ = 0;
   std::unique_ptr<Process> process_;
   std::unique_ptr<Tracer> tracer_;  // null unless asked for

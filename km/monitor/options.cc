@@ -122,6 +122,7 @@ std::string HelpText() {
       "  --trace[=REGEX]   print system calls as strace does\n"
       "  --stats           print what system calls and exits cost, at the end\n"
       "  --log=LEVEL       error, warning (the default), info or debug\n"
+      "  --print-syscalls  print which system calls are supported\n"
       "  --version, --help\n"
       "\n"
       "km exits as the program does, by its status or its signal; with 125 when km itself failed,\n"

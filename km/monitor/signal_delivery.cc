@@ -13,6 +13,7 @@ constexpr uint64_t kSyscallInstructionSize = 2;
 
 void Monitor::ForceSignal(Thread& thread, const siginfo_t& info) {
   process_->signals().Force(thread.tid, info);
+  thread.forced = true;
   thread.attention.store(1);
 }
 
@@ -27,6 +28,7 @@ Monitor::Next Monitor::DeliverSignals(Thread& thread) {
     PrepareRestart(thread, delivery->action);
     if (!PushFrame(thread, *delivery)) {
       // As the kernel does: no room for a frame is a fault, and a fatal one if it was SIGSEGV's own.
+      process_->signals().SetMask(thread.tid, delivery->frame_mask);
       if (delivery->info.si_signo == SIGSEGV) process_->signals().ResetAction(SIGSEGV);
       process_->signals().Force(thread.tid, KernelSiginfo(SIGSEGV));
     }

@@ -1,5 +1,8 @@
 #include "km/monitor/stats.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cerrno>
 
@@ -11,6 +14,7 @@ namespace {
 
 constexpr double kSecond = 1e9;
 constexpr int64_t kLastErrno = 4095;
+constexpr int kLowestFd = 3;  // out of the way of the standard descriptors
 
 constexpr const char* kVectorNames[] = {
     "divide error",   "debug",
@@ -62,13 +66,15 @@ std::string SortedRows(std::vector<std::pair<uint64_t, std::string>> rows) {
 
 }  // namespace
 
-Stats::Stats() : calls_(SyscallCount() + 1) {}
+Stats::Stats()
+    : output_(fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, kLowestFd)), calls_(SyscallCount() + 1) {}
 
 void Stats::CountCall(const SyscallRow* row, int64_t result, int64_t nanoseconds) {
   size_t place = row != nullptr ? static_cast<size_t>(row - &SyscallAt(0)) : SyscallCount();
   CallCounters& counters = calls_[place];
-  Add(counters.calls, 1);
   Add(counters.nanoseconds, static_cast<uint64_t>(std::max<int64_t>(nanoseconds, 0)));
+  if (result == kRestart || result == kRestartAlways || result == kRestartNoHandler) return;
+  Add(counters.calls, 1);
   if (result < 0 && result >= -kLastErrno) Add(counters.errors, 1);
   if (result == -ENOSYS) Add(counters.unsupported, 1);
 }
@@ -169,6 +175,12 @@ std::string Stats::Table(int64_t elapsed_nanoseconds) const {
                           snapshot_nanoseconds_.load() / kSecond);
   }
   return text;
+}
+
+void Stats::Print(int64_t elapsed_nanoseconds) const {
+  std::string text = Table(elapsed_nanoseconds);
+  // Nothing can be done about a standard error that takes no bytes.
+  [[maybe_unused]] ssize_t written = write(output_.get(), text.data(), text.size());
 }
 
 }  // namespace km

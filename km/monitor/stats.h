@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "km/base/owned.h"
 #include "km/kvm/vcpu.h"
 #include "km/syscalls/call.h"
 
@@ -19,7 +20,8 @@ class Stats {
  public:
   Stats();
 
-  // A call with its row (null: Linux has none of that number) and what its handler answered.
+  // A call with its row (null: Linux has none of that number) and what its handler answered; 0 for
+  // one that does not return. Of kRestart and the like only the time counts: the call comes again.
   void CountCall(const SyscallRow* row, int64_t result, int64_t nanoseconds);
   // A return of Vcpu::Run, which took `guest_nanoseconds` (entry and exit included).
   void CountExit(const VcpuExit& exit, int64_t guest_nanoseconds);
@@ -30,6 +32,9 @@ class Stats {
 
   // The tables, ready to print. `elapsed_nanoseconds` is the wall time since the start.
   std::string Table(int64_t elapsed_nanoseconds) const;
+  // Writes them to the standard error that was there at the start: many programs close theirs
+  // before they end.
+  void Print(int64_t elapsed_nanoseconds) const;
 
  private:
   using Counter = std::atomic<uint64_t>;
@@ -47,6 +52,7 @@ class Stats {
   std::string UnsupportedTable() const;
   std::string ExitTable() const;
 
+  const OwnedFd output_;
   std::vector<CallCounters> calls_;  // by the row's place in the table; the last: unknown numbers
   std::array<Counter, kKinds> exits_{};
   std::array<Counter, 32> exceptions_{};  // by vector

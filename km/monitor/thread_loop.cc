@@ -44,7 +44,7 @@ void Monitor::ThreadMain(Thread& thread) {
 
 Monitor::Next Monitor::Step(Thread& thread) {
   if (thread.attention.load() != 0) {
-    if (!InRuntime(thread) || thread.in_call) {
+    if (!InRuntime(thread) || thread.in_call || thread.forced) {
       if (Attend(thread) == Next::kLeave) return Next::kLeave;
     } else {
       // A few instructions and it is out.
@@ -61,12 +61,15 @@ Monitor::Next Monitor::Step(Thread& thread) {
 Monitor::Next Monitor::Attend(Thread& thread) {
   thread.vcpu->ClearExitRequest();
   thread.attention.store(0);
+  thread.forced = false;
   if (thread.stepping) {
     thread.stepping = false;
     thread.registers.eflags &= ~kTrapFlag;
   }
   process_->ParkWhilePaused(thread);
-  return DeliverSignals(thread);
+  Next next = DeliverSignals(thread);
+  process_->RedirectSignals();
+  return next;
 }
 
 Monitor::Next Monitor::EnterGuest(Thread& thread) {
@@ -140,24 +143,23 @@ Monitor::Next Monitor::Dispatch(Thread& thread) {
                 thread.registers.r10, thread.registers.r8, thread.registers.r9},
                {}};
   const SyscallRow* row = FindSyscall(call.number);
-  bool again = thread.in_call;
   bool traced = tracer_ != nullptr && tracer_->Wants(row);
   std::optional<TraceLine> line;
   if (traced) line = tracer_->Begin(call, row);
-  int64_t begin = stats_ != nullptr && !again ? HostClock(CLOCK_MONOTONIC) : 0;
+  int64_t begin = stats_ != nullptr ? HostClock(CLOCK_MONOTONIC) : 0;
   SyscallResult result =
       row != nullptr && row->handler != nullptr ? row->handler(call) : SyscallResult(-ENOSYS);
-  if (result.action == NextAction::kContinue && IsRestart(result.value)) {
+  bool returns = result.action == NextAction::kContinue;
+  if (stats_ != nullptr) {
+    stats_->CountCall(row, returns ? result.value : 0, HostClock(CLOCK_MONOTONIC) - begin);
+  }
+  if (traced) {
+    tracer_->End(*line, call, returns ? std::optional<int64_t>(result.value) : std::nullopt);
+  }
+  if (returns && IsRestart(result.value)) {
     thread.in_call = true;
     thread.restart = result.value;
     return Next::kRun;
-  }
-  if (stats_ != nullptr) {
-    stats_->CountCall(row, result.value, again ? 0 : HostClock(CLOCK_MONOTONIC) - begin);
-  }
-  if (traced) {
-    bool returns = result.action == NextAction::kContinue;
-    tracer_->End(*line, call, returns ? std::optional<int64_t>(result.value) : std::nullopt);
   }
   return Finish(thread, call, result);
 }

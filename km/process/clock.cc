@@ -1,6 +1,24 @@
 #include "km/process/clock.h"
 
+#include <algorithm>
+#include <limits>
+
 namespace km {
+
+int64_t SaturatingAdd(int64_t a, int64_t b) {
+  int64_t sum = 0;
+  if (!__builtin_add_overflow(a, b, &sum)) return sum;
+  return b < 0 ? std::numeric_limits<int64_t>::min() : std::numeric_limits<int64_t>::max();
+}
+
+int64_t ToNanoseconds(const timespec& time) {
+  int64_t product = 0;
+  if (__builtin_mul_overflow(time.tv_sec, kNanosecondsPerSecond, &product)) {
+    return time.tv_sec < 0 ? std::numeric_limits<int64_t>::min()
+                           : std::numeric_limits<int64_t>::max();
+  }
+  return SaturatingAdd(product, time.tv_nsec);
+}
 
 timespec ToTimespec(int64_t nanoseconds) {
   timespec time;
@@ -31,6 +49,10 @@ int64_t GuestClock::Offset(int clock) const {
     default:
       return 0;
   }
+}
+
+int64_t GuestClock::ToHost(int clock, int64_t guest_ns) const {
+  return std::max<int64_t>(SaturatingAdd(guest_ns, -Offset(clock)), 0);
 }
 
 int64_t GuestClock::Monotonic() const { return HostClock(CLOCK_MONOTONIC) + monotonic_offset_; }

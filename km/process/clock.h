@@ -10,9 +10,10 @@ namespace km {
 
 inline constexpr int64_t kNanosecondsPerSecond = 1000000000;
 
-inline int64_t ToNanoseconds(const timespec& time) {
-  return time.tv_sec * kNanosecondsPerSecond + time.tv_nsec;
-}
+// Times that a program gives may be far beyond what nanoseconds can count: the ends of the range stand
+// for them.
+int64_t SaturatingAdd(int64_t a, int64_t b);
+int64_t ToNanoseconds(const timespec& time);
 timespec ToTimespec(int64_t nanoseconds);
 
 // Offsets are set before the first vCPU runs and constant from then on: thread-safe.
@@ -22,6 +23,9 @@ class GuestClock {
   int64_t Offset(int clock) const;
   // The program's CLOCK_MONOTONIC.
   int64_t Monotonic() const;
+  // What the host's `clock` shows when the program's shows `guest_ns`; not before its zero, which the
+  // kernel would refuse.
+  int64_t ToHost(int clock, int64_t guest_ns) const;
 
   void SetOffsets(int64_t monotonic_ns, int64_t boottime_ns) {
     monotonic_offset_ = monotonic_ns;

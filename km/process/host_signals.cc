@@ -36,8 +36,10 @@ SignalSet inherited_mask = 0;
   _exit(125);
 }
 
-// Somebody outside sent one of the open signals, and the kernel chose this thread.
-void Forward(int sig, const siginfo_t& info) {
+// Somebody outside sent one of the open signals, and the kernel chose this thread. The main thread
+// blocks it from here on, so that it stays for the signalfd; see ForwardedSignalRead.
+void Forward(int sig, const siginfo_t& info, ucontext_t* context) {
+  if (gettid() == getpid()) sigaddset(&context->uc_sigmask, sig);
   siginfo_t copy = info;
   if (copy.si_code == SI_USER) copy.si_code = kForwardedUser;
   syscall(SYS_rt_tgsigqueueinfo, getpid(), getpid(), sig, &copy);
@@ -51,7 +53,7 @@ void OnSignal(int sig, siginfo_t* info, void* context) {
     AbortHostCall(ucontext);
     return;
   }
-  if (info->si_code <= 0) return Forward(sig, *info);
+  if (info->si_code <= 0) return Forward(sig, *info, ucontext);
   if (!FixGuardedFault(ucontext)) ReportOwnFault(sig);
 }
 
@@ -104,7 +106,13 @@ bool IsKick(const siginfo_t& info) {
   return info.si_signo == kKickSignal && info.si_code == SI_TKILL && info.si_pid == getpid();
 }
 
-void RestoreForwarded(siginfo_t& info) {
+void ForwardedSignalRead(siginfo_t& info) {
+  if (info.si_signo == SIGSEGV || info.si_signo == SIGBUS) {
+    sigset_t open;
+    sigemptyset(&open);
+    sigaddset(&open, info.si_signo);
+    pthread_sigmask(SIG_UNBLOCK, &open, nullptr);
+  }
   if (info.si_code == kForwardedUser) info.si_code = SI_USER;
 }
 

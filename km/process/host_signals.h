@@ -28,10 +28,10 @@ void SetCurrentThread(Thread* thread);
 // Makes the host thread leave its vCPU or its blocking call, after thread->attention was set.
 void Kick(pid_t host_tid);
 
-// Whether the main thread shall ignore a signal it has read (its own kick), and the siginfo as its
-// sender meant it.
+// Whether the main thread shall ignore a signal it has read: its own kick.
 bool IsKick(const siginfo_t& info);
-void RestoreForwarded(siginfo_t& info);
+// After the main thread has read a signal from its signalfd: the siginfo as its sender meant it.
+void ForwardedSignalRead(siginfo_t& info);
 
 // Ends the monitor by `sig`, with its default action and without a core dump of the monitor.
 [[noreturn]] void DieOfSignal(int sig);

@@ -1,6 +1,9 @@
 #include "km/process/process.h"
 
 #include <km/layout.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -21,6 +24,13 @@ uint64_t HostLimit(int resource) {
   return limit.rlim_cur;
 }
 
+constexpr size_t kHostStackSize = 256 << 10;
+constexpr pid_t kStarting = -1;  // a host thread was made and has not told its id yet
+// Where ids begin again, as in the kernel (RESERVED_PIDS).
+constexpr uint32_t kFirstTidAgain = 300;
+// More descriptors than this a program cannot have (the usual fs.nr_open).
+constexpr rlim_t kMaxDescriptors = 1 << 20;
+
 constexpr int kMaxVcpus = (KM_HOST_VDSO_BASE - KM_FRAME_BASE) / 4096;
 
 }  // namespace
@@ -37,11 +47,23 @@ absl::StatusOr<std::unique_ptr<Process>> Process::Create(ThreadMain thread_main)
   process->signals_.SetQueueLimit(HostLimit(RLIMIT_SIGPENDING));
   process->identity_.pid = static_cast<uint32_t>(getpid());
   process->SetNextTid(process->identity_.pid);
-  absl::MutexLock lock(&process->mutex_);
-  for (int i = 0; i < RLIM_NLIMITS; ++i) {
-    getrlimit(static_cast<__rlimit_resource_t>(i), &process->limits_[static_cast<size_t>(i)]);
-  }
+  process->ReadLimits();
   return process;
+}
+
+// The program starts with the host's limits. The monitor needs descriptors of its own, so for itself it
+// takes what it may have.
+void Process::ReadLimits() {
+  absl::MutexLock lock(&mutex_);
+  for (int i = 0; i < RLIM_NLIMITS; ++i) {
+    getrlimit(static_cast<__rlimit_resource_t>(i), &limits_[static_cast<size_t>(i)]);
+  }
+  rlimit& descriptors = limits_[RLIMIT_NOFILE];
+  rlimit all = {descriptors.rlim_max, descriptors.rlim_max};
+  setrlimit(RLIMIT_NOFILE, &all);
+  descriptors.rlim_max = std::min(descriptors.rlim_max, kMaxDescriptors);
+  descriptors.rlim_cur = std::min(descriptors.rlim_cur, kMaxDescriptors);
+  files_.SetLimit(descriptors.rlim_cur);
 }
 
 absl::StatusOr<Process::Worker*> Process::IdleWorker() {
@@ -54,17 +76,56 @@ absl::StatusOr<Process::Worker*> Process::IdleWorker() {
   if (index >= std::min(vm_->max_vcpus(), kMaxVcpus)) {
     return absl::ResourceExhaustedError("KVM allows no more vCPUs");
   }
+  if (!spare_pages_.has_value()) {
+    KM_ASSIGN_OR_RETURN(spare_pages_, space_.MakeVcpuPages(index));
+  }
   auto worker = std::make_unique<Worker>();
-  KM_ASSIGN_OR_RETURN(VcpuPages pages, space_.MakeVcpuPages(index));
-  KM_ASSIGN_OR_RETURN(worker->vcpu, Vcpu::Create(*vm_, pages));
+  worker->process = this;
+  KM_ASSIGN_OR_RETURN(worker->vcpu, Vcpu::Create(*vm_, *spare_pages_));
+  spare_pages_.reset();
+  // A vCPU cannot be destroyed: one without a host thread waits among the idle for the next try.
   workers_.push_back(std::move(worker));
   return workers_.back().get();
 }
 
+absl::Status Process::StartHost(Worker* worker) {
+  auto main = [](void* argument) -> void* {
+    auto* self = static_cast<Worker*>(argument);
+    self->process->WorkerMain(self);
+    return nullptr;
+  };
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  pthread_attr_setstacksize(&attributes, kHostStackSize);
+  pthread_t host;
+  int error = pthread_create(&host, &attributes, main, worker);
+  pthread_attr_destroy(&attributes);
+  if (error != 0) return ErrnoStatus(error, "cannot make a host thread");
+  worker->host_tid = kStarting;
+  return absl::OkStatus();
+}
+
+// The next id that no thread has. As in the kernel they stay below what a futex word can hold.
+uint32_t Process::FreeTid() {
+  while (true) {
+    uint32_t tid = next_tid_;
+    next_tid_ = next_tid_ >= FUTEX_TID_MASK ? kFirstTidAgain : next_tid_ + 1;
+    if (tid != 0 && tid <= FUTEX_TID_MASK && !threads_.contains(tid)) return tid;
+  }
+}
+
 absl::StatusOr<Thread*> Process::NewThread(uint32_t tid, SignalSet mask) {
   absl::MutexLock lock(&mutex_);
+  if (tid == 0) tid = FreeTid();
+  if (threads_.contains(tid)) return absl::AlreadyExistsError("two threads have the same id");
   KM_ASSIGN_OR_RETURN(Worker * worker, IdleWorker());
-  if (tid == 0) tid = next_tid_++;
+  if (worker->host_tid == 0) {
+    if (absl::Status status = StartHost(worker); !status.ok()) {
+      idle_.push_back(worker);
+      return status;
+    }
+  }
   auto thread = std::make_unique<Thread>(tid);
   thread->vcpu = worker->vcpu.get();
   worker->thread = thread.get();
@@ -80,12 +141,14 @@ void Process::Start(Thread* thread) {
   if (paused_) thread->attention.store(1);
   for (auto& worker : workers_) {
     if (worker->thread != thread) continue;
-    if (!worker->host.joinable()) {
-      worker->host = std::thread([this, w = worker.get()] { WorkerMain(w); });
-    } else {
-      thread->host_tid = worker->host_tid;
-      changed_.SignalAll();
+    worker->started = true;
+    // A host thread that ran another guest thread before still has that one's affinity.
+    cpu_set_t affinity;
+    if (worker->host_tid > 0 && sched_getaffinity(0, sizeof(affinity), &affinity) == 0) {
+      sched_setaffinity(worker->host_tid, sizeof(affinity), &affinity);
     }
+    if (worker->host_tid > 0) thread->host_tid = worker->host_tid;
+    changed_.SignalAll();
     return;
   }
 }
@@ -100,24 +163,31 @@ void Process::WorkerMain(Worker* worker) {
   UnblockHostSignals();
   mutex_.Lock();
   worker->host_tid = gettid();
-  worker->thread->host_tid = worker->host_tid;
   while (true) {
+    while (worker->thread == nullptr || !worker->started) changed_.Wait(&mutex_);
     Thread* thread = worker->thread;
+    thread->host_tid = worker->host_tid;
     mutex_.Unlock();
     SetCurrentThread(thread);
     thread_main_(*thread);
     mutex_.Lock();
-    while (worker->thread == nullptr || worker->thread->host_tid == 0) changed_.Wait(&mutex_);
   }
 }
 
 bool Process::EndThread(Thread* thread) {
   SetCurrentThread(nullptr);
+  bool others = ForgetThread(thread);
+  RedirectSignals();
+  return others;
+}
+
+bool Process::ForgetThread(Thread* thread) {
   absl::MutexLock lock(&mutex_);
   signals_.RemoveThread(thread->tid);
   for (auto& worker : workers_) {
     if (worker->thread != thread) continue;
     worker->thread = nullptr;
+    worker->started = false;
     idle_.push_back(worker.get());
   }
   threads_.erase(thread->tid);
@@ -134,6 +204,11 @@ uint32_t Process::next_tid() const {
 void Process::SetNextTid(uint32_t tid) {
   absl::MutexLock lock(&mutex_);
   next_tid_ = tid;
+}
+
+bool Process::HasThread(uint32_t tid) const {
+  absl::MutexLock lock(&mutex_);
+  return threads_.contains(tid);
 }
 
 size_t Process::thread_count() const {
@@ -156,6 +231,10 @@ void Process::InterruptLocked(Thread& thread) {
 void Process::Interrupt(uint32_t tid) {
   absl::MutexLock lock(&mutex_);
   if (auto it = threads_.find(tid); it != threads_.end()) InterruptLocked(*it->second);
+}
+
+void Process::RedirectSignals() {
+  for (uint32_t tid : signals_.Candidates()) Interrupt(tid);
 }
 
 int Process::Signal(const siginfo_t& info) {
@@ -249,6 +328,7 @@ int Process::Limit(int resource, const std::optional<rlimit>& wanted, rlimit* ol
   if (!wanted.has_value()) return 0;
   if (wanted->rlim_cur > wanted->rlim_max) return -EINVAL;
   if (wanted->rlim_max > limit.rlim_max && geteuid() != 0) return -EPERM;
+  if (resource == RLIMIT_NOFILE && wanted->rlim_max > kMaxDescriptors) return -EPERM;
   switch (resource) {
     case RLIMIT_CPU: case RLIMIT_FSIZE: case RLIMIT_MEMLOCK: case RLIMIT_NICE: case RLIMIT_RTPRIO:
       if (setrlimit(static_cast<__rlimit_resource_t>(resource), &*wanted) != 0) return -errno;

@@ -11,7 +11,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -80,6 +79,7 @@ class Process {
   bool EndThread(Thread* thread) ABSL_LOCKS_EXCLUDED(mutex_);
   uint32_t next_tid() const ABSL_LOCKS_EXCLUDED(mutex_);
   void SetNextTid(uint32_t tid) ABSL_LOCKS_EXCLUDED(mutex_);
+  bool HasThread(uint32_t tid) const ABSL_LOCKS_EXCLUDED(mutex_);
   size_t thread_count() const ABSL_LOCKS_EXCLUDED(mutex_);
   std::vector<uint32_t> Tids() const ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -89,6 +89,8 @@ class Process {
 
   // Makes a thread look at what is asked of it.
   void Interrupt(uint32_t tid) ABSL_LOCKS_EXCLUDED(mutex_);
+  // After a thread blocked signals or ended: who can take what is pending for the process is told.
+  void RedirectSignals() ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Parks every thread, each with SaveState; waits until all are. For the main thread.
   void Pause() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -116,14 +118,19 @@ class Process {
 
  private:
   struct Worker {
+    Process* process = nullptr;
     std::unique_ptr<Vcpu> vcpu;
-    std::thread host;
     Thread* thread = nullptr;
+    bool started = false;
     pid_t host_tid = 0;
   };
 
   explicit Process(ThreadMain thread_main);
   void WorkerMain(Worker* worker) ABSL_LOCKS_EXCLUDED(mutex_);
+  uint32_t FreeTid() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool ForgetThread(Thread* thread) ABSL_LOCKS_EXCLUDED(mutex_);
+  void ReadLimits() ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status StartHost(Worker* worker) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<Worker*> IdleWorker() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void InterruptLocked(Thread& thread) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
@@ -143,6 +150,8 @@ class Process {
   absl::btree_map<uint32_t, std::unique_ptr<Thread>> threads_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::unique_ptr<Worker>> workers_ ABSL_GUARDED_BY(mutex_);
   std::vector<Worker*> idle_ ABSL_GUARDED_BY(mutex_);
+  // Of the next vCPU, when making it failed before: pages are never given back.
+  std::optional<VcpuPages> spare_pages_ ABSL_GUARDED_BY(mutex_);
   uint32_t next_tid_ ABSL_GUARDED_BY(mutex_) = 0;
   size_t running_ ABSL_GUARDED_BY(mutex_) = 0;  // threads that are not parked
   bool paused_ ABSL_GUARDED_BY(mutex_) = false;

@@ -142,6 +142,16 @@ bool SignalState::HasDeliverable(uint32_t tid) const {
   return ((thread.pending.set() | pending_.set()) & ~thread.mask) != 0;
 }
 
+std::vector<uint32_t> SignalState::Candidates() const {
+  absl::MutexLock lock(&mutex_);
+  std::vector<uint32_t> tids;
+  if (pending_.set() == 0) return tids;
+  for (const auto& [tid, thread] : threads_) {
+    if (pending_.set() & (~thread.mask | thread.waiting)) tids.push_back(tid);
+  }
+  return tids;
+}
+
 std::optional<SignalState::Delivery> SignalState::Next(uint32_t tid) {
   absl::MutexLock lock(&mutex_);
   PerThread& thread = threads_.at(tid);

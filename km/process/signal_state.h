@@ -59,6 +59,9 @@ class SignalState {
   // Pending for the thread or the process, blocked or not.
   SignalSet Pending(uint32_t tid) const ABSL_LOCKS_EXCLUDED(mutex_);
   bool HasDeliverable(uint32_t tid) const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Threads that could take a signal that is pending for the process. Whom it was first meant for may
+  // have blocked it since, or ended.
+  std::vector<uint32_t> Candidates() const ABSL_LOCKS_EXCLUDED(mutex_);
   // Takes the next one to act upon; ignored ones are dropped on the way. Sets the mask that holds in
   // the handler when there is one.
   std::optional<Delivery> Next(uint32_t tid) ABSL_LOCKS_EXCLUDED(mutex_);

@@ -72,6 +72,7 @@ class Capturer {
   absl::Status CaptureFiles();
   absl::Status CaptureFile(const FdTable::Entry& entry);
   absl::Status CaptureMemory();
+  void AddMapping(ImageMapping mapping);
   absl::Status CaptureMapping(const Mapping& mapping, TouchedPages& pages);
   Image& image() { return captured_.image; }
 
@@ -183,10 +184,14 @@ void Capturer::CaptureThreads() {
 }
 
 absl::Status Capturer::CheckTimers() {
-  itimerval timer = {};
-  getitimer(ITIMER_REAL, &timer);
-  if (timer.it_value.tv_sec == 0 && timer.it_value.tv_usec == 0) return absl::OkStatus();
-  return Refused("an interval timer (setitimer or alarm) is running");
+  for (__itimer_which_t which : {ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF}) {
+    itimerval timer = {};
+    getitimer(which, &timer);
+    if (timer.it_value.tv_sec != 0 || timer.it_value.tv_usec != 0) {
+      return Refused("an interval timer (setitimer or alarm) is running");
+    }
+  }
+  return absl::OkStatus();
 }
 
 absl::Status Capturer::CaptureFiles() {
@@ -239,10 +244,24 @@ absl::Status Capturer::CaptureMemory() {
     to.flags = static_cast<uint32_t>(mapping.flags);
     to.name = mapping.file != nullptr ? mapping.file->path : mapping.name;
     to.file_offset = (mapping.flags & MAP_ANONYMOUS) ? 0 : mapping.offset;
-    image().mappings.push_back(std::move(to));
+    AddMapping(std::move(to));
     KM_RETURN_IF_ERROR(CaptureMapping(mapping, pages));
   }
   return absl::OkStatus();
+}
+
+// What only the monitor tells apart (from a snapshot, fresh) is one mapping in the file.
+void Capturer::AddMapping(ImageMapping mapping) {
+  if (!image().mappings.empty()) {
+    ImageMapping& last = image().mappings.back();
+    bool anonymous = mapping.flags & MAP_ANONYMOUS;
+    if (anonymous && last.end == mapping.start && last.protection == mapping.protection &&
+        last.flags == mapping.flags && last.name == mapping.name && (last.flags & MAP_PRIVATE)) {
+      last.end = mapping.end;
+      return;
+    }
+  }
+  image().mappings.push_back(std::move(mapping));
 }
 
 absl::Status Capturer::CaptureMapping(const Mapping& mapping, TouchedPages& pages) {
@@ -256,7 +275,8 @@ absl::Status Capturer::CaptureMapping(const Mapping& mapping, TouchedPages& page
   }
   uint64_t end = AddressSpace::ReadableEnd(mapping);
   if (end == mapping.start) return absl::OkStatus();
-  if (mapping.protection == PROT_NONE) {
+  // What a shrinking file may take away is not touched directly either.
+  if (mapping.protection == PROT_NONE || mapping.file != nullptr || mapping.from_snapshot) {
     captured_.memory.unreadable.push_back({mapping.start, mapping.end});
   }
   bool sparse = (mapping.flags & MAP_ANONYMOUS) && (mapping.flags & MAP_PRIVATE) &&

@@ -75,6 +75,8 @@ class Restorer {
   void RestoreClock();
   absl::Status RestoreMemory();
   absl::Status RestorePrivate(const ImageMapping& mapping);
+  absl::Status MapPiece(const ImageMapping& from, uint64_t start, uint64_t end,
+                        const ImageMemory* piece);
   absl::Status RestoreSharedMemory(const ImageMapping& mapping);
   absl::Status RestoreSharedFile(const ImageMapping& mapping);
   absl::Status Fail(const ImageMapping& mapping, int error) const;
@@ -130,8 +132,11 @@ void Restorer::RestoreIdentity() {
 
 // CLOCK_MONOTONIC goes on from the snapshot's value, CLOCK_REALTIME is the host's.
 void Restorer::RestoreClock() {
-  int64_t monotonic = image_.header.monotonic_ns - HostClock(CLOCK_MONOTONIC);
-  int64_t boottime = image_.header.boottime_ns - HostClock(CLOCK_BOOTTIME);
+  constexpr int64_t kLatest = int64_t{1} << 61;  // 73 years; a file may say anything
+  int64_t monotonic = std::clamp<int64_t>(image_.header.monotonic_ns, 0, kLatest) -
+                      HostClock(CLOCK_MONOTONIC);
+  int64_t boottime =
+      std::clamp<int64_t>(image_.header.boottime_ns, 0, kLatest) - HostClock(CLOCK_BOOTTIME);
   process_.clock().SetOffsets(monotonic, boottime);
   process_.memory().vdso_data()->monotonic_offset_ns = monotonic;
   process_.memory().vdso_data()->boottime_offset_ns = boottime;
@@ -158,33 +163,39 @@ absl::Status Restorer::RestoreMemory() {
 
 // From the file where it has bytes, fresh memory elsewhere. Nothing is read.
 absl::Status Restorer::RestorePrivate(const ImageMapping& from) {
-  int protection = HostProtection(static_cast<int>(from.protection));
-  int reserve = from.flags & MAP_NORESERVE ? MAP_NORESERVE : 0;
-  Mapping mapping;
-  mapping.start = from.start;
-  mapping.end = from.end;
-  mapping.protection = static_cast<int>(from.protection);
-  mapping.flags = static_cast<int>(from.flags);
-  mapping.offset = from.file_offset;
-  mapping.name = from.name;
-  uint64_t done = from.start;
-  auto fresh = [&](uint64_t start, uint64_t end) {
-    return start == end ||
-           mmap(Host(start), end - start, protection,
-                MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | reserve, -1, 0) != MAP_FAILED;
-  };
   const std::vector<ImageMemory>& memory = image_.memory;
+  uint64_t done = from.start;
   for (; next_memory_ < memory.size() && memory[next_memory_].address < from.end; ++next_memory_) {
     const ImageMemory& piece = memory[next_memory_];
-    if (!fresh(done, piece.address)) return Fail(from, errno);
-    if (mmap(Host(piece.address), piece.size, protection, MAP_PRIVATE | MAP_FIXED | reserve, fd_,
-             static_cast<off_t>(piece.file_offset)) == MAP_FAILED) {
-      return Fail(from, errno);
-    }
-    mapping.from_snapshot = true;
-    done = mapping.snapshot_file_end = piece.address + piece.size;
+    KM_RETURN_IF_ERROR(MapPiece(from, done, piece.address, nullptr));
+    done = piece.address + piece.size;
+    KM_RETURN_IF_ERROR(MapPiece(from, piece.address, done, &piece));
   }
-  if (!fresh(done, from.end)) return Fail(from, errno);
+  return MapPiece(from, done, from.end, nullptr);
+}
+
+// [start, end) of a private mapping: from the file, or without `piece` fresh.
+absl::Status Restorer::MapPiece(const ImageMapping& from, uint64_t start, uint64_t end,
+                                const ImageMemory* piece) {
+  if (start == end) return absl::OkStatus();
+  bool anonymous = from.flags & MAP_ANONYMOUS;
+  int flags = MAP_PRIVATE | MAP_FIXED | (from.flags & MAP_NORESERVE ? MAP_NORESERVE : 0);
+  if (piece == nullptr) flags |= MAP_ANONYMOUS;
+  if (mmap(Host(start), end - start, HostProtection(static_cast<int>(from.protection)), flags,
+           piece != nullptr ? fd_ : -1,
+           piece != nullptr ? static_cast<off_t>(piece->file_offset) : 0) == MAP_FAILED) {
+    return Fail(from, errno);
+  }
+  Mapping mapping;
+  mapping.start = start;
+  mapping.end = end;
+  mapping.protection = static_cast<int>(from.protection);
+  mapping.flags = static_cast<int>(from.flags);
+  mapping.name = from.name;
+  if (!anonymous) mapping.offset = from.file_offset + (start - from.start);
+  // A file's pages that the snapshot does not hold lay behind the file's end: SIGBUS, not zeros.
+  mapping.from_snapshot = piece != nullptr || !anonymous;
+  mapping.snapshot_file_end = !anonymous && piece == nullptr ? start : anonymous ? 0 : end;
   process_.space().Adopt(std::move(mapping));
   return absl::OkStatus();
 }
@@ -221,9 +232,9 @@ absl::Status Restorer::RestoreSharedMemory(const ImageMapping& from) {
 
 absl::Status Restorer::RestoreSharedFile(const ImageMapping& from) {
   // A mapping that may be made writable later needs a descriptor that allows it.
-  std::shared_ptr<const MappedFile> file = OpenMappedFile(from.name, O_RDWR);
+  std::shared_ptr<const MappedFile> file = MappedFile::Open(from.name, O_RDWR);
   if (file == nullptr && !(from.protection & PROT_WRITE)) {
-    file = OpenMappedFile(from.name, O_RDONLY);
+    file = MappedFile::Open(from.name, O_RDONLY);
   }
   if (file == nullptr) {
     return absl::NotFoundError(

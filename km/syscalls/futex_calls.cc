@@ -32,12 +32,12 @@ SyscallResult Wait(Call& call, int operation, bool absolute) {
     const GuestClock& clock = call.process.clock();
     if (!absolute) {
       if (!thread.deadline_ns.has_value()) {
-        thread.deadline_ns = clock.Monotonic() + ToNanoseconds(until);
+        thread.deadline_ns = SaturatingAdd(clock.Monotonic(), ToNanoseconds(until));
       }
-      until = ToTimespec(*thread.deadline_ns - clock.Offset(CLOCK_MONOTONIC));
+      until = ToTimespec(clock.ToHost(CLOCK_MONOTONIC, *thread.deadline_ns));
       realtime = false;
     } else if (!realtime) {
-      until = ToTimespec(ToNanoseconds(until) - clock.Offset(CLOCK_MONOTONIC));
+      until = ToTimespec(clock.ToHost(CLOCK_MONOTONIC, ToNanoseconds(until)));
     }
   }
   uint32_t mask = command == FUTEX_WAIT_BITSET ? call.Uint(5) : FUTEX_BITSET_MATCH_ANY;
@@ -59,7 +59,7 @@ SyscallResult LockPi(Call& call, int operation) {
   if (!call.Addr(3).null()) {
     if (int error = call.memory().CopyIn(&until, call.Addr(3)); error != 0) return error;
     if (!ValidTime(until)) return -EINVAL;
-    deadline = ToNanoseconds(until) - call.process.clock().Offset(clock);
+    deadline = call.process.clock().ToHost(clock, ToNanoseconds(until));
   }
   return call.process.pi_futexes().Lock(call.thread, call.memory(), call.Addr(0), clock, deadline);
 }

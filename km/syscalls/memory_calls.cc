@@ -1,34 +1,14 @@
 // mmap and its relatives.
-#include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
 
-#include "km/files/host_path.h"
 #include "km/syscalls/handlers.h"
 #include "km/syscalls/host.h"
 
 namespace km {
-namespace {
-
-// A descriptor of the mapping's own, so that close(2) does not take away what tells the file's end.
-std::shared_ptr<const MappedFile> FileToMap(const OpenFile& file) {
-  auto mapped = std::make_shared<MappedFile>();
-  mapped->fd = OwnedFd(fcntl(file.host.get(), F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
-  if (!mapped->fd.valid()) return nullptr;
-  mapped->path = HostPathOf(file.host.get());
-  struct stat status = {};
-  fstat(file.host.get(), &status);
-  mapped->device = status.st_dev;
-  mapped->inode = status.st_ino;
-  return mapped;
-}
-
-}  // namespace
-
 SyscallResult Mmap(Call& call) {
   MapRequest request;
   request.address = call.arguments[0];
@@ -40,8 +20,8 @@ SyscallResult Mmap(Call& call) {
   if (!(request.flags & MAP_ANONYMOUS)) {
     file = call.process.files().Get(call.Uint(4));
     if (file == nullptr) return -EBADF;
-    request.file = FileToMap(*file);
-    if (request.file == nullptr) return -EMFILE;
+    request.file = file->description->Mapped(file->host.get());
+    if (request.file == nullptr) return -ENFILE;
     request.host_fd = file->host.get();
   }
   return call.process.space().Map(request);

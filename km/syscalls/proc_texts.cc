@@ -1,6 +1,7 @@
 #include "km/syscalls/proc_texts.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -65,6 +66,9 @@ OwnStatus Own(Process& process, Thread& thread) {
   return own;
 }
 
+// Those that proc(5) shows in "stat".
+constexpr SignalSet kOldSignals = 0x7fffffff;
+
 std::string Mask(SignalSet set) { return absl::StrFormat("%016x", set); }
 
 std::string LimitValue(rlim_t value) {
@@ -88,10 +92,15 @@ std::string StatText(const std::string& host, const OwnStatus& own) {
       set(field, own.pid);
     }
   }
+  if (!fields.empty()) fields[0].assign(1, 'R');  // whoever asks is running
   set(20, own.threads);
   set(23, own.bytes);
   for (size_t field = 26; field <= 30; ++field) set(field, 0);  // code, stack pointer, pc
   set(28, own.layout.stack_end);
+  set(31, own.thread_pending & kOldSignals);
+  set(32, own.blocked & kOldSignals);
+  set(33, own.ignored & kOldSignals);
+  set(34, own.caught & kOldSignals);
   set(45, 0);
   set(46, 0);
   set(47, own.layout.brk_start);
@@ -109,12 +118,14 @@ std::string StatusText(const std::string& host, const OwnStatus& own) {
   };
   const Field own_fields[] = {
       {"Name", own.comm},
+      {"State", "R (running)"},
       {"Tgid", absl::StrCat(own.pid)},
       {"Pid", absl::StrCat(own.pid)},
       {"NStgid", absl::StrCat(own.pid)},
       {"NSpid", absl::StrCat(own.pid)},
       {"VmPeak", absl::StrFormat("%8d kB", own.bytes >> 10)},
       {"VmSize", absl::StrFormat("%8d kB", own.bytes >> 10)},
+      {"VmData", absl::StrFormat("%8d kB", own.data_bytes >> 10)},
       {"Threads", absl::StrCat(own.threads)},
       {"SigPnd", Mask(own.thread_pending)},
       {"ShdPnd", Mask(own.process_pending)},

@@ -21,7 +21,8 @@ struct OwnStatus {
   uint32_t host_pid = 0;
   std::string comm;
   uint64_t threads = 0;
-  uint64_t bytes = 0;  // of all mappings
+  uint64_t bytes = 0;       // of all mappings
+  uint64_t data_bytes = 0;  // of those that are private and writable
   AddressSpace::Layout layout;
   SignalSet thread_pending = 0, process_pending = 0, blocked = 0, ignored = 0, caught = 0;
 };

@@ -41,6 +41,7 @@ int ReadInfo(Call& call, size_t index, int sig, siginfo_t* info) {
 
 void NoticeSignals(Process& process, Thread& thread) {
   if (process.signals().HasDeliverable(thread.tid)) thread.attention.store(1);
+  process.RedirectSignals();
 }
 
 SyscallResult RtSigaction(Call& call) {
@@ -105,7 +106,8 @@ SyscallResult RtSigtimedwait(Call& call) {
       return -EINVAL;
     }
     if (!thread.deadline_ns.has_value()) {
-      thread.deadline_ns = call.process.clock().Monotonic() + ToNanoseconds(timeout);
+      thread.deadline_ns =
+          SaturatingAdd(call.process.clock().Monotonic(), ToNanoseconds(timeout));
     }
   }
   SignalState& signals = call.process.signals();
@@ -113,8 +115,8 @@ SyscallResult RtSigtimedwait(Call& call) {
   if (!info.has_value()) {
     int64_t result;
     if (thread.deadline_ns.has_value()) {
-      timespec until = ToTimespec(*thread.deadline_ns -
-                                  call.process.clock().Offset(CLOCK_MONOTONIC));
+      timespec until =
+          ToTimespec(call.process.clock().ToHost(CLOCK_MONOTONIC, *thread.deadline_ns));
       result = thread.Block(SYS_clock_nanosleep, CLOCK_MONOTONIC, TIMER_ABSTIME,
                             reinterpret_cast<uint64_t>(&until));
     } else {
@@ -133,7 +135,11 @@ SyscallResult RtSigtimedwait(Call& call) {
 SyscallResult Kill(Call& call) {
   int pid = call.Int(0), sig = call.Int(1);
   if (sig != 0 && !ValidSignal(sig)) return -EINVAL;
-  if (pid != static_cast<int>(call.process.identity().pid)) return HostResult(kill(pid, sig));
+  // As natively the id of any thread names the process. Its number means another process on the host.
+  if (pid != static_cast<int>(call.process.identity().pid) &&
+      (pid <= 0 || !call.process.HasThread(static_cast<uint32_t>(pid)))) {
+    return HostResult(kill(pid, sig));
+  }
   return sig == 0 ? 0 : call.process.Signal(FromSelf(call, sig, SI_USER));
 }
 

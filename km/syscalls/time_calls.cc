@@ -13,6 +13,8 @@
 namespace km {
 namespace {
 
+constexpr int kNoClock = 999;  // the host answers EINVAL
+
 bool ValidTime(const timespec& time) {
   return time.tv_sec >= 0 && time.tv_nsec >= 0 && time.tv_nsec < kNanosecondsPerSecond;
 }
@@ -27,7 +29,9 @@ bool FromHostVdso(const Call& call) {
 // A clock of a thread of ours (pthread_getcpuclockid(3)) by the id that the host knows it by. In the
 // kernel's encoding ~id is in the bits above the third; bit 2 says that it is a thread's.
 int HostClockId(const Call& call, int clock) {
+  constexpr int kOfDescriptor = 3;  // CLOCKFD: a number that the host would take for its own
   if (clock >= 0) return clock;
+  if ((clock & 7) == kOfDescriptor) return kNoClock;
   int id = ~(clock >> 3);
   if (id == 0) return clock;
   int host = (clock & 4) ? call.process.HostTid(static_cast<uint32_t>(id))
@@ -47,10 +51,10 @@ SyscallResult SleepFor(Call& call, const timespec& time, GuestAddr remaining) {
   Thread& thread = call.thread;
   const GuestClock& clock = call.process.clock();
   if (!thread.deadline_ns.has_value()) {
-    thread.deadline_ns = clock.Monotonic() + ToNanoseconds(time);
+    thread.deadline_ns = SaturatingAdd(clock.Monotonic(), ToNanoseconds(time));
   }
   int64_t result =
-      SleepUntil(thread, CLOCK_MONOTONIC, *thread.deadline_ns - clock.Offset(CLOCK_MONOTONIC));
+      SleepUntil(thread, CLOCK_MONOTONIC, clock.ToHost(CLOCK_MONOTONIC, *thread.deadline_ns));
   if (result != kKicked) return result;
   if (!remaining.null()) {
     int64_t left = std::max<int64_t>(*thread.deadline_ns - clock.Monotonic(), 0);
@@ -110,11 +114,11 @@ SyscallResult ClockNanosleep(Call& call) {
     return SleepFor(call, time, call.Addr(3));
   }
   int host_clock = HostClockId(call, clock);
-  int64_t deadline = ToNanoseconds(time) - call.process.clock().Offset(clock);
+  int64_t deadline = call.process.clock().ToHost(clock, ToNanoseconds(time));
   if (!absolute) {
     timespec now;
     if (clock_gettime(host_clock, &now) != 0) return -errno;
-    deadline = ToNanoseconds(now) + ToNanoseconds(time);
+    deadline = SaturatingAdd(ToNanoseconds(now), ToNanoseconds(time));
   }
   int64_t result = SleepUntil(call.thread, host_clock, deadline);
   return result == kKicked ? kRestartNoHandler : result;
@@ -122,13 +126,11 @@ SyscallResult ClockNanosleep(Call& call) {
 
 // The host's timers: their signals reach the monitor and from there the program.
 SyscallResult Getitimer(Call& call) {
-  if (call.Int(0) != ITIMER_REAL) return -EINVAL;
-  return HostResult(syscall(SYS_getitimer, ITIMER_REAL, call.HostArg(1, sizeof(itimerval))));
+  return HostResult(syscall(SYS_getitimer, call.Int(0), call.HostArg(1, sizeof(itimerval))));
 }
 
 SyscallResult Setitimer(Call& call) {
-  if (call.Int(0) != ITIMER_REAL) return -EINVAL;
-  return HostResult(syscall(SYS_setitimer, ITIMER_REAL, call.HostArg(1, sizeof(itimerval)),
+  return HostResult(syscall(SYS_setitimer, call.Int(0), call.HostArg(1, sizeof(itimerval)),
                             call.HostArg(2, sizeof(itimerval))));
 }
 

@@ -26,7 +26,7 @@ for i in {1..10}; do
 done
 
 # From another directory, by another name, and from a file that may not be written.
-from_elsewhere() { cd "$TMP/elsewhere" && limited "$KM" ../files/python </dev/null; }
+from_elsewhere() { (cd "$TMP/elsewhere" && limited "$KM" ../files/python </dev/null); }
 prints resume-elsewhere "$answer" from_elsewhere
 ln "$TMP/files/python" "$TMP/elsewhere/python"
 ln -s ../files/python "$TMP/elsewhere/link"

@@ -38,6 +38,13 @@ TEST(Stats, AddressesAreNoErrors) {
   EXPECT_THAT(stats.Table(0), ContainsRegex(" 1 +mmap\n"));
 }
 
+TEST(Stats, ACallMadeAgainIsOneCall) {
+  Stats stats;
+  stats.CountCall(FindSyscall(SYS_poll), kRestartNoHandler, 3 * kMillisecond);
+  stats.CountCall(FindSyscall(SYS_poll), 0, 1 * kMillisecond);
+  EXPECT_THAT(stats.Table(0), ContainsRegex("100\\.00 +0\\.004000 +4000 +1 +poll\n"));
+}
+
 TEST(Stats, UnsupportedCallsAreListed) {
   Stats stats;
   stats.CountCall(FindSyscall(SYS_socket), -ENOSYS, 0);

@@ -28,7 +28,7 @@ OwnStatus Sample() {
 
 // 52 fields, each its number, but for those that the function looks at.
 std::string HostStat() {
-  std::string text = "4242 (km) ) x) R 1 4242 4242 34816 4242";
+  std::string text = "4242 (km) ) x) S 1 4242 4242 34816 4242";
   for (int field = 9; field <= 52; ++field) absl::StrAppend(&text, " ", field);
   return text + "\n";
 }
@@ -50,8 +50,8 @@ TEST(ProcTexts, StatKeepsTheHostsFieldsAndReplacesTheProgramsOwn) {
 
 TEST(ProcTexts, StatOfAnUnknownShapeIsLeftAlone) {
   EXPECT_EQ(StatText("", Sample()), "");
-  EXPECT_EQ(StatText("1 x R", Sample()), "1 x R");
-  EXPECT_EQ(StatText("1 (x) R 2", Sample()), "1000 (a (b) c) R 2\n");
+  EXPECT_EQ(StatText("1 x S", Sample()), "1 x S");
+  EXPECT_EQ(StatText("1 (x) S 2", Sample()), "1000 (a (b) c) R 2\n");
 }
 
 TEST(ProcTexts, StatusReplacesLinesByName) {

@@ -27,10 +27,13 @@ using testing::HasSubstr;
 
 constexpr uint64_t kUnmapped = 0x10;
 
-// The test's own memory stands for the program's; the first page is nobody's.
-bool ReadOwn(void* to, uint64_t from, size_t size) {
+// The test's own memory stands for the program's; the first page is nobody's. Strings are read in
+// pieces that reach over their end, which is no error in a program's memory.
+__attribute__((no_sanitize("address"))) bool ReadOwn(void* to, uint64_t from, size_t size) {
   if (from < 4096) return false;
-  memcpy(to, reinterpret_cast<const void*>(from), size);
+  for (size_t i = 0; i < size; ++i) {
+    static_cast<volatile char*>(to)[i] = reinterpret_cast<const volatile char*>(from)[i];
+  }
   return true;
 }
 
@@ -72,7 +75,7 @@ TEST(Trace, BuffersAreQuotedAndCutAt32Bytes) {
       "7\xff and much more than what is shown";
   EXPECT_EQ(Trace(SYS_write, {1, At(text), 5}, 5), "write(1, \"abc\\n\\\"\", 5) = 5");
   EXPECT_EQ(Trace(SYS_write, {1, At(text), 40}, 40),
-            "write(1, \"abc\\n\\\"\\\\\\1\\0017\\377 and much more than wha\"..., 40) = 40");
+            "write(1, \"abc\\n\\\"\\\\\\1\\0017\\377 and much more than wh\"..., 40) = 40");
   EXPECT_EQ(Trace(SYS_read, {0, At(text), 4096}, 3), "read(0, \"abc\", 4096) = 3");
   EXPECT_EQ(Trace(SYS_read, {0, At(text), 4096}, 0), "read(0, \"\", 4096) = 0");
   std::string address = FormatAddress(At(text));

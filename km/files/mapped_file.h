@@ -1,0 +1,30 @@
+// The file behind a mapping.
+#ifndef KM_FILES_MAPPED_FILE_H_
+#define KM_FILES_MAPPED_FILE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "km/base/owned.h"
+
+namespace km {
+
+// Kept for as long as a mapping is: it tells where the file ends. The descriptor is mostly O_PATH:
+// closing any other one of the file would drop the POSIX locks that the program holds on it.
+struct MappedFile {
+  OwnedFd fd;
+  std::string path;
+  uint64_t device = 0, inode = 0;
+
+  // Of the file open in `host_fd`, with an O_PATH descriptor. Null when there is no descriptor left.
+  static std::shared_ptr<const MappedFile> Of(int host_fd);
+  // The regular file that has the name now, with a descriptor that can be mapped (`flags` as open(2));
+  // null when there is none.
+  static std::shared_ptr<const MappedFile> Open(const std::string& path, int flags);
+};
+
+}  // namespace km
+
+#endif  // KM_FILES_MAPPED_FILE_H_

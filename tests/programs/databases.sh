@@ -1,0 +1,35 @@
+# sqlite3 on files: some MiB, indexes, joins, full text, two journal modes; read back natively.
+
+if has_tool sqlite3 sqlite3; then
+  cat >"$TMP/large.sql" <<'END'
+pragma journal_mode = delete;
+create table person(id integer primary key, name text, town integer, born integer);
+create table town(id integer primary key, name text);
+begin;
+with recursive n(i) as (select 1 union all select i + 1 from n where i < 200)
+  insert into town select i, printf('town-%03d', i * 7919 % 1000) from n;
+with recursive n(i) as (select 1 union all select i + 1 from n where i < 40000)
+  insert into person select i, printf('name-%d', i * 7919 % 40009), i * 31 % 200 + 1, 1900 + i % 120 from n;
+commit;
+create index person_town on person(town, born);
+create index person_name on person(name);
+select t.name, count(*), min(p.born), max(p.name) from person p join town t on t.id = p.town
+  group by t.id order by 2 desc, 1 limit 20;
+select name, born, rank() over (partition by town order by born, id) from person where town = 7 limit 10;
+update person set born = born + 1 where town % 3 = 0;
+delete from person where id % 11 = 0;
+select json_group_array(json_object('id', id, 'name', name)) from (select * from person limit 5);
+create virtual table words using fts5(text);
+insert into words select name || ' of ' || town from person where id % 50 = 0;
+select count(*) from words where words match 'name* AND 8';
+pragma integrity_check;
+vacuum;
+END
+  same sqlite3-large sqlite3 base.db ".read $TMP/large.sql"
+  same sqlite3-wal-large sqlite3 base.db 'pragma journal_mode = wal' ".read $TMP/large.sql"
+  same sqlite3-mmap sqlite3 base.db 'pragma mmap_size = 268435456' ".read $TMP/large.sql"
+  sqlite3 "$TMP/native.db" ".read $TMP/large.sql" >/dev/null
+  same sqlite3-dump sqlite3 "$TMP/native.db" .dump
+  same sqlite3-rolled-back sqlite3 base.db 'create table t(a)' 'begin' 'insert into t values (1)' 'rollback' \
+    'select count(*) from t'
+fi
