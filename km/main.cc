@@ -38,6 +38,7 @@ int main(int argc, char** argv) {
   }
   absl::StatusOr<std::unique_ptr<km::Monitor>> monitor = km::Monitor::Create(*options);
   if (!monitor.ok()) return Fail(monitor.status());
-  if (absl::Status status = (*monitor)->Load(); !status.ok()) return Fail(status);
+  // Host threads may exist already: nothing is taken down under them.
+  if (absl::Status status = (*monitor)->Load(); !status.ok()) _exit(Fail(status));
   (*monitor)->Run();
 }

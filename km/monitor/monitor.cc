@@ -128,6 +128,8 @@ absl::Status Monitor::LoadProgram(const ResolvedProgram& resolved) {
   identity.auxv = loaded.auxv;
   identity.program = loaded.program;
   identity.interpreter = loaded.interpreter;
+  identity.process_group = identity.host_process_group = static_cast<uint32_t>(getpgrp());
+  identity.session = identity.host_session = static_cast<uint32_t>(getsid(0));
   identity.command_line = absl::StrJoin(loaded.arguments, " ");
   // As execve leaves it: what was ignored stays ignored, nothing is pending, the mask is kept.
   KM_ASSIGN_OR_RETURN(Thread * thread, process_->NewThread(0, InheritedMask()));
@@ -225,7 +227,9 @@ void Monitor::ServeRequests() {
     absl::Status status = WriteSnapshotFor(*snapshot);
     if (stats_ != nullptr) stats_->CountSnapshot(HostClock(CLOCK_MONOTONIC) - begin);
     if (status.ok() && !snapshot->request.go_on) End({});
-    if (!status.ok()) Log(LogLevel::kWarning, status.message());
+    if (!status.ok()) {
+      Log(LogLevel::kWarning, absl::StrCat("no snapshot was taken: ", status.message()));
+    }
     snapshot->result = -ErrnoOf(status);
   }
   absl::MutexLock lock(&mutex_);

@@ -18,6 +18,8 @@ namespace km {
 namespace {
 
 constexpr uint64_t kTrapFlag = 0x100;
+constexpr uint8_t kInterruptOpcode = 0xcd;
+constexpr uint64_t kIdtBit = 2;  // of an error code: the selector is an index of the IDT
 // Another thread may just be changing the mapping; so often in a row it is not.
 constexpr int kMaxHostFaults = 1000;
 
@@ -126,6 +128,15 @@ void Monitor::HostFault(Thread& thread) {
 void Monitor::Exception(Thread& thread, const VcpuExit& exit) {
   if (exit.vector == kVectorDebug && thread.stepping) return;
   thread.fault = {exit.vector, exit.error_code, thread.fault.address};
+  // Some backends report `int n` as an invalid opcode: natively it is a protection fault.
+  std::array<uint8_t, 2> code = {};
+  if (exit.vector == kVectorInvalidOpcode &&
+      process_->memory().CopyIn(&code, GuestAddr(thread.registers.rip)) == 0 &&
+      code[0] == kInterruptOpcode) {
+    thread.fault.vector = kVectorProtection;
+    thread.fault.error_code = uint64_t{code[1]} << 3 | kIdtBit;
+    return ForceSignal(thread, KernelSiginfo(SIGSEGV));
+  }
   std::vector<uint8_t> xsave;
   if (exit.vector == kVectorX87 || exit.vector == kVectorSimd) {
     if (absl::StatusOr<std::vector<uint8_t>> area = thread.vcpu->ReadXsave(); area.ok()) {

@@ -40,6 +40,9 @@ struct ForeignNote {
 // What the program sees of itself. Changed by the main thread before the first vCPU runs.
 struct Identity {
   uint32_t pid = 0;
+  // Of the process, as the program knows them, and as the host does.
+  uint32_t process_group = 0, session = 0;
+  uint32_t host_process_group = 0, host_session = 0;
   std::string executable;    // what /proc/self/exe shows
   std::string command_line;  // arguments, separated by spaces: for people
   std::vector<uint64_t> auxv;

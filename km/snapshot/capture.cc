@@ -25,7 +25,7 @@ namespace {
 
 // What is open or mapped cannot be carried: said by name, before anything is written.
 absl::Status Refused(absl::string_view what) {
-  return ErrnoStatus(EBUSY, absl::StrCat("no snapshot was taken: ", what));
+  return ErrnoStatus(EBUSY, what);
 }
 
 SignalInfoBytes Bytes(const siginfo_t& info) {
@@ -106,8 +106,8 @@ void Capturer::CaptureProcess() {
   const Identity& identity = process_.identity();
   to.pid = identity.pid;
   to.parent_pid = static_cast<uint32_t>(getppid());
-  to.process_group = static_cast<uint32_t>(getpgrp());
-  to.session = static_cast<uint32_t>(getsid(0));
+  to.process_group = identity.process_group;
+  to.session = identity.session;
   to.uid = getuid();
   to.euid = geteuid();
   to.gid = getgid();
@@ -143,7 +143,7 @@ void Capturer::CaptureProcess() {
 absl::Status Capturer::CaptureDirectory() {
   char path[PATH_MAX];
   if (getcwd(path, sizeof(path)) == nullptr) {
-    return ErrnoStatus(errno, "no snapshot was taken: the working directory has no path");
+    return ErrnoStatus(errno, "the working directory has no path");
   }
   image().process.working_directory = path;
   return absl::OkStatus();

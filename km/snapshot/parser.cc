@@ -208,25 +208,25 @@ absl::Status DecodeSegments(Elf* elf, size_t count, uint64_t file_size, Image* i
     if (gelf_getphdr(elf, static_cast<int>(i), &load) == nullptr || load.p_type != PT_LOAD) {
       return absl::DataLossError(absl::StrFormat("program header %u is not PT_LOAD", i));
     }
-    if (load.p_filesz == 0) continue;
     while (mapping < image->mappings.size() && image->mappings[mapping].end <= load.p_vaddr) {
       ++mapping;
     }
     if (mapping == image->mappings.size() || load.p_vaddr < image->mappings[mapping].start ||
         load.p_vaddr < previous_end || load.p_filesz > load.p_memsz ||
-        load.p_filesz > image->mappings[mapping].end - load.p_vaddr ||
-        (load.p_vaddr | load.p_filesz | load.p_offset) % kImagePageSize != 0) {
+        load.p_memsz > image->mappings[mapping].end - load.p_vaddr ||
+        (load.p_vaddr | load.p_memsz | load.p_filesz | load.p_offset) % kImagePageSize != 0) {
       return absl::DataLossError(absl::StrFormat(
           "the snapshot's segment %u (%#x, %u bytes) overlaps another, is misaligned, or is in no "
           "mapping",
-          i, load.p_vaddr, load.p_filesz));
+          i, load.p_vaddr, load.p_memsz));
     }
+    previous_end = load.p_vaddr + load.p_memsz;
+    if (load.p_filesz == 0) continue;
     if (load.p_offset > file_size || load.p_filesz > file_size - load.p_offset) {
       return absl::DataLossError(absl::StrFormat(
           "the snapshot is cut short: the memory at %#x, %u bytes at offset %u, is not in the file",
           load.p_vaddr, load.p_filesz, load.p_offset));
     }
-    previous_end = load.p_vaddr + load.p_filesz;
     chunks += ChunkCount(load.p_vaddr, load.p_filesz);
     image->memory.push_back({load.p_vaddr, load.p_filesz, load.p_offset});
   }

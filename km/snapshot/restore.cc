@@ -1,8 +1,10 @@
 #include "km/snapshot/restore.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -102,6 +104,10 @@ void Restorer::RestoreIdentity() {
   const ImageProcess& from = image_.process;
   Identity& identity = process_.identity();
   identity.pid = from.pid;
+  identity.process_group = from.process_group;
+  identity.session = from.session;
+  identity.host_process_group = static_cast<uint32_t>(getpgrp());
+  identity.host_session = static_cast<uint32_t>(getsid(0));
   identity.executable = image_.program.path;
   identity.command_line = from.command_line;
   identity.auxv = from.auxv;
@@ -266,7 +272,10 @@ absl::Status Restorer::RestoreFiles() {
     if (!host.valid() || fstat(host.get(), &status) != 0) {
       return ErrnoStatus(errno, absl::StrCat("cannot open '", from.path, "', which it had open"));
     }
-    if (!S_ISREG(status.st_mode)) {
+    // What looks regular in /proc may be the monitor's own memory.
+    struct statfs system;
+    if (!S_ISREG(status.st_mode) || fstatfs(host.get(), &system) != 0 ||
+        system.f_type == PROC_SUPER_MAGIC) {
       return absl::FailedPreconditionError(
           absl::StrCat("'", from.path, "', which it had open, is no regular file any more"));
     }

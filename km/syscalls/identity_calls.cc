@@ -19,9 +19,12 @@
 namespace km {
 namespace {
 
-// The program's own pid survives a resume; the host knows the process by another.
+// The program's own pid, group and session survive a resume; the host knows them by others.
 int64_t GuestPid(Call& call, int64_t host) {
-  return host == getpid() ? call.process.identity().pid : host;
+  const Identity& identity = call.process.identity();
+  if (host == getpid()) return identity.pid;
+  if (host == identity.host_process_group) return identity.process_group;
+  return host == identity.host_session ? identity.session : host;
 }
 
 bool IsSelf(Call& call, int pid) {

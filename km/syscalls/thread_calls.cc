@@ -30,6 +30,8 @@ struct CloneRequest {
 };
 
 SyscallResult CloneThread(Call& call, const CloneRequest& request) {
+  if ((request.flags & CLONE_THREAD) && !(request.flags & CLONE_SIGHAND)) return -EINVAL;
+  if ((request.flags & CLONE_SIGHAND) && !(request.flags & CLONE_VM)) return -EINVAL;
   if ((request.flags & kThreadFlags) != kThreadFlags) return -ENOSYS;
   if (request.flags & ~kKnownFlags) return -EINVAL;
   if ((request.flags & CLONE_SETTLS) && request.tls >= KM_GUEST_END) return -EPERM;

@@ -11,13 +11,14 @@ crash() {
 crash unlimited
 status=$?
 core=$TMP/crash/core
-if [ $status = 139 ]; then pass core-status; else fail core-status "$(status_name $status), not 139" "$TMP/.output"; fi
+if [ $status = 139 ]; then pass core-status
+else fail core-status "$(status_name $status), not 139" "$TMP/.output"; fi
 if [ -s "$core" ]; then
   limited gdb -nx -batch -ex 'thread apply all bt' "$probe" "$core" >"$TMP/gdb" 2>"$TMP/errors" </dev/null
-  for pattern in 'terminated with signal SIGSEGV' 'CrashHere \(depth=depth@?.*=?0|CrashHere \(depth=0' ' Crash \(' ' main \(' \
-    ' BlockedInFutex \(' 'Thread 2 '; do
-    if grep -qE "$pattern" "$TMP/gdb"; then pass "core-gdb-${pattern//[^A-Za-z0-9]/}"
-    else fail core-gdb "nothing like '$pattern'" "$TMP/gdb"; fi
+  for wanted in 'terminated with signal SIGSEGV' 'CrashHere (' 'Crash (' 'main (' 'Thread 2 ' \
+    'BlockedInFutex (' 'ThreadMain ('; do
+    if grep -qF "$wanted" "$TMP/gdb"; then pass "core-gdb-${wanted%% *}"
+    else fail "core-gdb-${wanted%% *}" "nothing like '$wanted'" "$TMP/gdb"; fi
   done
   if grep -qvE 'No such file or directory' "$TMP/errors"; then fail core-gdb-quiet 'on standard error' "$TMP/errors"
   else pass core-gdb-quiet; fi
