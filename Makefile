@@ -45,8 +45,9 @@ TEST_LIBS := -lgmock -lgtest -lgtest_main
 MONITOR_SOURCES := $(sort $(wildcard km/*/*.cc))
 KMCTL_SOURCES := $(sort $(wildcard tools/kmctl/*.cc))
 UNIT_SOURCES := $(sort $(wildcard tests/unit/*.cc tests/unit/*/*.cc))
+BENCH_SOURCES := $(sort $(wildcard tests/bench/*_bench.cc))
 PROGRAM_SOURCES := $(MONITOR_SOURCES) $(wildcard km/main.cc) $(KMCTL_SOURCES)
-ALL_SOURCES := $(PROGRAM_SOURCES) $(UNIT_SOURCES)
+ALL_SOURCES := $(PROGRAM_SOURCES) $(UNIT_SOURCES) $(BENCH_SOURCES)
 
 objects = $(patsubst %.cc,$(BUILD)/obj/%.o,$(1))
 
@@ -64,7 +65,7 @@ B := $(BUILD)
 all: $(RUNTIME_PRODUCTS)
 
 # What the checks and tests need is installed before anything else happens.
-setup_groups := $(sort $(if $(filter check,$(MAKECMDGOALS)),build check) \
+setup_groups := $(sort $(if $(filter check,$(MAKECMDGOALS)),build check bench) \
   $(if $(filter test test-programs demo,$(MAKECMDGOALS)),build test) \
   $(if $(filter bench,$(MAKECMDGOALS)),build test bench))
 ifneq ($(setup_groups),)
@@ -105,6 +106,11 @@ $(BUILD)/unit_tests: $(call objects,$(UNIT_SOURCES)) $(BUILD)/libmonitor.a $(RUN
 	$(Q)$(CXX) $(if $(SANITIZE),-fsanitize=$(SANITIZE)) $(LDFLAGS) $(filter %.o,$^) \
 	  $(BUILD)/libmonitor.a $(TEST_LIBS) $(LIBS) -o $@
 
+$(BUILD)/microbench: $(call objects,$(BENCH_SOURCES)) $(BUILD)/libmonitor.a $(RUNTIME_OBJECTS)
+	$(if $(V),,@echo "  LINK $@")
+	$(Q)$(CXX) $(LDFLAGS) $(filter %.o,$^) $(BUILD)/libmonitor.a -lbenchmark_main -lbenchmark \
+	  $(LIBS) -o $@
+
 # ---- Tests -----------------------------------------------------------------------------------------
 
 .PHONY: test test-programs bench demo unit
@@ -117,9 +123,8 @@ test: $(UNIT_TESTS) $(if $(SANITIZE),,all)
 test-programs: all
 	$(Q)BUILD=$(BUILD) tests/run-all programs
 
-bench: all
-	$(Q)if [ -x tests/bench/run ]; then BUILD=$(BUILD) tests/bench/run; \
-	  else echo "tests/bench/run is not there yet"; fi
+bench: all $(BUILD)/microbench
+	$(Q)BUILD=$(BUILD) tests/bench/run
 
 demo: all
 	$(Q)if [ -x tools/demo ]; then BUILD=$(BUILD) tools/demo; \

@@ -83,7 +83,7 @@ enum km_vcpu_tag {
   KM_VCPU_PENDING = 5,         /* siginfo_t, 128 bytes; repeated, in order */
   KM_VCPU_CLEAR_CHILD_TID = 6, /* u64 */
   KM_VCPU_ROBUST_LIST = 7,     /* u64 address, u64 length */
-  KM_VCPU_BLOCKED_CALL = 8,    /* u32 has deadline, u32 0, s64 deadline: ns of CLOCK_MONOTONIC */
+  KM_VCPU_BLOCKED_CALL = 8,    /* u32 has deadline, u32 restart (0 to 2), s64 deadline */
   KM_VCPU_SAVED_MASK = 9,      /* u64 */
 };
 

@@ -1,5 +1,6 @@
 #include "km/files/fd_table.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -8,6 +9,7 @@
 #include <cerrno>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "km/files/host_path.h"
 
@@ -91,21 +93,47 @@ void FdTable::ReserveStandard() {
   }
 }
 
+void FdTable::Adopt(int host_fd, bool standard) {
+  auto description = std::make_shared<FileDescription>();
+  description->kind = KindOfHostFd(host_fd);
+  description->path = HostPathOf(host_fd);
+  description->standard = standard;
+  auto number = static_cast<uint64_t>(host_fd);
+  InstallAt(number, std::make_shared<OpenFile>(OwnedFd(host_fd), std::move(description)), false);
+}
+
 void FdTable::AdoptStandard() {
   for (int fd = 0; fd <= STDERR_FILENO; ++fd) {
-    if (fcntl(fd, F_GETFD) & FD_CLOEXEC) continue;
-    auto description = std::make_shared<FileDescription>();
-    description->kind = KindOfHostFd(fd);
-    description->path = HostPathOf(fd);
-    description->standard = true;
-    InstallAt(static_cast<uint64_t>(fd),
-              std::make_shared<OpenFile>(OwnedFd(fd), std::move(description)), false);
+    if ((fcntl(fd, F_GETFD) & FD_CLOEXEC) == 0) Adopt(fd, true);
   }
 }
 
-std::shared_ptr<OpenFile> FdTable::Get(uint64_t fd) const {
+void FdTable::AdoptInherited() {
+  OwnedFd directory(open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  alignas(dirent64) char entries[2048];
+  ssize_t length = 0;
+  while ((length = getdents64(directory.get(), entries, sizeof(entries))) > 0) {
+    for (ssize_t at = 0; at < length;) {
+      auto* entry = reinterpret_cast<const dirent64*>(entries + at);
+      at += entry->d_reclen;
+      int fd = 0;
+      if (!absl::SimpleAtoi(entry->d_name, &fd) || fd <= STDERR_FILENO) continue;
+      if ((fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0) continue;
+      fcntl(fd, F_SETFD, FD_CLOEXEC);
+      Adopt(fd, false);
+      absl::MutexLock lock(&mutex_);
+      if (static_cast<size_t>(fd) < slots_.size()) {
+        slots_[static_cast<size_t>(fd)].untouched = true;
+      }
+    }
+  }
+}
+
+std::shared_ptr<OpenFile> FdTable::Get(uint64_t fd) {
   absl::MutexLock lock(&mutex_);
-  return fd < slots_.size() ? slots_[fd].file : nullptr;
+  if (fd >= slots_.size()) return nullptr;
+  slots_[fd].untouched = false;
+  return slots_[fd].file;
 }
 
 int FdTable::InstallLocked(std::shared_ptr<OpenFile> file, bool close_on_exec, uint64_t lowest) {
@@ -114,7 +142,7 @@ int FdTable::InstallLocked(std::shared_ptr<OpenFile> file, bool close_on_exec, u
   if (lowest <= lowest_free_) lowest_free_ = fd;
   if (fd >= limit_) return lowest >= limit_ ? -EINVAL : -EMFILE;
   if (fd >= slots_.size()) slots_.resize(fd + 1);
-  slots_[fd] = {std::move(file), close_on_exec};
+  slots_[fd] = {std::move(file), close_on_exec, false};
   return static_cast<int>(fd);
 }
 
@@ -130,6 +158,7 @@ int FdTable::InstallAt(uint64_t fd, std::shared_ptr<OpenFile> file, bool close_o
   if (fd >= slots_.size()) slots_.resize(fd + 1);
   closed = std::exchange(slots_[fd].file, std::move(file));
   slots_[fd].close_on_exec = close_on_exec;
+  slots_[fd].untouched = false;
   return static_cast<int>(fd);
 }
 
@@ -170,7 +199,8 @@ std::vector<FdTable::Entry> FdTable::Entries() const {
   std::vector<Entry> entries;
   for (size_t fd = 0; fd < slots_.size(); ++fd) {
     if (slots_[fd].file == nullptr) continue;
-    entries.push_back({static_cast<int>(fd), slots_[fd].file, slots_[fd].close_on_exec});
+    const Slot& slot = slots_[fd];
+    entries.push_back({static_cast<int>(fd), slot.file, slot.close_on_exec, slot.untouched});
   }
   return entries;
 }

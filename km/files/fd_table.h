@@ -76,6 +76,7 @@ class FdTable {
     int number = 0;
     std::shared_ptr<OpenFile> file;
     bool close_on_exec = false;
+    bool untouched = false;  // inherited, and never used since
   };
 
   explicit FdTable(uint64_t limit) : limit_(limit) {}
@@ -85,9 +86,13 @@ class FdTable {
   static void ReserveStandard();
   // Gives the program the monitor's own 0, 1 and 2, but for those that ReserveStandard took.
   void AdoptStandard() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Gives the program, at their numbers, all others that an exec of the monitor would hand on: the
+  // monitor's own have FD_CLOEXEC. They keep their host descriptors: closing one would drop POSIX
+  // locks.
+  void AdoptInherited() ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Null when `fd` is not open.
-  std::shared_ptr<OpenFile> Get(uint64_t fd) const ABSL_LOCKS_EXCLUDED(mutex_);
+  std::shared_ptr<OpenFile> Get(uint64_t fd) ABSL_LOCKS_EXCLUDED(mutex_);
   // At the lowest free number from `lowest` on; -EMFILE.
   int Install(std::shared_ptr<OpenFile> file, bool close_on_exec, uint64_t lowest = 0)
       ABSL_LOCKS_EXCLUDED(mutex_);
@@ -114,7 +119,9 @@ class FdTable {
   struct Slot {
     std::shared_ptr<OpenFile> file;
     bool close_on_exec = false;
+    bool untouched = false;
   };
+  void Adopt(int host_fd, bool standard) ABSL_LOCKS_EXCLUDED(mutex_);
   int InstallLocked(std::shared_ptr<OpenFile> file, bool close_on_exec, uint64_t lowest)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 

@@ -1,7 +1,9 @@
 #include "km/files/mapped_file.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 
 #include "absl/strings/str_cat.h"
 #include "km/files/host_path.h"
@@ -19,6 +21,13 @@ bool Identify(MappedFile* file) {
 
 }  // namespace
 
+bool IsOrdinaryFile(int host_fd) {
+  struct stat status;
+  struct statfs system;
+  return fstat(host_fd, &status) == 0 && S_ISREG(status.st_mode) &&
+         fstatfs(host_fd, &system) == 0 && system.f_type != PROC_SUPER_MAGIC;
+}
+
 std::shared_ptr<const MappedFile> MappedFile::Of(int host_fd) {
   auto file = std::make_shared<MappedFile>();
   file->fd = OwnedFd(open(absl::StrCat("/proc/self/fd/", host_fd).c_str(), O_PATH | O_CLOEXEC));
@@ -31,11 +40,7 @@ std::shared_ptr<const MappedFile> MappedFile::Open(const std::string& path, int 
   // O_NONBLOCK: whatever has the name now, opening it does not wait.
   file->fd = OwnedFd(open(path.c_str(), flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
   file->path = path;
-  struct stat status;
-  if (!Identify(file.get()) || fstat(file->fd.get(), &status) != 0 || !S_ISREG(status.st_mode)) {
-    return nullptr;
-  }
-  return file;
+  return Identify(file.get()) && IsOrdinaryFile(file->fd.get()) ? file : nullptr;
 }
 
 }  // namespace km

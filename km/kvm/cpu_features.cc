@@ -1,9 +1,6 @@
 #include "km/kvm/cpu_features.h"
 
-#include <cpuid.h>
-
 #include <algorithm>
-#include <array>
 #include <bit>
 
 #include "absl/strings/str_cat.h"
@@ -11,17 +8,17 @@
 namespace km {
 namespace {
 
-enum Register { kEax, kEbx, kEcx, kEdx };
-
 struct Word {
   uint32_t leaf, subleaf;
-  Register reg;
+  uint32_t CpuidRegisters::*reg;
 };
 
 // Never reordered: the index is what a snapshot stores.
 constexpr Word kWords[] = {
-    {1, 0, kEcx}, {1, 0, kEdx}, {7, 0, kEbx},          {7, 0, kEcx},
-    {7, 0, kEdx}, {7, 1, kEax}, {0x80000001, 0, kEcx},
+    {1, 0, &CpuidRegisters::ecx},          {1, 0, &CpuidRegisters::edx},
+    {7, 0, &CpuidRegisters::ebx},          {7, 0, &CpuidRegisters::ecx},
+    {7, 0, &CpuidRegisters::edx},          {7, 1, &CpuidRegisters::eax},
+    {0x80000001, 0, &CpuidRegisters::ecx},
 };
 
 struct Feature {
@@ -101,19 +98,14 @@ constexpr Feature kFeatures[] = {
 
 }  // namespace
 
-std::vector<uint32_t> HostCpuFeatures() {
+std::vector<uint32_t> CpuFeatures(CpuidSource cpuid) {
   std::vector<uint32_t> words;
   for (const Word& word : kWords) {
-    std::array<uint32_t, 4> registers = {};
-    if (!__get_cpuid_count(word.leaf, word.subleaf, &registers[kEax], &registers[kEbx],
-                           &registers[kEcx], &registers[kEdx])) {
-      registers = {};
-    }
     uint32_t usable = 0;
     for (const Feature& feature : kFeatures) {
       if (feature.word == words.size()) usable |= uint32_t{1} << feature.bit;
     }
-    words.push_back(registers[word.reg] & usable);
+    words.push_back(cpuid(word.leaf, word.subleaf).*word.reg & usable);
   }
   return words;
 }

@@ -1,6 +1,5 @@
 #include "km/kvm/vm.h"
 
-#include <cpuid.h>
 #include <fcntl.h>
 #include <sys/ioctl.h>
 
@@ -19,9 +18,10 @@ absl::Status OpenError(int error) {
     case ENOENT:
     case ENODEV:
     case ENXIO:
-      return ErrnoStatus(error,
-                         "cannot open /dev/kvm: this machine offers no KVM (load kvm_intel, kvm_amd "
-                         "or kvm_pvm, or run where virtualisation is enabled)");
+      return ErrnoStatus(
+          error,
+          "cannot open /dev/kvm: this machine offers no KVM (load kvm_intel, kvm_amd "
+          "or kvm_pvm, or run where virtualisation is enabled)");
     case EACCES:
     case EPERM:
       return ErrnoStatus(error,
@@ -49,6 +49,17 @@ absl::StatusOr<std::unique_ptr<Vm>> Vm::Create() {
   if (ioctl(kvm, KVM_GET_API_VERSION, 0) != KVM_API_VERSION) {
     return absl::FailedPreconditionError("/dev/kvm does not speak KVM API version 12");
   }
+  size_t bytes = sizeof(kvm_cpuid2) + kCpuidEntries * sizeof(kvm_cpuid_entry2);
+  vm->cpuid_.resize((bytes + sizeof(uint64_t) - 1) / sizeof(uint64_t));
+  auto read_cpuid = [](void* self) -> void* {
+    static_cast<Vm*>(self)->ReadCpuid();
+    return nullptr;
+  };
+  pthread_t reader;
+  if (int error = pthread_create(&reader, nullptr, read_cpuid, vm.get()); error != 0) {
+    return ErrnoStatus(error, "cannot make a host thread");
+  }
+  vm->cpuid_reader_ = reader;
   int run_size = ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
   if (run_size < 0) return ErrnoStatus(errno, "KVM_GET_VCPU_MMAP_SIZE");
   vm->run_size_ = static_cast<size_t>(run_size);
@@ -66,27 +77,41 @@ absl::StatusOr<std::unique_ptr<Vm>> Vm::Create() {
       static_cast<size_t>(std::max(vm->Extension(KVM_CAP_XSAVE2), int{sizeof(kvm_xsave)}));
   vm->max_vcpus_ = std::max(vm->Extension(KVM_CAP_MAX_VCPUS), 1);
   vm->max_slots_ = static_cast<uint32_t>(std::max(vm->Extension(KVM_CAP_NR_MEMSLOTS), 32));
-  if (absl::Status status = vm->ReadCpuid(); !status.ok()) return status;
   return vm;
 }
 
-int Vm::Extension(int capability) const { return ioctl(vm_.get(), KVM_CHECK_EXTENSION, capability); }
+int Vm::Extension(int capability) const {
+  return ioctl(vm_.get(), KVM_CHECK_EXTENSION, capability);
+}
 
-absl::Status Vm::ReadCpuid() {
-  size_t bytes = sizeof(kvm_cpuid2) + kCpuidEntries * sizeof(kvm_cpuid_entry2);
-  cpuid_.resize((bytes + sizeof(uint64_t) - 1) / sizeof(uint64_t));
+Vm::~Vm() {
+  if (cpuid_reader_.has_value()) pthread_join(*cpuid_reader_, nullptr);
+}
+
+void Vm::ReadCpuid() {
   auto* cpuid = reinterpret_cast<kvm_cpuid2*>(cpuid_.data());
   cpuid->nent = kCpuidEntries;
-  if (ioctl(kvm_.get(), KVM_GET_SUPPORTED_CPUID, cpuid) < 0) {
-    return ErrnoStatus(errno, "KVM_GET_SUPPORTED_CPUID");
-  }
-  for (uint32_t i = 0; i < cpuid->nent; ++i) {
-    const kvm_cpuid_entry2& entry = cpuid->entries[i];
-    if (entry.function == 0xd && entry.index == 0) {
-      xcr0_ = ((uint64_t{entry.edx} << 32) | entry.eax) & HostXcr0();
+  if (ioctl(kvm_.get(), KVM_GET_SUPPORTED_CPUID, cpuid) < 0) cpuid_error_ = errno;
+}
+
+absl::Status Vm::AwaitCpuid() {
+  pthread_join(*cpuid_reader_, nullptr);
+  cpuid_reader_.reset();
+  if (cpuid_error_ != 0) return ErrnoStatus(cpuid_error_, "KVM_GET_SUPPORTED_CPUID");
+  CpuidRegisters state = Cpuid(0xd, 0);
+  xcr0_ = ((uint64_t{state.edx} << 32) | state.eax) & HostXcr0();
+  return absl::OkStatus();
+}
+
+CpuidRegisters Vm::Cpuid(uint32_t leaf, uint32_t subleaf) const {
+  for (uint32_t i = 0; i < cpuid()->nent; ++i) {
+    const kvm_cpuid_entry2& entry = cpuid()->entries[i];
+    bool indexed = entry.flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
+    if (entry.function == leaf && (!indexed || entry.index == subleaf)) {
+      return {entry.eax, entry.ebx, entry.ecx, entry.edx};
     }
   }
-  return absl::OkStatus();
+  return {};
 }
 
 absl::Status Vm::SetSlot(uint32_t slot, uint64_t gpa, uint64_t size, const void* host,

@@ -3,11 +3,13 @@
 #define KM_LOADER_LOAD_H_
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "km/files/mapped_file.h"
 #include "km/loader/resolve.h"
 #include "km/memory/address_space.h"
 
@@ -24,6 +26,7 @@ struct LoadedElf {
   uint64_t entry = 0;                    // biased
   std::vector<uint8_t> elf_header;       // Elf64_Ehdr, 64 bytes
   std::vector<uint8_t> program_headers;  // Elf64_Phdr, 56 bytes each
+  std::shared_ptr<const MappedFile> file = nullptr;
 };
 
 struct LoadedProgram {

@@ -214,6 +214,7 @@ std::vector<Mapping> AddressSpace::Mappings() const {
 
 void AddressSpace::Adopt(Mapping mapping) {
   absl::MutexLock lock(&mutex_);
+  if (mapping.end - mapping.start <= kEagerFill) FillAround(mapping, mapping.start, mapping.end);
   Insert(std::move(mapping));
 }
 

@@ -97,7 +97,8 @@ class AddressSpace {
 
   // A copy of all mappings, ascending.
   std::vector<Mapping> Mappings() const ABSL_LOCKS_EXCLUDED(mutex_);
-  // Records a mapping that the host window already holds (a restore). Not overlapping others.
+  // Records a mapping that the host window already holds (a restore), and makes a small one present.
+  // Not overlapping others.
   void Adopt(Mapping mapping) ABSL_LOCKS_EXCLUDED(mutex_);
   // The text of /proc/PID/maps.
   std::string MapsText() const ABSL_LOCKS_EXCLUDED(mutex_);
@@ -142,6 +143,9 @@ class AddressSpace {
   // the machine has no more room.
   bool FillAround(const Mapping& mapping, uint64_t start, uint64_t end)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  // Mappings up to this size are made present at once: cheaper than one page fault.
+  static constexpr uint64_t kEagerFill = uint64_t{16} << 20;
 
   mutable absl::Mutex mutex_;
   GuestMemory* memory_ = nullptr;

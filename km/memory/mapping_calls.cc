@@ -15,8 +15,6 @@ namespace {
 
 constexpr uint64_t kLowestAddress = 0x10000;  // vm.mmap_min_addr
 constexpr uint64_t kGuardGap = 256 * kPageSize;
-// Mappings up to this size are made present at once: cheaper than one page fault.
-constexpr uint64_t kEagerFill = uint64_t{16} << 20;
 constexpr uint64_t k32BitEnd = uint64_t{1} << 31;
 constexpr int kTypeMask = 0xf;
 constexpr int kProtSem = 0x8;  // PROT_SEM of <asm/mman.h>: accepted, without meaning
@@ -50,7 +48,8 @@ uint64_t AddressSpace::FindGap(uint64_t length, uint64_t alignment, uint64_t bel
 }
 
 uint64_t AddressSpace::FindGapBelowBase(uint64_t length, uint64_t alignment) {
-  uint64_t below = length >= searched_length_ ? searched_above_ : layout_.mmap_base;
+  uint64_t below = length >= searched_length_ ? std::min(searched_above_, layout_.mmap_base)
+                                              : layout_.mmap_base;
   uint64_t start = FindGap(length, alignment, below);
   if (start != 0 && alignment == kPageSize) {
     searched_length_ = length;
@@ -120,7 +119,9 @@ int64_t AddressSpace::PlaceLocked(const MapRequest& request, uint64_t start, uin
   void* host = memory_->window() + start;
   if (mmap(host, length, HostProtection(protection), (request.flags & ~kMonitorFlags) | MAP_FIXED, request.host_fd,
            static_cast<off_t>(request.offset)) == MAP_FAILED) {
-    return -errno;
+    int error = errno;
+    ReserveAgain(start, end);
+    return -error;
   }
   Erase(start, end);
   Mapping mapping;

@@ -123,6 +123,7 @@ absl::Status Monitor::LoadProgram(const ResolvedProgram& resolved) {
   load_options.aslr = options_.aslr;
   KM_ASSIGN_OR_RETURN(LoadedProgram loaded, km::Load(resolved, load_options, process_->space()));
   process_->files().AdoptStandard();
+  process_->files().AdoptInherited();
   Identity& identity = process_->identity();
   identity.executable = loaded.exec_path;
   identity.auxv = loaded.auxv;

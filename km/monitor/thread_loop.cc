@@ -68,6 +68,10 @@ Monitor::Next Monitor::Attend(Thread& thread) {
     thread.stepping = false;
     thread.registers.eflags &= ~kTrapFlag;
   }
+  // A fault in the runtime's pages: its handler comes first, so that a snapshot finds rip outside.
+  if (InRuntime(thread) && !thread.in_call && DeliverSignals(thread) == Next::kLeave) {
+    return Next::kLeave;
+  }
   process_->ParkWhilePaused(thread);
   Next next = DeliverSignals(thread);
   process_->RedirectSignals();

@@ -43,7 +43,10 @@ absl::StatusOr<std::unique_ptr<Process>> Process::Create(ThreadMain thread_main)
   KM_ASSIGN_OR_RETURN(process->vm_, Vm::Create());
   KM_ASSIGN_OR_RETURN(process->memory_, GuestMemory::Create(process->vm_.get()));
   process->space_.SetMemory(process->memory_.get());
-  process->xsave_format_ = HostXsaveFormat(process->vm_->xcr0());
+  KM_RETURN_IF_ERROR(process->vm_->AwaitCpuid());
+  const Vm& vm = *process->vm_;
+  process->xsave_format_ = XsaveFormatOf(
+      vm.xcr0(), [&vm](uint32_t leaf, uint32_t subleaf) { return vm.Cpuid(leaf, subleaf); });
   process->signals_.SetQueueLimit(HostLimit(RLIMIT_SIGPENDING));
   process->identity_.pid = static_cast<uint32_t>(getpid());
   process->SetNextTid(process->identity_.pid);

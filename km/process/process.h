@@ -39,6 +39,12 @@ struct ForeignNote {
 
 // What the program sees of itself. Changed by the main thread before the first vCPU runs.
 struct Identity {
+  // True of the file that the program runs from, which Linux lets nobody write to (ETXTBSY).
+  bool RunsFrom(uint64_t device, uint64_t inode) const {
+    return program.file != nullptr && program.file->device == device &&
+           program.file->inode == inode;
+  }
+
   uint32_t pid = 0;
   // Of the process, as the program knows them, and as the host does.
   uint32_t process_group = 0, session = 0;

@@ -1,6 +1,5 @@
 #include "km/signals/frame.h"
 
-#include <cpuid.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -106,15 +105,14 @@ void InitialiseLegacy(absl::Span<uint8_t> area, uint64_t kept) {
 
 }  // namespace
 
-XsaveFormat HostXsaveFormat(uint64_t features) {
+XsaveFormat XsaveFormatOf(uint64_t features, CpuidSource cpuid) {
   XsaveFormat format;
   format.features = features | kX87 | kSse;
   format.size = kMinimumXsave;
   for (uint32_t component = 2; component < 63; ++component) {
     if (((features >> component) & 1) == 0) continue;
-    uint32_t size = 0, offset = 0, ecx = 0, edx = 0;
-    if (__get_cpuid_count(0xd, component, &size, &offset, &ecx, &edx) == 0) continue;
-    format.size = std::max(format.size, size_t{offset} + size);
+    CpuidRegisters place = cpuid(0xd, component);  // size in EAX, offset in EBX
+    format.size = std::max(format.size, size_t{place.ebx} + place.eax);
   }
   alignas(16) uint8_t legacy[kLegacyFpstateSize] = {};
   asm volatile("fxsave64 %0" : "=m"(legacy));

@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "absl/types/span.h"
+#include "km/kvm/cpu_features.h"
 #include "km/kvm/registers.h"
 #include "km/signals/actions.h"
 #include "km/signals/alt_stack.h"
@@ -36,8 +37,8 @@ struct XsaveFormat {
   uint32_t mxcsr_mask = 0;  // the bits of MXCSR that may be set
 };
 
-// The format for the components in `features` on this processor.
-XsaveFormat HostXsaveFormat(uint64_t features);
+// The format for the components in `features` on a processor with this CPUID.
+XsaveFormat XsaveFormatOf(uint64_t features, CpuidSource cpuid);
 
 // The state of a new program, and of each handler when it starts; format.size bytes.
 std::vector<uint8_t> InitialXsave(const XsaveFormat& format);

@@ -96,7 +96,9 @@ absl::Status Capturer::CaptureHeader() {
   header.monotonic_ns = clock.Monotonic();
   header.boottime_ns = HostClock(CLOCK_BOOTTIME) + clock.Offset(CLOCK_BOOTTIME);
   header.xcr0 = process_.vm().xcr0();
-  header.cpu_features = HostCpuFeatures();
+  header.cpu_features = CpuFeatures([this](uint32_t leaf, uint32_t subleaf) {
+    return process_.vm().Cpuid(leaf, subleaf);
+  });
   if (options_.fatal_signal.has_value()) image().fatal_signal = Bytes(*options_.fatal_signal);
   return absl::OkStatus();
 }
@@ -173,6 +175,7 @@ void Capturer::CaptureThreads() {
       to.blocked_call.emplace();
       to.blocked_call->has_deadline = thread->deadline_ns.has_value();
       to.blocked_call->deadline_ns = thread->deadline_ns.value_or(0);
+      to.blocked_call->restart = static_cast<uint32_t>(kRestart - thread->restart);
     }
     if (thread->tid == image().process.pid) image().process.comm = to.comm;
     image().threads.push_back(std::move(to));
@@ -197,6 +200,9 @@ absl::Status Capturer::CheckTimers() {
 absl::Status Capturer::CaptureFiles() {
   for (const FdTable::Entry& entry : process_.files().Entries()) {
     if (entry.file->description->standard && entry.number <= STDERR_FILENO) continue;
+    // What a shell leaves open for its children is often of no use to the program: what it never
+    // used it does not miss.
+    if (entry.untouched) continue;
     KM_RETURN_IF_ERROR(CaptureFile(entry));
   }
   return absl::OkStatus();

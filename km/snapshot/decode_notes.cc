@@ -161,7 +161,7 @@ absl::Status DecodeVcpu(ByteReader records, ImageThread* thread) {
       case KM_VCPU_BLOCKED_CALL:
         thread->blocked_call.emplace();
         thread->blocked_call->has_deadline = value->U32() != 0;
-        value->U32();
+        thread->blocked_call->restart = value->U32();
         thread->blocked_call->deadline_ns = value->I64();
         return true;
       case KM_VCPU_SAVED_MASK:

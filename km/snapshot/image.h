@@ -30,6 +30,8 @@ struct ImageAction {  // struct kernel_sigaction of signal (index + 1)
 struct ImageBlockedCall {
   bool has_deadline = false;
   int64_t deadline_ns = 0;  // on the guest's CLOCK_MONOTONIC
+  // When a handler runs first: 0 EINTR unless it has SA_RESTART, 1 made again, 2 EINTR.
+  uint32_t restart = 0;
 };
 
 struct ImageThread {
@@ -103,7 +105,7 @@ struct ImageHeader {
   std::string label, description;
   int64_t realtime_ns = 0, monotonic_ns = 0, boottime_ns = 0;  // clock readings, the guest's
   uint64_t xcr0 = 0;
-  std::vector<uint32_t> cpu_features;  // HostCpuFeatures() in km/kvm/cpu_features.h
+  std::vector<uint32_t> cpu_features;  // CpuFeatures() in km/kvm/cpu_features.h
 };
 
 // Bytes of memory in the file. What no piece covers reads as zeros (or comes from a shared file).

@@ -51,7 +51,7 @@ void EncodeVcpu(const ImageThread& thread, ByteWriter* out) {
   if (thread.blocked_call.has_value()) {
     record = out->BeginRecord(KM_VCPU_BLOCKED_CALL);
     out->U32(thread.blocked_call->has_deadline ? 1 : 0);
-    out->U32(0);
+    out->U32(thread.blocked_call->restart);
     out->I64(thread.blocked_call->deadline_ns);
     out->EndRecord(record);
   }

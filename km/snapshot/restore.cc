@@ -1,10 +1,8 @@
 #include "km/snapshot/restore.h"
 
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/statfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -41,9 +39,12 @@ absl::StatusOr<std::vector<siginfo_t>> Siginfos(const std::vector<SignalInfoByte
   return infos;
 }
 
-absl::Status CheckProcessor(const Image& image, const Process& process) {
-  std::vector<std::string> missing = CpuFeatureNames(
-      MissingCpuFeatures(image.header.cpu_features, HostCpuFeatures()));
+absl::Status CheckProcessor(const Image& image, Process& process) {
+  std::vector<uint32_t> present = CpuFeatures([&process](uint32_t leaf, uint32_t subleaf) {
+    return process.vm().Cpuid(leaf, subleaf);
+  });
+  std::vector<std::string> missing =
+      CpuFeatureNames(MissingCpuFeatures(image.header.cpu_features, present));
   if (!missing.empty()) {
     return absl::FailedPreconditionError(absl::StrCat(
         "this processor lacks what the snapshot's had: ", absl::StrJoin(missing, ", "),
@@ -112,6 +113,7 @@ void Restorer::RestoreIdentity() {
   identity.command_line = from.command_line;
   identity.auxv = from.auxv;
   identity.program = ElfOf(image_.program);
+  identity.program.file = MappedFile::Open(identity.executable, O_PATH);
   if (image_.dynamic_linker.has_value()) identity.interpreter = ElfOf(*image_.dynamic_linker);
   identity.snapshot_id = image_.header.id;
   for (const ImageNote& note : image_.unknown_notes) {
@@ -268,14 +270,10 @@ absl::Status Restorer::RestoreFiles() {
                 (O_ACCMODE | O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME | O_DSYNC | O_SYNC);
     // Where it was there may be a FIFO now: opening one must not wait for its other end.
     OwnedFd host(open(from.path.c_str(), flags | O_NONBLOCK | O_CLOEXEC | O_NOCTTY));
-    struct stat status;
-    if (!host.valid() || fstat(host.get(), &status) != 0) {
+    if (!host.valid()) {
       return ErrnoStatus(errno, absl::StrCat("cannot open '", from.path, "', which it had open"));
     }
-    // What looks regular in /proc may be the monitor's own memory.
-    struct statfs system;
-    if (!S_ISREG(status.st_mode) || fstatfs(host.get(), &system) != 0 ||
-        system.f_type == PROC_SUPER_MAGIC) {
+    if (!IsOrdinaryFile(host.get())) {
       return absl::FailedPreconditionError(
           absl::StrCat("'", from.path, "', which it had open, is no regular file any more"));
     }
@@ -328,6 +326,7 @@ absl::Status Restorer::RestoreThread(const ImageThread& from) {
   thread->robust_list_length = from.robust_list_length;
   if (from.blocked_call.has_value()) {
     thread->in_call = true;
+    thread->restart = kRestart - std::min<int64_t>(from.blocked_call->restart, 2);
     if (from.blocked_call->has_deadline) thread->deadline_ns = from.blocked_call->deadline_ns;
   }
   if (from.saved_mask_valid) process_.signals().SetSavedMask(from.tid, from.saved_mask);

@@ -1,6 +1,7 @@
 // Bytes in and out of open files.
 #include <linux/limits.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -121,6 +122,7 @@ SyscallResult CopyFileRange(Call& call) {
 SyscallResult Fsync(Call& call) { return OnFile(call, SYS_fsync); }
 SyscallResult Fdatasync(Call& call) { return OnFile(call, SYS_fdatasync); }
 SyscallResult Syncfs(Call& call) { return OnFile(call, SYS_syncfs); }
+SyscallResult Readahead(Call& call) { return OnFile(call, SYS_readahead); }
 SyscallResult Fallocate(Call& call) { return OnFile(call, SYS_fallocate); }
 SyscallResult Fadvise64(Call& call) { return OnFile(call, SYS_fadvise64); }
 SyscallResult Ftruncate(Call& call) { return AfterWrite(call, OnFile(call, SYS_ftruncate)); }
@@ -130,6 +132,11 @@ SyscallResult Sync(Call& call) { return call.thread.Block(SYS_sync); }
 SyscallResult Truncate(Call& call) {
   HostPath path;
   if (int64_t error = PinnedPath(call, AT_FDCWD, 0, &path); error != 0) return error;
+  struct stat status;
+  if (stat(path.c_str(), &status) == 0 &&
+      call.process.identity().RunsFrom(status.st_dev, status.st_ino)) {
+    return -ETXTBSY;
+  }
   return AfterWrite(call, HostResult(syscall(SYS_truncate, path.c_str(), call.arguments[1])));
 }
 

@@ -1,6 +1,9 @@
 // Descriptors: made, copied, closed, and their flags.
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -77,6 +80,23 @@ int64_t MakePipe(Call& call, int flags) {
   files.Close(static_cast<uint64_t>(fds[0]));
   if (fds[1] >= 0) files.Close(static_cast<uint64_t>(fds[1]));
   return error;
+}
+
+// A host descriptor, or a negative errno, becomes the program's.
+int64_t AddMade(Call& call, int64_t host_fd, FileKind kind, bool close_on_exec) {
+  if (host_fd < 0) return host_fd;
+  auto fd = static_cast<int>(host_fd);
+  return call.process.files().Add(fd, kind, HostPathOf(fd), close_on_exec);
+}
+
+int64_t MakeEventFd(Call& call, int flags) {
+  int64_t fd = HostResult(syscall(SYS_eventfd2, call.Uint(0), flags | EFD_CLOEXEC));
+  return AddMade(call, fd, FileKind::kEventFd, (flags & EFD_CLOEXEC) != 0);
+}
+
+int64_t MakeEpoll(Call& call, int flags) {
+  int64_t fd = HostResult(syscall(SYS_epoll_create1, flags | EPOLL_CLOEXEC));
+  return AddMade(call, fd, FileKind::kEpoll, (flags & EPOLL_CLOEXEC) != 0);
 }
 
 }  // namespace
@@ -160,6 +180,24 @@ SyscallResult Fcntl(Call& call) {
 
 SyscallResult Pipe(Call& call) { return MakePipe(call, 0); }
 SyscallResult Pipe2(Call& call) { return MakePipe(call, call.Int(1)); }
+
+SyscallResult Eventfd(Call& call) { return MakeEventFd(call, 0); }
+SyscallResult Eventfd2(Call& call) { return MakeEventFd(call, call.Int(1)); }
+
+SyscallResult MemfdCreate(Call& call) {
+  constexpr size_t kLongestName = NAME_MAX - (sizeof("memfd:") - 1);
+  std::string name;
+  int error = call.memory().CopyInString(&name, call.Addr(0), kLongestName + 1);
+  if (error != 0) return error == -ENAMETOOLONG ? -EINVAL : error;
+  bool close_on_exec = (call.Uint(1) & MFD_CLOEXEC) != 0;
+  int64_t fd = HostResult(syscall(SYS_memfd_create, name.c_str(), call.Uint(1) | MFD_CLOEXEC));
+  return AddMade(call, fd, FileKind::kMemFd, close_on_exec);
+}
+
+SyscallResult EpollCreate(Call& call) {
+  return call.Int(0) <= 0 ? -EINVAL : MakeEpoll(call, 0);
+}
+SyscallResult EpollCreate1(Call& call) { return MakeEpoll(call, call.Int(0)); }
 
 SyscallResult Flock(Call& call) {
   auto file = FileArg(call, 0);

@@ -4,6 +4,7 @@
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <unistd.h>
+#include <utime.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -90,9 +91,16 @@ bool IsOwnPath(const std::string& path) {
   return path == "/proc/self" || absl::StartsWith(path, "/proc/self/");
 }
 
+// Where one of the program's own links has led to one in procfs.
+bool IsLinkInProc(const HostPath& path) {
+  struct stat link, proc;
+  return !path.path.empty() && fstatat(path.dirfd, path.c_str(), &link, AT_SYMLINK_NOFOLLOW) == 0 &&
+         S_ISLNK(link.st_mode) && stat("/proc", &proc) == 0 && link.st_dev == proc.st_dev;
+}
+
 // The text that the program sees where the host's would show the monitor; empty: the host's.
 std::string VirtualLink(const Call& call, const HostPath& path) {
-  if (!MayLeadToProc(path)) return "";
+  if (!MayLeadToProc(path) && !IsLinkInProc(path)) return "";
   ProcPath target;
   if (WalkPath(call.process, path, LastLink::kKeep, &target) != 0) return "";
   if (target.kind == ProcPath::Kind::kDescriptor) {
@@ -140,6 +148,13 @@ int64_t TimesAt(Call& call, long number, int guest_dirfd, size_t i, LastLink las
     return HostResult(syscall(number, file->host.get(), nullptr, times, call.Uint(i + 2)));
   }
   return ChangeAt(call, number, guest_dirfd, i, last, times, call.Uint(i + 2));
+}
+
+// FIFOs, sockets and regular files; a device would lead out of the program.
+int64_t MakeNode(Call& call, int guest_dirfd, size_t i) {
+  uint32_t mode = call.Uint(i + 1);
+  if (S_ISCHR(mode) || S_ISBLK(mode)) return -EPERM;
+  return At(call, SYS_mknodat, guest_dirfd, i, LastLink::kKeep, mode, 0);
 }
 
 }  // namespace
@@ -192,6 +207,8 @@ SyscallResult Mkdir(Call& call) {
 SyscallResult Mkdirat(Call& call) {
   return At(call, SYS_mkdirat, call.Int(0), 1, LastLink::kKeep, call.Uint(2));
 }
+SyscallResult Mknod(Call& call) { return MakeNode(call, AT_FDCWD, 0); }
+SyscallResult Mknodat(Call& call) { return MakeNode(call, call.Int(0), 1); }
 SyscallResult Rmdir(Call& call) {
   return At(call, SYS_unlinkat, AT_FDCWD, 0, LastLink::kKeep, AT_REMOVEDIR);
 }
@@ -215,6 +232,11 @@ SyscallResult Chmod(Call& call) {
 }
 SyscallResult Fchmodat(Call& call) {
   return ChangeAt(call, SYS_fchmodat, call.Int(0), 1, LastLink::kFollow, call.Uint(2));
+}
+SyscallResult Fchmodat2(Call& call) {
+  constexpr long kFchmodat2 = 452;  // since Linux 6.6; not in all headers
+  return ChangeAt(call, kFchmodat2, call.Int(0), 1, Follows(call.arguments[3]), call.Uint(2),
+                  call.Uint(3));
 }
 SyscallResult Fchmod(Call& call) { return OnFd(call, SYS_fchmod, call.Uint(1)); }
 
@@ -240,6 +262,12 @@ SyscallResult Futimesat(Call& call) {
 }
 SyscallResult Utimes(Call& call) {
   return TimesAt(call, SYS_futimesat, AT_FDCWD, 0, LastLink::kFollow);
+}
+
+SyscallResult Utime(Call& call) {
+  HostPath path;
+  if (int64_t error = PinnedPath(call, AT_FDCWD, 0, &path); error != 0) return error;
+  return HostResult(syscall(SYS_utime, path.c_str(), call.HostArg(1, sizeof(utimbuf))));
 }
 
 // Into its own directory in /proc the program may not go: the host would take relative paths from

@@ -1,5 +1,6 @@
 // Waiting for descriptors.
 #include <poll.h>
+#include <sys/epoll.h>
 #include <sys/select.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -15,6 +16,7 @@
 #include "km/process/clock.h"
 #include "km/signals/signal_set.h"
 #include "km/syscalls/handlers.h"
+#include "km/syscalls/host.h"
 #include "km/syscalls/paths.h"
 
 namespace km {
@@ -254,7 +256,52 @@ int64_t SelectFor(Call& call, Wait& wait) {
   return ready;
 }
 
+// ---- epoll ----
+
+int64_t EpollFor(Call& call, Wait& wait) {
+  constexpr int kMostEvents = INT32_MAX / static_cast<int>(sizeof(epoll_event));
+  int most = call.Int(2);
+  if (most <= 0 || most > kMostEvents) return -EINVAL;
+  auto file = FileArg(call, 0);
+  if (file == nullptr) return -EBADF;
+  uint64_t events = call.HostArg(1, static_cast<uint64_t>(most) * sizeof(epoll_event));
+  int64_t ready = WaitOnHost(call.thread, wait.Remaining(), [&](auto* flag, const timespec* time) {
+    return HostCall(flag, SYS_epoll_pwait2, HostFd(file), events, static_cast<uint64_t>(most),
+                    reinterpret_cast<uint64_t>(time), 0, sizeof(SignalSet));
+  });
+  return ready == kKicked ? kRestartNoHandler : ready;
+}
+
+int64_t EpollMilliseconds(Call& call) {
+  int milliseconds = call.Int(3);
+  Wait wait(call, milliseconds < 0 ? kForever : int64_t{milliseconds} * 1000000);
+  return EpollFor(call, wait);
+}
+
 }  // namespace
+
+SyscallResult EpollCtl(Call& call) {
+  auto epoll = FileArg(call, 0);
+  auto file = FileArg(call, 2);
+  if (epoll == nullptr || file == nullptr) return -EBADF;
+  return HostResult(syscall(SYS_epoll_ctl, epoll->host.get(), call.Int(1), file->host.get(),
+                            call.HostArg(3, sizeof(epoll_event))));
+}
+
+SyscallResult EpollWait(Call& call) { return EpollMilliseconds(call); }
+
+SyscallResult EpollPwait(Call& call) {
+  if (int error = UseMask(call, call.Addr(4), call.arguments[5]); error != 0) return error;
+  return EpollMilliseconds(call);
+}
+
+SyscallResult EpollPwait2(Call& call) {
+  int64_t timeout = 0;
+  if (int error = TimeoutArg(call, 3, 1, &timeout); error != 0) return error;
+  if (int error = UseMask(call, call.Addr(4), call.arguments[5]); error != 0) return error;
+  Wait wait(call, timeout);
+  return EpollFor(call, wait);
+}
 
 SyscallResult Poll(Call& call) {
   int milliseconds = call.Int(2);

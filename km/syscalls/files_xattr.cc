@@ -1,4 +1,4 @@
-// Extended attributes of files, read.
+// Extended attributes of files.
 #include <linux/limits.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -9,6 +9,7 @@
 
 #include "km/syscalls/handlers.h"
 #include "km/syscalls/host.h"
+#include "km/syscalls/open_path.h"
 #include "km/syscalls/paths.h"
 
 namespace km {
@@ -40,12 +41,56 @@ int64_t List(Call& call, long number, LastLink last) {
   return HostResult(syscall(number, path.c_str(), ValueBuffer(call, 1), call.arguments[2]));
 }
 
+// The path of a call that changes attributes.
+int64_t ChangedPath(Call& call, LastLink last, HostPath* out) {
+  return last == LastLink::kKeep ? PathArg(call, AT_FDCWD, 0, last, out)
+                                 : PinnedPath(call, AT_FDCWD, 0, out);
+}
+
+int64_t Set(Call& call, long number, LastLink last) {
+  HostPath path;
+  if (int64_t error = ChangedPath(call, last, &path); error != 0) return error;
+  std::string name;
+  if (int error = CopyName(call, &name); error != 0) return error;
+  return HostResult(syscall(number, path.c_str(), name.c_str(), ValueBuffer(call, 2),
+                            call.arguments[3], call.Uint(4)));
+}
+
+int64_t Remove(Call& call, long number, LastLink last) {
+  HostPath path;
+  if (int64_t error = ChangedPath(call, last, &path); error != 0) return error;
+  std::string name;
+  if (int error = CopyName(call, &name); error != 0) return error;
+  return HostResult(syscall(number, path.c_str(), name.c_str()));
+}
+
 }  // namespace
 
+SyscallResult Setxattr(Call& call) { return Set(call, SYS_setxattr, LastLink::kFollow); }
+SyscallResult Lsetxattr(Call& call) { return Set(call, SYS_lsetxattr, LastLink::kKeep); }
+SyscallResult Removexattr(Call& call) { return Remove(call, SYS_removexattr, LastLink::kFollow); }
+SyscallResult Lremovexattr(Call& call) { return Remove(call, SYS_lremovexattr, LastLink::kKeep); }
 SyscallResult Getxattr(Call& call) { return Get(call, SYS_getxattr, LastLink::kFollow); }
 SyscallResult Lgetxattr(Call& call) { return Get(call, SYS_lgetxattr, LastLink::kKeep); }
 SyscallResult Listxattr(Call& call) { return List(call, SYS_listxattr, LastLink::kFollow); }
 SyscallResult Llistxattr(Call& call) { return List(call, SYS_llistxattr, LastLink::kKeep); }
+
+SyscallResult Fsetxattr(Call& call) {
+  auto file = FileArg(call, 0);
+  if (file == nullptr) return -EBADF;
+  std::string name;
+  if (int error = CopyName(call, &name); error != 0) return error;
+  return HostResult(syscall(SYS_fsetxattr, file->host.get(), name.c_str(), ValueBuffer(call, 2),
+                            call.arguments[3], call.Uint(4)));
+}
+
+SyscallResult Fremovexattr(Call& call) {
+  auto file = FileArg(call, 0);
+  if (file == nullptr) return -EBADF;
+  std::string name;
+  if (int error = CopyName(call, &name); error != 0) return error;
+  return HostResult(syscall(SYS_fremovexattr, file->host.get(), name.c_str()));
+}
 
 SyscallResult Fgetxattr(Call& call) {
   auto file = FileArg(call, 0);

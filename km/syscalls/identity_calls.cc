@@ -204,6 +204,17 @@ SyscallResult SchedGetparam(Call& call) {
 }
 SyscallResult SchedGetscheduler(Call& call) { return PriorityCall(call, SYS_sched_getscheduler); }
 
+SyscallResult SchedSetparam(Call& call) {
+  return PriorityCall(call, SYS_sched_setparam, call.HostArg(1, sizeof(sched_param)));
+}
+SyscallResult SchedSetscheduler(Call& call) {
+  return HostResult(syscall(SYS_sched_setscheduler, HostTidArgument(call, 0), call.Int(1),
+                            call.HostArg(2, sizeof(sched_param))));
+}
+SyscallResult SchedRrGetInterval(Call& call) {
+  return PriorityCall(call, SYS_sched_rr_get_interval, call.HostArg(1, sizeof(timespec)));
+}
+
 SyscallResult SchedGetPriorityMax(Call& call) {
   return HostResult(sched_get_priority_max(call.Int(0)));
 }
@@ -214,6 +225,11 @@ SyscallResult SchedGetPriorityMin(Call& call) {
 SyscallResult Getpriority(Call& call) {
   if (call.Int(0) != PRIO_PROCESS || !IsSelf(call, call.Int(1))) return -ESRCH;
   return HostResult(syscall(SYS_getpriority, PRIO_PROCESS, 0));
+}
+
+SyscallResult Setpriority(Call& call) {
+  if (call.Int(0) != PRIO_PROCESS || !IsSelf(call, call.Int(1))) return -ESRCH;
+  return HostResult(syscall(SYS_setpriority, PRIO_PROCESS, 0, call.Int(2)));
 }
 
 // The host's barrier reaches a processor that runs a guest thread as an interrupt, which is one.

@@ -25,6 +25,19 @@ bool BelowProc(const OwnedFd& fd) {
   return fstatfs(fd.get(), &system) == 0 && system.f_type == PROC_SUPER_MAGIC;
 }
 
+bool IsRunning(const Call& call, const struct stat& status) {
+  return call.process.identity().RunsFrom(status.st_dev, status.st_ino);
+}
+
+// The flags for the host: the file that the program runs from must not lose its contents before
+// Inspect has seen it.
+int HostFlags(const Call& call, int dirfd, const char* path, int flags) {
+  struct stat status;
+  bool running = (flags & O_TRUNC) && fstatat(dirfd, path, &status, 0) == 0 &&
+                 IsRunning(call, status);
+  return (running ? flags & ~O_TRUNC : flags) | O_CLOEXEC;
+}
+
 int OpenOwn(Call& call, const std::string& name, const Opening& how, Opened* out) {
   int fd = OpenOwnFile(call.process, call.thread, name, how.flags, &out->path);
   if (fd < 0) return fd;
@@ -40,6 +53,8 @@ int Inspect(Call& call, const Opening& how, Opened* out) {
   struct stat status;
   if (fstat(out->fd.get(), &status) != 0) return -errno;
   if (S_ISCHR(status.st_mode) && status.st_rdev == makedev(10, 232)) return -EACCES;
+  bool writes = (how.flags & (O_ACCMODE | O_TRUNC)) != 0;
+  if (writes && IsRunning(call, status)) return -ETXTBSY;
   if (S_ISREG(status.st_mode) || S_ISDIR(status.st_mode)) {
     out->kind = S_ISREG(status.st_mode) ? FileKind::kRegular : FileKind::kDirectory;
     out->path = HostPathOf(out->fd.get());
@@ -64,7 +79,7 @@ int Inspect(Call& call, const Opening& how, Opened* out) {
 // like).
 int64_t HostOpen(Call& call, const HostPath& path, const Opening& how) {
   open_how host = {};
-  host.flags = static_cast<uint64_t>(how.flags) | O_CLOEXEC;
+  host.flags = static_cast<uint64_t>(HostFlags(call, path.dirfd, path.c_str(), how.flags));
   host.mode = how.mode;
   host.resolve = RESOLVE_NO_MAGICLINKS;
   return call.thread.Block(SYS_openat2, static_cast<uint64_t>(path.dirfd),
@@ -85,9 +100,10 @@ int64_t OpenDescriptor(Call& call, uint64_t number, const Opening& how, Opened* 
   if (file == nullptr) return -ENOENT;
   if (how.flags & O_NOFOLLOW) return -ELOOP;
   std::string link = absl::StrCat("/proc/self/fd/", file->host.get());
+  int flags = HostFlags(call, AT_FDCWD, link.c_str(), how.flags);
   int64_t fd = call.thread.Block(SYS_openat, static_cast<uint64_t>(AT_FDCWD),
                                  reinterpret_cast<uint64_t>(link.c_str()),
-                                 static_cast<uint64_t>(how.flags | O_CLOEXEC), how.mode);
+                                 static_cast<uint64_t>(flags), how.mode);
   if (fd < 0) return fd;
   out->fd = OwnedFd(static_cast<int>(fd));
   return Inspect(call, how, out);

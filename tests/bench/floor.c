@@ -1,7 +1,10 @@
 // The floor that km is measured against: the least that a program pays for a virtual machine whose
 // ring 3 leaves it with `out`. Static, plain C, nothing but ioctls.
 //
-//   floor EXITS          makes a machine, lets it exit EXITS times, ends: time it from outside
+//   floor EXITS [CPUIDS FAULTS]
+//                        makes a machine, lets it exit EXITS times, ends: time it from outside.
+//                        Before, the guest executes CPUID so many times and touches so many pages
+//                        (at most 63), each of which faults: what a libc does at its start
 //   floor --loop EXITS   prints nanoseconds of one exit and re-entry: the median of 21 rounds
 //   floor --steps        prints microseconds of each step of making the machine
 #include <fcntl.h>
@@ -24,6 +27,8 @@ enum {
   kTss = 0x4000,
   kCode = 0x5000,
   kMemory = 0x10000,
+  kTouched = 0x8000,  // a page in eight, from here on: KVM maps the neighbours of a page with it
+  kTouchedMemory = 0x200000,
   kPort = 0x7e,
   kRounds = 21
 };
@@ -55,18 +60,31 @@ static void Step(const char* name) {
   step_begin = Now();
 }
 
-static void WriteMemory(uint8_t* memory) {
+static uint32_t cpuids, faults;
+
+static void WriteMemory(uint8_t* memory, size_t size) {
   uint64_t* words = (uint64_t*)memory;
   words[kTop / 8] = kPointers | 7;
   words[kPointers / 8] = kDirectory | 7;
   words[kDirectory / 8] = kTable | 7;
-  for (uint64_t page = 0; page < kMemory; page += 4096)
-    words[(kTable + page / 512) / 8] = page | 0x67;
+  for (uint64_t page = 0; page < size; page += 4096) words[(kTable + page / 512) / 8] = page | 0x67;
   // A TSS whose I/O map allows the port to ring 3: 104 bytes, then the map.
   memory[kTss + 102] = 104;
   memset(memory + kTss + 104, 0xff, kPort / 8 + 2);
   memory[kTss + 104 + kPort / 8] &= (uint8_t) ~(1 << kPort % 8);
-  const uint8_t code[] = {0xe6, kPort, 0xeb, 0xfc};  // out %al, $port ; jmp back
+  uint8_t code[] = {0xbe, 0,     0,    0,    0,           // mov $cpuids, %esi
+                    0x85, 0xf6,  0x74, 0x0a,              // test %esi, %esi ; jz over the loop
+                    0x31, 0xc0,  0x31, 0xc9, 0x0f, 0xa2,  // xor %eax, %eax ; xor %ecx, %ecx ; cpuid
+                    0xff, 0xce,  0x75, 0xf6,              // dec %esi ; jnz loop
+                    0xbe, 0,     0,    0,    0,           // mov $faults, %esi
+                    0xbf, 0,     0x80, 0,    0,           // mov $kTouched, %edi
+                    0x85, 0xf6,  0x74, 0x0c,              // test %esi, %esi ; jz over the loop
+                    0x8a, 0x07,  0x81, 0xc7, 0,    0x80,
+                    0,    0,                   // mov (%rdi), %al ; add $kTouched, %edi
+                    0xff, 0xce,  0x75, 0xf4,   // dec %esi ; jnz loop
+                    0xe6, kPort, 0xeb, 0xfc};  // out %al, $port ; jmp back
+  memcpy(code + 1, &cpuids, sizeof(cpuids));
+  memcpy(code + 20, &faults, sizeof(faults));
   memcpy(memory + kCode, code, sizeof(code));
 }
 
@@ -115,10 +133,11 @@ static struct Machine MakeMachine(void) {
   } cpuid = {.header.nent = 256};
   Need(ioctl(kvm, KVM_GET_SUPPORTED_CPUID, &cpuid), "KVM_GET_SUPPORTED_CPUID");
   Step("KVM_GET_SUPPORTED_CPUID");
-  uint8_t* memory = mmap(NULL, kMemory, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  WriteMemory(memory);
+  size_t size = faults > 0 ? kTouchedMemory : kMemory;
+  uint8_t* memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  WriteMemory(memory, size);
   Step("memory");
-  struct kvm_userspace_memory_region region = {.memory_size = kMemory,
+  struct kvm_userspace_memory_region region = {.memory_size = size,
                                                .userspace_addr = (uint64_t)memory};
   Need(ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region), "KVM_SET_USER_MEMORY_REGION");
   Step("memory slot");
@@ -129,9 +148,9 @@ static struct Machine MakeMachine(void) {
   Step("KVM_SET_CPUID2");
   SetRegisters(machine.vcpu);
   Step("registers");
-  long size = ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
-  Need(size, "KVM_GET_VCPU_MMAP_SIZE");
-  machine.run = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, machine.vcpu, 0);
+  long run_size = ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
+  Need(run_size, "KVM_GET_VCPU_MMAP_SIZE");
+  machine.run = mmap(NULL, (size_t)run_size, PROT_READ | PROT_WRITE, MAP_SHARED, machine.vcpu, 0);
   Need(machine.run == MAP_FAILED ? -1 : 0, "mmap");
   Step("kvm_run");
   return machine;
@@ -155,6 +174,10 @@ static int Ascending(const void* a, const void* b) {
 int main(int argc, char** argv) {
   if (argc < 2) return 2;
   show_steps = strcmp(argv[1], "--steps") == 0;
+  if (argc == 4) {
+    cpuids = (uint32_t)atoi(argv[2]);
+    faults = (uint32_t)atoi(argv[3]);
+  }
   struct Machine machine = MakeMachine();
   if (strcmp(argv[1], "--loop") == 0) {
     long exits = argc > 2 ? atol(argv[2]) : 2000;

@@ -30,7 +30,7 @@ kmctl_says kmctl-unknown-command 2 'frobnicate' frobnicate "$golden"
 kmctl_says kmctl-unknown-option 2 '--frob' inspect --frob "$golden"
 kmctl_says kmctl-no-file 2 'one file' inspect
 kmctl_says kmctl-two-files 2 'one file' verify "$golden" "$golden"
-kmctl_says kmctl-missing-file 2 'No such file' inspect "$TMP/missing"
+kmctl_says kmctl-missing-file 2 'No such file' inspect "$TMP/no-such-snapshot"
 kmctl_says kmctl-directory 2 'directory' inspect "$TMP"
 kmctl_says kmctl-not-elf 1 'not an ELF file' inspect Makefile
 kmctl_says kmctl-program 1 'no core' verify "$KMCTL"

@@ -55,6 +55,7 @@ class MachineTest : public testing::Test {
     auto vm = Vm::Create();
     ASSERT_TRUE(vm.ok()) << vm.status();
     vm_ = *std::move(vm);
+    ASSERT_TRUE(vm_->AwaitCpuid().ok());
     auto memory = GuestMemory::Create(vm_.get());
     ASSERT_TRUE(memory.ok()) << memory.status();
     memory_ = *std::move(memory);

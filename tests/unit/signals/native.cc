@@ -1,5 +1,6 @@
 #include "tests/unit/signals/native.h"
 
+#include <cpuid.h>
 #include <gtest/gtest.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
@@ -86,6 +87,13 @@ km_test_handler:
 // clang-format on
 
 namespace km {
+
+CpuidRegisters HostCpuid(uint32_t leaf, uint32_t subleaf) {
+  CpuidRegisters answer;
+  __get_cpuid_count(leaf, subleaf, &answer.eax, &answer.ebx, &answer.ecx, &answer.edx);
+  return answer;
+}
+
 namespace {
 
 NativeFrame* g_frame = nullptr;
@@ -103,7 +111,7 @@ XsaveFormat FormatAt(const uint8_t* fpstate) {
   auto software = At<_fpx_sw_bytes>(fpstate + 464);
   EXPECT_EQ(software.magic1, FP_XSTATE_MAGIC1);
   EXPECT_EQ(software.extended_size, software.xstate_size + 4);
-  XsaveFormat format = HostXsaveFormat(software.xstate_bv);
+  XsaveFormat format = XsaveFormatOf(software.xstate_bv, HostCpuid);
   EXPECT_EQ(format.size, software.xstate_size);
   return format;
 }

@@ -10,6 +10,9 @@
 
 namespace km {
 
+// The processor's own CPUID.
+CpuidRegisters HostCpuid(uint32_t leaf, uint32_t subleaf);
+
 // A frame as the kernel wrote it, and the registers at the handler's first instruction.
 struct NativeFrame {
   uint64_t address = 0;

@@ -156,7 +156,7 @@ TEST_F(NativeFrameTest, MaxSizeIsWithinTheKernels) {
   uint32_t low, high;
   asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   // The kernel's figure has room for 32-bit frames too.
-  EXPECT_LE(MaxSignalFrameSize(HostXsaveFormat((uint64_t{high} << 32) | low)), expected);
+  EXPECT_LE(MaxSignalFrameSize(XsaveFormatOf((uint64_t{high} << 32) | low, HostCpuid)), expected);
 }
 
 }  // namespace

@@ -1,0 +1,23 @@
+# Descriptors above 2 that the shell hands on are the program's too.
+
+echo three >"$TMP/three"
+cat=$(command -v cat)
+from_file() { limited "$KM" "$cat" /dev/fd/3 3<"$TMP/three"; }
+says inherited-file three from_file
+from_pipe() { limited "$KM" "$cat" <(echo hi); }
+says inherited-pipe hi from_pipe
+high_number() { limited "$KM" "$cat" /proc/self/fd/200 200<"$TMP/three"; }
+says inherited-high-number three high_number
+# Just those: none of the monitor's own.
+listed() {
+  limited "$@" "$(command -v ls)" /proc/self/fd 3<"$TMP/three" 5</dev/null 0<&3
+}
+says inherited-list "$(listed env)" listed "$KM"
+# One description: the offset moves for the shell as well.
+shared_position() {
+  exec 7<<<'1234rest'
+  limited "$KM" "$(command -v dd)" if=/dev/stdin bs=4 count=1 status=none <&7
+  "$cat" <&7
+  exec 7<&-
+}
+says inherited-position 1234rest shared_position
