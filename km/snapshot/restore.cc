@@ -19,6 +19,9 @@
 namespace km {
 namespace {
 
+// Writable pieces up to this size are copied before the program runs, and no more than kMaxCopied.
+constexpr uint64_t kSmallPiece = 64 << 10, kMaxCopied = 256 << 10;
+
 siginfo_t Siginfo(const SignalInfoBytes& bytes) {
   siginfo_t info;
   memcpy(&info, bytes.data(), sizeof(info));
@@ -40,15 +43,14 @@ absl::StatusOr<std::vector<siginfo_t>> Siginfos(const std::vector<SignalInfoByte
 }
 
 absl::Status CheckProcessor(const Image& image, Process& process) {
-  std::vector<uint32_t> present = CpuFeatures([&process](uint32_t leaf, uint32_t subleaf) {
-    return process.vm().Cpuid(leaf, subleaf);
-  });
+  std::vector<uint32_t> present = CpuFeatures(
+      [&process](uint32_t leaf, uint32_t subleaf) { return process.vm().Cpuid(leaf, subleaf); });
   std::vector<std::string> missing =
       CpuFeatureNames(MissingCpuFeatures(image.header.cpu_features, present));
   if (!missing.empty()) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "this processor lacks what the snapshot's had: ", absl::StrJoin(missing, ", "),
-        "; resume it on a machine that has them"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("this processor lacks what the snapshot's had: ", absl::StrJoin(missing, ", "),
+                     "; resume it on a machine that has them"));
   }
   if (uint64_t lacking = image.header.xcr0 & ~process.xcr0(); lacking != 0) {
     return absl::FailedPreconditionError(absl::StrFormat(
@@ -88,12 +90,14 @@ class Restorer {
   absl::Status RestoreThread(const ImageThread& from);
   absl::Status RestoreDirectory();
   uint32_t LargestTid() const;
+  void CopySmall(uint64_t start, uint64_t end);
   std::byte* Host(uint64_t address) { return process_.memory().window() + address; }
 
   const Image& image_;
   const int fd_;
   Process& process_;
   size_t next_memory_ = 0;  // in image_.memory
+  uint64_t copied_ = 0;     // bytes, by CopySmall
 };
 
 LoadedElf ElfOf(const ImageProgram& program) {
@@ -141,8 +145,8 @@ void Restorer::RestoreIdentity() {
 // CLOCK_MONOTONIC goes on from the snapshot's value, CLOCK_REALTIME is the host's.
 void Restorer::RestoreClock() {
   constexpr int64_t kLatest = int64_t{1} << 61;  // 73 years; a file may say anything
-  int64_t monotonic = std::clamp<int64_t>(image_.header.monotonic_ns, 0, kLatest) -
-                      HostClock(CLOCK_MONOTONIC);
+  int64_t monotonic =
+      std::clamp<int64_t>(image_.header.monotonic_ns, 0, kLatest) - HostClock(CLOCK_MONOTONIC);
   int64_t boottime =
       std::clamp<int64_t>(image_.header.boottime_ns, 0, kLatest) - HostClock(CLOCK_BOOTTIME);
   process_.clock().SetOffsets(monotonic, boottime);
@@ -182,6 +186,15 @@ absl::Status Restorer::RestorePrivate(const ImageMapping& from) {
   return MapPiece(from, done, from.end, nullptr);
 }
 
+// Variables and the top of a stack are written to at once, which costs the guest two exits for a
+// page.
+void Restorer::CopySmall(uint64_t start, uint64_t end) {
+  if (end - start > kSmallPiece || copied_ + (end - start) > kMaxCopied) return;
+  copied_ += end - start;
+  // Kernels before 5.14 cannot, and need not.
+  (void)madvise(Host(start), end - start, MADV_POPULATE_WRITE);
+}
+
 // [start, end) of a private mapping: from the file, or without `piece` fresh.
 absl::Status Restorer::MapPiece(const ImageMapping& from, uint64_t start, uint64_t end,
                                 const ImageMemory* piece) {
@@ -194,6 +207,7 @@ absl::Status Restorer::MapPiece(const ImageMapping& from, uint64_t start, uint64
            piece != nullptr ? static_cast<off_t>(piece->file_offset) : 0) == MAP_FAILED) {
     return Fail(from, errno);
   }
+  if (piece != nullptr && (from.protection & PROT_WRITE)) CopySmall(start, end);
   Mapping mapping;
   mapping.start = start;
   mapping.end = end;

@@ -6,6 +6,8 @@
 //                        Before, the guest executes CPUID so many times and touches so many pages
 //                        (at most 63), each of which faults: what a libc does at its start
 //   floor --loop EXITS   prints nanoseconds of one exit and re-entry: the median of 21 rounds
+//   floor --calls EXITS  the same where each exit begins with the `syscall` instruction: a stub of
+//                        `out` and `iretq`, nothing done outside
 //   floor --steps        prints microseconds of each step of making the machine
 #include <fcntl.h>
 #include <linux/kvm.h>
@@ -26,6 +28,9 @@ enum {
   kTable = 0x3000,
   kTss = 0x4000,
   kCode = 0x5000,
+  kStub = 0x6000,   // where `syscall` leads
+  kGdt = 0x7000,    // as Linux has it, for `iretq`
+  kFrame = 0x7800,  // what `iretq` takes: back to kCode
   kMemory = 0x10000,
   kTouched = 0x8000,  // a page in eight, from here on: KVM maps the neighbours of a page with it
   kTouchedMemory = 0x200000,
@@ -61,6 +66,25 @@ static void Step(const char* name) {
 }
 
 static uint32_t cpuids, faults;
+static int by_syscall;
+
+static void WriteCallStub(uint8_t* memory) {
+  const uint8_t program[] = {0x48, 0xc7, 0xc4, 0, 0x78, 0, 0,  // mov $kFrame, %rsp
+                             0x0f, 0x05};                      // syscall
+  const uint8_t stub[] = {0xe6, kPort, 0x48, 0xcf};            // out %al, $port ; iretq
+  const uint64_t gdt[] = {0,
+                          0,
+                          0x00af9b000000ffff,
+                          0x00cf93000000ffff,
+                          0x00cffb000000ffff,
+                          0x00cff3000000ffff,
+                          0x00affb000000ffff};
+  const uint64_t frame[] = {kCode, 0x33, 0x202, kFrame, 0x2b};
+  memcpy(memory + kCode, program, sizeof(program));
+  memcpy(memory + kStub, stub, sizeof(stub));
+  memcpy(memory + kGdt, gdt, sizeof(gdt));
+  memcpy(memory + kFrame, frame, sizeof(frame));
+}
 
 static void WriteMemory(uint8_t* memory, size_t size) {
   uint64_t* words = (uint64_t*)memory;
@@ -86,6 +110,7 @@ static void WriteMemory(uint8_t* memory, size_t size) {
   memcpy(code + 1, &cpuids, sizeof(cpuids));
   memcpy(code + 20, &faults, sizeof(faults));
   memcpy(memory + kCode, code, sizeof(code));
+  if (by_syscall) WriteCallStub(memory);
 }
 
 static struct kvm_segment Segment(uint16_t selector, uint8_t type, int code) {
@@ -109,11 +134,23 @@ static void SetRegisters(int vcpu) {
   struct kvm_segment task = {
       .base = kTss, .limit = 104 + kPort / 8 + 1, .selector = 0x40, .type = 0xb, .present = 1};
   sregs.tr = task;
+  sregs.gdt.base = kGdt;
+  sregs.gdt.limit = 0x37;
   sregs.cr0 = 0x80050033;
   sregs.cr3 = kTop;
   sregs.cr4 = 0x506a0;
   sregs.efer = 0xd01;
   Need(ioctl(vcpu, KVM_SET_SREGS, &sregs), "KVM_SET_SREGS");
+  if (by_syscall) {
+    struct {
+      struct kvm_msrs header;
+      struct kvm_msr_entry entries[3];
+    } msrs = {.header.nmsrs = 3,
+              .entries = {{.index = 0xc0000081, .data = 0x0023001000000000},  // STAR
+                          {.index = 0xc0000082, .data = kStub},               // LSTAR
+                          {.index = 0xc0000084, .data = 0x54700}}};           // SFMASK
+    Need(ioctl(vcpu, KVM_SET_MSRS, &msrs) == 3 ? 0 : -1, "KVM_SET_MSRS");
+  }
   struct kvm_regs regs = {.rip = kCode, .rflags = 0x202};
   Need(ioctl(vcpu, KVM_SET_REGS, &regs), "KVM_SET_REGS");
 }
@@ -174,12 +211,13 @@ static int Ascending(const void* a, const void* b) {
 int main(int argc, char** argv) {
   if (argc < 2) return 2;
   show_steps = strcmp(argv[1], "--steps") == 0;
+  by_syscall = strcmp(argv[1], "--calls") == 0;
   if (argc == 4) {
     cpuids = (uint32_t)atoi(argv[2]);
     faults = (uint32_t)atoi(argv[3]);
   }
   struct Machine machine = MakeMachine();
-  if (strcmp(argv[1], "--loop") == 0) {
+  if (by_syscall || strcmp(argv[1], "--loop") == 0) {
     long exits = argc > 2 ? atol(argv[2]) : 2000;
     double rounds[kRounds];
     Enter(machine, exits);

@@ -3,13 +3,12 @@
 //
 //   workload getppid | clock_gettime    nanoseconds of a call, the median of 21 rounds
 //   workload compute                    milliseconds of SHA-256 and of floating point over 8 MiB
-//   workload snapshots COUNT            median microseconds of COUNT snapshots of this small
-//   process workload heap MIB FILL              fills a heap of so many MiB, then for each line on
-//   standard
-//                                       input takes a snapshot and prints its milliseconds.
-//                                       FILL: random, zeros, or sparse (one page in eight).
-//                                       Resumed, it prints "resumed", then the milliseconds of
-//                                       reading a byte of each page
+//   workload snapshots COUNT            median microseconds of so many snapshots of this process
+//   workload heap MIB FILL              fills a heap of so many MiB (FILL: random, zeros or sparse,
+//                                       one page in eight), then takes a snapshot for each line on
+//                                       standard input and prints its milliseconds. Resumed, it
+//                                       prints "resumed", then the milliseconds of reading a byte
+//                                       of each page
 //   workload mapped FILE                milliseconds of the same reading of a file mapped privately
 #include <fcntl.h>
 #include <km/hypercall.h>

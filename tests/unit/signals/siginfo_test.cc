@@ -16,7 +16,7 @@ namespace {
     asm volatile("lea 1f(%%rip), %%rax\n\tmov %%rax, (%0)\n\t" text "\n1:\n"         \
                  :                                                                   \
                  : "r"(resume_at), "c"(&input)                                       \
-                 : "rax", "rdx", "rbp", "r8", "r9", "xmm0", "xmm1", "memory", "cc"); \
+                 : "rax", "rdx", "r8", "r9", "xmm0", "xmm1", "memory", "cc"); \
   }
 
 void ExpectAsNatively(const NativeException& native, int vector) {
