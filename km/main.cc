@@ -31,10 +31,14 @@ int main(int argc, char** argv) {
   absl::StatusOr<km::Options> options = km::ParseOptions(argc, argv, environ);
   if (!options.ok()) return Fail(options.status());
   switch (options->action) {
-    case km::Options::Action::kHelp: return Print(km::HelpText());
-    case km::Options::Action::kVersion: return Print(absl::StrCat("km ", km::kKmVersion, "\n"));
-    case km::Options::Action::kPrintSyscalls: return Print(km::SyscallsDocument());
-    case km::Options::Action::kRun: break;
+    case km::Options::Action::kHelp:
+      return Print(km::HelpText());
+    case km::Options::Action::kVersion:
+      return Print(absl::StrCat("km ", km::kKmVersion, "\n"));
+    case km::Options::Action::kPrintSyscalls:
+      return Print(km::SyscallsDocument());
+    case km::Options::Action::kRun:
+      break;
   }
   absl::StatusOr<std::unique_ptr<km::Monitor>> monitor = km::Monitor::Create(*options);
   if (!monitor.ok()) return Fail(monitor.status());

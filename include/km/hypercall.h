@@ -1,7 +1,7 @@
 /* Hypercalls: what a guest program can ask of the monitor that Linux has no system call for.
  *
- * A hypercall is a `syscall` instruction with a number outside Linux's table, so the same binary run
- * natively gets -ENOSYS and not a crash. Plain C and C++; includes nothing of the monitor's.
+ * A hypercall is a `syscall` instruction with a number outside Linux's table, so the same binary
+ * run natively gets -ENOSYS and not a crash. Plain C and C++; includes nothing of the monitor's.
  */
 #ifndef KM_HYPERCALL_H_
 #define KM_HYPERCALL_H_

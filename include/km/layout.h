@@ -11,11 +11,11 @@
 
 /* User-accessible pages that the monitor supplies; never in a snapshot. */
 #define KM_RUNTIME_BASE 0x7f0000000000
-#define KM_STUB_ADDRESS 0x7f0000000000  /* R-X: system-call stub, then iretq */
-#define KM_VDSO_DATA 0x7f0000001000     /* R--: struct km_vdso_data */
-#define KM_VDSO_ADDRESS 0x7f0000002000  /* R-X: the vDSO image (AT_SYSINFO_EHDR) */
+#define KM_STUB_ADDRESS 0x7f0000000000 /* R-X: system-call stub, then iretq */
+#define KM_VDSO_DATA 0x7f0000001000    /* R--: struct km_vdso_data */
+#define KM_VDSO_ADDRESS 0x7f0000002000 /* R-X: the vDSO image (AT_SYSINFO_EHDR) */
 #define KM_VDSO_MAX_SIZE 0x4000
-#define KM_FRAME_BASE 0x7f0001000000    /* R--: one page a vCPU, the frame that iretq takes */
+#define KM_FRAME_BASE 0x7f0001000000     /* R--: one page a vCPU, the frame that iretq takes */
 #define KM_HOST_VDSO_BASE 0x7f0002000000 /* R-X: the host's own [vvar] and [vdso] */
 #define KM_RUNTIME_END 0x7f0003000000
 
@@ -43,8 +43,8 @@
 #ifndef KM_LINKER_SCRIPT
 #include <stdint.h>
 
-/* At KM_VDSO_DATA; written by the monitor. Addresses are guest addresses of the host vDSO's functions,
- * 0 where the host has none (the entry point then makes the system call). */
+/* At KM_VDSO_DATA; written by the monitor. Addresses are guest addresses of the host vDSO's
+ * functions, 0 where the host has none (the entry point then makes the system call). */
 struct km_vdso_data {
   uint64_t host_clock_gettime;
   uint64_t host_gettimeofday;

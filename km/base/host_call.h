@@ -1,9 +1,9 @@
 // A blocking system call on the host that a kick interrupts without a lost wake-up.
 //
-// The call stands between two labels after a test of the thread's flag. A kick sets the flag and then
-// sends a signal; its handler moves RIP from between the labels to the way out. So a kick that comes
-// before the call keeps it from being made, one that comes during it makes it return EINTR, and one
-// that comes after it leaves its result alone.
+// The call stands between two labels after a test of the thread's flag. A kick sets the flag and
+// then sends a signal; its handler moves RIP from between the labels to the way out. So a kick that
+// comes before the call keeps it from being made, one that comes during it makes it return EINTR,
+// and one that comes after it leaves its result alone.
 #ifndef KM_BASE_HOST_CALL_H_
 #define KM_BASE_HOST_CALL_H_
 
@@ -18,7 +18,8 @@ namespace km {
 inline constexpr int64_t kKicked = -512;
 
 // Makes system call `number` unless *flag is or becomes nonzero. Returns its result or a negative
-// errno; kKicked when it was not made or was interrupted (also where the host said EINTR). Thread-safe.
+// errno; kKicked when it was not made or was interrupted (also where the host said EINTR).
+// Thread-safe.
 int64_t HostCall(const std::atomic<uint32_t>* flag, long number, uint64_t a0 = 0, uint64_t a1 = 0,
                  uint64_t a2 = 0, uint64_t a3 = 0, uint64_t a4 = 0, uint64_t a5 = 0);
 

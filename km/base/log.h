@@ -8,8 +8,8 @@ namespace km {
 
 enum class LogLevel { kError = 0, kWarning = 1, kInfo = 2, kDebug = 3 };
 
-// What is written from now on; kWarning at the start. The one setting of the process that is global:
-// a message may come from any floor.
+// What is written from now on; kWarning at the start. The one setting of the process that is
+// global: a message may come from any floor.
 void SetLogLevel(LogLevel level);
 bool LogEnabled(LogLevel level);
 

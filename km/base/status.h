@@ -16,8 +16,8 @@ int ErrnoOf(const absl::Status& status);
 
 }  // namespace km
 
-#define KM_RETURN_IF_ERROR(expression)                     \
-  do {                                                     \
+#define KM_RETURN_IF_ERROR(expression)                                               \
+  do {                                                                               \
     if (absl::Status km_status_ = (expression); !km_status_.ok()) return km_status_; \
   } while (false)
 

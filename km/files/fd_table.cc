@@ -22,8 +22,8 @@ FileKind AnonymousKind(const std::string& name) {
     FileKind kind;
   };
   constexpr Known kKnown[] = {
-      {"anon_inode:[eventfd]", FileKind::kEventFd},   {"anon_inode:[eventpoll]", FileKind::kEpoll},
-      {"anon_inode:[timerfd]", FileKind::kTimerFd},   {"anon_inode:[signalfd]", FileKind::kSignalFd},
+      {"anon_inode:[eventfd]", FileKind::kEventFd}, {"anon_inode:[eventpoll]", FileKind::kEpoll},
+      {"anon_inode:[timerfd]", FileKind::kTimerFd}, {"anon_inode:[signalfd]", FileKind::kSignalFd},
       {"anon_inode:inotify", FileKind::kInotify},
   };
   for (const Known& known : kKnown) {
@@ -36,21 +36,36 @@ FileKind AnonymousKind(const std::string& name) {
 
 const char* FileKindName(FileKind kind) {
   switch (kind) {
-    case FileKind::kRegular: return "regular file";
-    case FileKind::kDirectory: return "directory";
-    case FileKind::kPipe: return "pipe";
-    case FileKind::kSocket: return "socket";
-    case FileKind::kTerminal: return "terminal";
-    case FileKind::kCharacterDevice: return "character device";
-    case FileKind::kBlockDevice: return "block device";
-    case FileKind::kEventFd: return "eventfd";
-    case FileKind::kEpoll: return "epoll instance";
-    case FileKind::kTimerFd: return "timerfd";
-    case FileKind::kSignalFd: return "signalfd";
-    case FileKind::kInotify: return "inotify instance";
-    case FileKind::kMemFd: return "memfd";
-    case FileKind::kPath: return "O_PATH descriptor";
-    case FileKind::kOther: break;
+    case FileKind::kRegular:
+      return "regular file";
+    case FileKind::kDirectory:
+      return "directory";
+    case FileKind::kPipe:
+      return "pipe";
+    case FileKind::kSocket:
+      return "socket";
+    case FileKind::kTerminal:
+      return "terminal";
+    case FileKind::kCharacterDevice:
+      return "character device";
+    case FileKind::kBlockDevice:
+      return "block device";
+    case FileKind::kEventFd:
+      return "eventfd";
+    case FileKind::kEpoll:
+      return "epoll instance";
+    case FileKind::kTimerFd:
+      return "timerfd";
+    case FileKind::kSignalFd:
+      return "signalfd";
+    case FileKind::kInotify:
+      return "inotify instance";
+    case FileKind::kMemFd:
+      return "memfd";
+    case FileKind::kPath:
+      return "O_PATH descriptor";
+    case FileKind::kOther:
+      break;
   }
   return "file of another kind";
 }
@@ -63,12 +78,18 @@ FileKind KindOfHostFd(int host_fd) {
     case S_IFREG:
       return absl::StartsWith(HostPathOf(host_fd), "/memfd:") ? FileKind::kMemFd
                                                               : FileKind::kRegular;
-    case S_IFDIR: return FileKind::kDirectory;
-    case S_IFIFO: return FileKind::kPipe;
-    case S_IFSOCK: return FileKind::kSocket;
-    case S_IFBLK: return FileKind::kBlockDevice;
-    case S_IFCHR: return isatty(host_fd) ? FileKind::kTerminal : FileKind::kCharacterDevice;
-    default: return AnonymousKind(HostPathOf(host_fd));
+    case S_IFDIR:
+      return FileKind::kDirectory;
+    case S_IFIFO:
+      return FileKind::kPipe;
+    case S_IFSOCK:
+      return FileKind::kSocket;
+    case S_IFBLK:
+      return FileKind::kBlockDevice;
+    case S_IFCHR:
+      return isatty(host_fd) ? FileKind::kTerminal : FileKind::kCharacterDevice;
+    default:
+      return AnonymousKind(HostPathOf(host_fd));
   }
 }
 
@@ -88,7 +109,8 @@ OpenFile::~OpenFile() {
 
 void FdTable::ReserveStandard() {
   for (int fd = 0; fd <= STDERR_FILENO; ++fd) {
-    // The lowest free number is this one. The flag marks it: what an exec hands on does not have it.
+    // The lowest free number is this one. The flag marks it: what an exec hands on does not have
+    // it.
     if (fcntl(fd, F_GETFD) < 0) OwnedFd(open("/dev/null", O_RDWR | O_CLOEXEC)).Release();
   }
 }

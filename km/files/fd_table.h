@@ -1,5 +1,5 @@
-// The program's descriptors. Their numbers are the program's own; behind each stands a descriptor of
-// the host's that the program cannot name.
+// The program's descriptors. Their numbers are the program's own; behind each stands a descriptor
+// of the host's that the program cannot name.
 #ifndef KM_FILES_FD_TABLE_H_
 #define KM_FILES_FD_TABLE_H_
 
@@ -46,7 +46,7 @@ class FileDescription {
   std::shared_ptr<const MappedFile> Mapped(int host_fd) ABSL_LOCKS_EXCLUDED(mutex_);
 
   FileKind kind = FileKind::kOther;
-  std::string path;  // absolute, as the host sees it; empty where it has none
+  std::string path;       // absolute, as the host sees it; empty where it has none
   bool standard = false;  // one of the monitor's own 0, 1 and 2: a resuming shell has its own
 
  private:
@@ -59,8 +59,8 @@ class FileDescription {
 struct OpenFile {
   OpenFile(OwnedFd host_fd, std::shared_ptr<FileDescription> open_description)
       : host(std::move(host_fd)), description(std::move(open_description)) {}
-  // Host descriptors 0 to 2 are not freed but turned into /dev/null: the monitor writes its messages
-  // to 2, which must never be another file.
+  // Host descriptors 0 to 2 are not freed but turned into /dev/null: the monitor writes its
+  // messages to 2, which must never be another file.
   ~OpenFile();
   OpenFile(const OpenFile&) = delete;
   OpenFile& operator=(const OpenFile&) = delete;
@@ -81,8 +81,8 @@ class FdTable {
 
   explicit FdTable(uint64_t limit) : limit_(limit) {}
 
-  // Takes the numbers 0, 1 and 2 where the monitor was started without them, so that no file of its own
-  // gets one. Before anything else is opened.
+  // Takes the numbers 0, 1 and 2 where the monitor was started without them, so that no file of its
+  // own gets one. Before anything else is opened.
   static void ReserveStandard();
   // Gives the program the monitor's own 0, 1 and 2, but for those that ReserveStandard took.
   void AdoptStandard() ABSL_LOCKS_EXCLUDED(mutex_);

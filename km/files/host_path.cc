@@ -9,8 +9,7 @@ namespace km {
 
 std::string HostPathOf(int host_fd) {
   char path[PATH_MAX];
-  ssize_t length =
-      readlink(absl::StrCat("/proc/self/fd/", host_fd).c_str(), path, sizeof(path));
+  ssize_t length = readlink(absl::StrCat("/proc/self/fd/", host_fd).c_str(), path, sizeof(path));
   return length > 0 ? std::string(path, static_cast<size_t>(length)) : std::string();
 }
 

@@ -22,10 +22,11 @@ struct MappedFile {
   std::string path;
   uint64_t device = 0, inode = 0;
 
-  // Of the file open in `host_fd`, with an O_PATH descriptor. Null when there is no descriptor left.
+  // Of the file open in `host_fd`, with an O_PATH descriptor. Null when there is no descriptor
+  // left.
   static std::shared_ptr<const MappedFile> Of(int host_fd);
-  // The regular file that has the name now, with a descriptor that can be mapped (`flags` as open(2));
-  // null when there is none.
+  // The regular file that has the name now, with a descriptor that can be mapped (`flags` as
+  // open(2)); null when there is none.
   static std::shared_ptr<const MappedFile> Open(const std::string& path, int flags);
 };
 

@@ -6,8 +6,9 @@
 
 namespace km {
 
-// General registers. The order and width are those of user_regs_struct (<sys/user.h>), which is what
-// NT_PRSTATUS holds. `orig_rax` is the number of the system call the thread is in, -1 outside one.
+// General registers. The order and width are those of user_regs_struct (<sys/user.h>), which is
+// what NT_PRSTATUS holds. `orig_rax` is the number of the system call the thread is in, -1 outside
+// one.
 struct Registers {
   uint64_t r15 = 0, r14 = 0, r13 = 0, r12 = 0, rbp = 0, rbx = 0, r11 = 0, r10 = 0;
   uint64_t r9 = 0, r8 = 0, rax = 0, rcx = 0, rdx = 0, rsi = 0, rdi = 0;
@@ -17,8 +18,9 @@ struct Registers {
 };
 static_assert(sizeof(Registers) == 27 * 8);
 
-// X(member of Registers, member of kvm_regs, index in a signal frame's gregs (REG_*, <sys/ucontext.h>)):
-// the registers that move between a vCPU, a signal frame and a note under the same value.
+// X(member of Registers, member of kvm_regs, index in a signal frame's gregs (REG_*,
+// <sys/ucontext.h>)): the registers that move between a vCPU, a signal frame and a note under the
+// same value.
 #define KM_GENERAL_REGISTERS(X) \
   X(r8, r8, 0)                  \
   X(r9, r9, 1)                  \

@@ -67,12 +67,11 @@ kvm_segment Segment(uint16_t selector, bool code, uint8_t dpl) {
 
 absl::StatusOr<std::unique_ptr<Vcpu>> Vcpu::Create(Vm& vm, const VcpuPages& pages) {
   KM_ASSIGN_OR_RETURN(OwnedFd fd, vm.CreateVcpu(pages.index));
-  OwnedMapping run(
-      mmap(nullptr, vm.run_size(), PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0),
-      vm.run_size());
+  OwnedMapping run(mmap(nullptr, vm.run_size(), PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0),
+                   vm.run_size());
   if (!run.valid()) return ErrnoStatus(errno, "cannot map a vCPU's kvm_run");
-  auto vcpu = std::unique_ptr<Vcpu>(
-      new Vcpu(std::move(fd), std::move(run), pages, vm.xsave_size()));
+  auto vcpu =
+      std::unique_ptr<Vcpu>(new Vcpu(std::move(fd), std::move(run), pages, vm.xsave_size()));
   KM_RETURN_IF_ERROR(vcpu->Initialize(vm));
   return vcpu;
 }
@@ -86,8 +85,8 @@ absl::Status Vcpu::Initialize(Vm& vm) {
   xcrs.nr_xcrs = 1;
   xcrs.xcrs[0].value = vm.xcr0();
   if (ioctl(fd_.get(), KVM_SET_XCRS, &xcrs) < 0) return ErrnoStatus(errno, "KVM_SET_XCRS");
-  // RDTSC shall be the host's, which the host's vDSO data is made for. A backend that shows the host's
-  // anyway does not know the attribute.
+  // RDTSC shall be the host's, which the host's vDSO data is made for. A backend that shows the
+  // host's anyway does not know the attribute.
   uint64_t offset = 0;
   kvm_device_attr attribute = {};
   attribute.group = KVM_VCPU_TSC_CTRL;
@@ -132,8 +131,8 @@ absl::Status Vcpu::SetSystemRegisters() {
   sregs.idt.limit = KM_GATE_COUNT * 16 - 1;
   sregs.cr0 = 0x80050033;  // PG AM WP NE ET MP PE: what Linux sets
   sregs.cr3 = pages_.cr3;
-  // PAE PGE OSFXSR OSXMMEXCPT FSGSBASE OSXSAVE. Without SMEP and SMAP, so that ring 0 may run the stub
-  // and read the frame, which are the user's pages.
+  // PAE PGE OSFXSR OSXMMEXCPT FSGSBASE OSXSAVE. Without SMEP and SMAP, so that ring 0 may run the
+  // stub and read the frame, which are the user's pages.
   sregs.cr4 = 0x506a0;
   sregs.efer = 0xd01;  // SCE LME LMA NXE
   if (ioctl(fd_.get(), KVM_SET_SREGS, &sregs) < 0) return ErrnoStatus(errno, "KVM_SET_SREGS");
@@ -197,8 +196,7 @@ VcpuExit Vcpu::Classify(int error, Registers& registers) {
   if (error == 0 && run()->exit_reason == KVM_EXIT_IO && run()->io.port == KM_EXIT_PORT) {
     return PortExit(registers);
   }
-  if (error == EINTR || error == EAGAIN ||
-      (error == 0 && run()->exit_reason == KVM_EXIT_INTR)) {
+  if (error == EINTR || error == EAGAIN || (error == 0 && run()->exit_reason == KVM_EXIT_INTR)) {
     return Interrupted(registers);
   }
   VcpuExit exit;
@@ -211,9 +209,9 @@ VcpuExit Vcpu::Classify(int error, Registers& registers) {
   LoadGeneral(registers);
   exit.kind = VcpuExit::Kind::kFailed;
   exit.reason = error != 0 ? 0 : run()->exit_reason;
-  exit.detail = error != 0 ? static_cast<uint64_t>(error)
+  exit.detail = error != 0                                      ? static_cast<uint64_t>(error)
                 : run()->exit_reason == KVM_EXIT_INTERNAL_ERROR ? run()->internal.suberror
-                                                               : run()->hw.hardware_exit_reason;
+                                                                : run()->hw.hardware_exit_reason;
   return exit;
 }
 

@@ -64,7 +64,8 @@ class Vcpu {
 
   // The XSAVE area in standard format; size is Vm::xsave_size().
   absl::StatusOr<std::vector<uint8_t>> ReadXsave();
-  // Accepts what ReadXsave gave, or the same with unknown components cut off: `area` may be shorter.
+  // Accepts what ReadXsave gave, or the same with unknown components cut off: `area` may be
+  // shorter.
   absl::Status WriteXsave(absl::Span<const uint8_t> area);
 
  private:

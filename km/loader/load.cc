@@ -225,8 +225,7 @@ absl::Status MapStack(const ElfProgram& program, const Plan& plan, const Initial
 }
 
 LoadedElf Describe(const ElfProgram& elf, uint64_t bias) {
-  return {elf.file->path, bias, elf.entry + bias, elf.elf_header, elf.program_headers,
-          elf.file};
+  return {elf.file->path, bias, elf.entry + bias, elf.elf_header, elf.program_headers, elf.file};
 }
 
 }  // namespace

@@ -93,8 +93,8 @@ void AddressSpace::Erase(uint64_t start, uint64_t end) {
   SplitAt(end);
   auto next = mappings_.erase(mappings_.lower_bound(start), mappings_.lower_bound(end));
   // What is free now may be part of a larger gap that ends where the next mapping begins.
-  searched_above_ = std::max(searched_above_,
-                             next != mappings_.end() ? next->first : uint64_t{KM_GUEST_END});
+  searched_above_ =
+      std::max(searched_above_, next != mappings_.end() ? next->first : uint64_t{KM_GUEST_END});
 }
 
 uint64_t AddressSpace::ReadableEnd(const Mapping& mapping) {

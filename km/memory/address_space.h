@@ -1,5 +1,5 @@
-// The program's mappings, with Linux's semantics: mmap(2), munmap(2), mprotect(2), mremap(2), brk(2),
-// madvise(2), and what a page fault means.
+// The program's mappings, with Linux's semantics: mmap(2), munmap(2), mprotect(2), mremap(2),
+// brk(2), madvise(2), and what a page fault means.
 #ifndef KM_MEMORY_ADDRESS_SPACE_H_
 #define KM_MEMORY_ADDRESS_SPACE_H_
 
@@ -25,14 +25,15 @@ struct Mapping {
   std::shared_ptr<const MappedFile> file;  // null: anonymous
   uint64_t offset = 0;                     // in the file, of `start`
   std::string name;                        // "[heap]", "[stack]" or empty
-  // Anonymous to the program, but the host maps it from the snapshot file: what the program discards
-  // must come back as zeros, not as the file's bytes.
+  // Anonymous to the program, but the host maps it from the snapshot file: what the program
+  // discards must come back as zeros, not as the file's bytes.
   bool from_snapshot = false;
   // With from_snapshot, where the file that the program mapped ended: beyond it is SIGBUS.
   uint64_t snapshot_file_end = 0;
 };
 
-// What mmap(2) is asked for. `file` is needed unless MAP_ANONYMOUS; `host_fd` is what the host maps.
+// What mmap(2) is asked for. `file` is needed unless MAP_ANONYMOUS; `host_fd` is what the host
+// maps.
 struct MapRequest {
   uint64_t address = 0;
   uint64_t length = 0;
@@ -52,8 +53,8 @@ struct FaultOutcome {
 
 // Thread-safe. All addresses are the program's. Calls return a value or a negative errno.
 //
-// Order of every change (docs/memory.md): a downgrade changes the guest's entries first and the host's
-// mapping second; an upgrade the other way round.
+// Order of every change (docs/memory.md): a downgrade changes the guest's entries first and the
+// host's mapping second; an upgrade the other way round.
 class AddressSpace {
  public:
   // Where things lie; chosen by the loader, or by the snapshot.
@@ -82,8 +83,8 @@ class AddressSpace {
 
   // A #PF at `address` with the processor's error code.
   FaultOutcome Fault(uint64_t address, uint64_t error_code) ABSL_LOCKS_EXCLUDED(mutex_);
-  // The host refused a page: takes back the entries beyond the ends of files, so that the fault comes
-  // again with its address.
+  // The host refused a page: takes back the entries beyond the ends of files, so that the fault
+  // comes again with its address.
   void HostFault() ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Makes present what a page fault would: [address, address + length) of existing mappings.
@@ -97,8 +98,8 @@ class AddressSpace {
 
   // A copy of all mappings, ascending.
   std::vector<Mapping> Mappings() const ABSL_LOCKS_EXCLUDED(mutex_);
-  // Records a mapping that the host window already holds (a restore), and makes a small one present.
-  // Not overlapping others.
+  // Records a mapping that the host window already holds (a restore), and makes a small one
+  // present. Not overlapping others.
   void Adopt(Mapping mapping) ABSL_LOCKS_EXCLUDED(mutex_);
   // The text of /proc/PID/maps.
   std::string MapsText() const ABSL_LOCKS_EXCLUDED(mutex_);
@@ -133,14 +134,13 @@ class AddressSpace {
   void ReserveAgain(uint64_t start, uint64_t end) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int64_t Move(uint64_t from, uint64_t to, uint64_t length, bool keep)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  int64_t Alias(uint64_t from, uint64_t length, uint64_t to)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  int64_t Alias(uint64_t from, uint64_t length, uint64_t to) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int64_t Discard(uint64_t start, uint64_t end, int advice) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int64_t ProtectOne(const Mapping& mapping, uint64_t start, uint64_t end, int protection)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool GrowDown(uint64_t address) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Makes [start, end) of the mapping present, as far as its file reaches. False (and a message) when
-  // the machine has no more room.
+  // Makes [start, end) of the mapping present, as far as its file reaches. False (and a message)
+  // when the machine has no more room.
   bool FillAround(const Mapping& mapping, uint64_t start, uint64_t end)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
@@ -151,8 +151,8 @@ class AddressSpace {
   GuestMemory* memory_ = nullptr;
   Tree mappings_ ABSL_GUARDED_BY(mutex_);
   Layout layout_ ABSL_GUARDED_BY(mutex_);
-  // Between searched_above_ and mmap_base there is no gap of searched_length_ bytes or more: a search
-  // need not look there again.
+  // Between searched_above_ and mmap_base there is no gap of searched_length_ bytes or more: a
+  // search need not look there again.
   uint64_t searched_above_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t searched_length_ ABSL_GUARDED_BY(mutex_) = ~uint64_t{0};
 };

@@ -10,8 +10,8 @@
 
 namespace km {
 
-// Each returns whether no fault came. Async-signal-safe, thread-safe. They need a handler of SIGSEGV
-// and SIGBUS that calls FixGuardedFault.
+// Each returns whether no fault came. Async-signal-safe, thread-safe. They need a handler of
+// SIGSEGV and SIGBUS that calls FixGuardedFault.
 bool GuardedCopy(void* to, const void* from, size_t size);
 bool GuardedLoad32(const void* from, uint32_t* value);
 // Compare-and-swap; *expected gets what was found.

@@ -17,8 +17,9 @@ constexpr uint64_t PageDown(uint64_t value) { return value & ~(kPageSize - 1); }
 constexpr uint64_t PageUp(uint64_t value) { return PageDown(value + kPageSize - 1); }
 constexpr bool PageAligned(uint64_t value) { return (value & (kPageSize - 1)) == 0; }
 
-// What the host's mapping must allow for the program's rights: KVM reads a page before it maps it, and
-// refuses one without PROT_READ. The processor itself knows no right to write or execute without it.
+// What the host's mapping must allow for the program's rights: KVM reads a page before it maps it,
+// and refuses one without PROT_READ. The processor itself knows no right to write or execute
+// without it.
 constexpr int HostProtection(int protection) {
   return protection == PROT_NONE ? PROT_NONE : protection | PROT_READ;
 }

@@ -20,8 +20,13 @@ constexpr uint64_t kWindowAlignment = uint64_t{1} << 30;
 constexpr uint64_t kMaxChunk = uint64_t{64} << 20;
 
 // Descriptors of a 64-bit Linux GDT, so that selectors loaded from it are what is already in place.
-constexpr uint64_t kGdt[] = {0, 0, 0x00af9b000000ffff, 0x00cf93000000ffff, 0x00cffb000000ffff,
-                             0x00cff3000000ffff, 0x00affb000000ffff};
+constexpr uint64_t kGdt[] = {0,
+                             0,
+                             0x00af9b000000ffff,
+                             0x00cf93000000ffff,
+                             0x00cffb000000ffff,
+                             0x00cff3000000ffff,
+                             0x00affb000000ffff};
 constexpr uint64_t kKernelCode = 0x10;
 
 struct IdtGate {
@@ -136,12 +141,11 @@ absl::StatusOr<VcpuPages> GuestMemory::MakeVcpuPages(int index) {
   pages.index = index;
   pages.cr3 = tables_.root();
   uint64_t offset = kPageSize * static_cast<uint64_t>(index);
-  KM_ASSIGN_OR_RETURN(pages.kernel_page,
-                      MapNewPage(KM_VCPU_PAGES_BASE + offset, PROT_READ | PROT_WRITE,
-                                 PageTables::Owner::kKernel));
   KM_ASSIGN_OR_RETURN(
-      pages.frame_page,
-      MapNewPage(KM_FRAME_BASE + offset, PROT_READ, PageTables::Owner::kUserRuntime));
+      pages.kernel_page,
+      MapNewPage(KM_VCPU_PAGES_BASE + offset, PROT_READ | PROT_WRITE, PageTables::Owner::kKernel));
+  KM_ASSIGN_OR_RETURN(pages.frame_page, MapNewPage(KM_FRAME_BASE + offset, PROT_READ,
+                                                   PageTables::Owner::kUserRuntime));
   return pages;
 }
 
@@ -176,8 +180,8 @@ absl::StatusOr<uint64_t> GuestMemory::PhysicalAddress(uint64_t va, uint64_t room
     *end = it->second.end;
     return it->second.gpa + (va - it->first);
   }
-  // As much as was handed out so far, so that slots stay few however the program grows; at once more
-  // where a large mapping has room for it.
+  // As much as was handed out so far, so that slots stay few however the program grows; at once
+  // more where a large mapping has room for it.
   uint64_t size = std::clamp(std::bit_floor(chunk_bytes_ | 1), kLargePageSize, kMaxChunk);
   while (size < kMaxChunk && (va & ~(2 * size - 1)) >= room_start &&
          (va & ~(2 * size - 1)) + 2 * size <= room_end) {

@@ -54,9 +54,9 @@ class GuestMemory {
 
   PageTables& tables() { return tables_; }
 
-  // The guest-physical address of `va`; makes the chunk that holds it when there is none. `room` are
-  // bytes around `va` that belong to one mapping, [room_start, room_end): a large mapping gets large
-  // chunks at once. *end gets where the chunk ends.
+  // The guest-physical address of `va`; makes the chunk that holds it when there is none. `room`
+  // are bytes around `va` that belong to one mapping, [room_start, room_end): a large mapping gets
+  // large chunks at once. *end gets where the chunk ends.
   absl::StatusOr<uint64_t> PhysicalAddress(uint64_t va, uint64_t room_start, uint64_t room_end,
                                            uint64_t* end);
 
@@ -78,7 +78,8 @@ class GuestMemory {
   absl::Status ReserveWindow();
   absl::Status MapRuntime();
   absl::Status MapHostVdso();
-  absl::Status MapBlob(uint64_t va, const unsigned char* bytes, size_t size, PageTables::Owner owner);
+  absl::Status MapBlob(uint64_t va, const unsigned char* bytes, size_t size,
+                       PageTables::Owner owner);
   absl::StatusOr<std::byte*> MapNewPage(uint64_t va, int rights, PageTables::Owner owner);
   absl::StatusOr<uint64_t> MakeChunk(uint64_t va, uint64_t size, uint64_t* end);
   bool RangeFree(uint64_t start, uint64_t end) const;

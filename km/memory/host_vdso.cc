@@ -8,8 +8,8 @@
 #include <cstdio>
 #include <cstring>
 #include <string>
-#include "absl/strings/match.h"
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
 #include "km/base/owned.h"
@@ -39,8 +39,10 @@ void FindFunctions(HostVdso* vdso) {
   const Elf64_Dyn* dynamic = nullptr;
   uint64_t bias = vdso->code;
   for (int i = 0; i < header->e_phnum; ++i) {
-    if (segments[i].p_type == PT_LOAD) bias = vdso->code + segments[i].p_offset - segments[i].p_vaddr;
-    if (segments[i].p_type == PT_DYNAMIC) dynamic = At<Elf64_Dyn>(vdso->code + segments[i].p_offset);
+    if (segments[i].p_type == PT_LOAD)
+      bias = vdso->code + segments[i].p_offset - segments[i].p_vaddr;
+    if (segments[i].p_type == PT_DYNAMIC)
+      dynamic = At<Elf64_Dyn>(vdso->code + segments[i].p_offset);
   }
   const Elf64_Sym* symbols = nullptr;
   const char* names = nullptr;

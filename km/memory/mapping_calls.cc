@@ -48,8 +48,8 @@ uint64_t AddressSpace::FindGap(uint64_t length, uint64_t alignment, uint64_t bel
 }
 
 uint64_t AddressSpace::FindGapBelowBase(uint64_t length, uint64_t alignment) {
-  uint64_t below = length >= searched_length_ ? std::min(searched_above_, layout_.mmap_base)
-                                              : layout_.mmap_base;
+  uint64_t below =
+      length >= searched_length_ ? std::min(searched_above_, layout_.mmap_base) : layout_.mmap_base;
   uint64_t start = FindGap(length, alignment, below);
   if (start != 0 && alignment == kPageSize) {
     searched_length_ = length;
@@ -65,8 +65,8 @@ uint64_t AddressSpace::ChooseAddress(const MapRequest& request) {
     return hint;
   }
   // Where 2 MiB entries can serve it, it shall lie so.
-  uint64_t alignment = length >= kLargePageSize && length % kLargePageSize == 0 ? kLargePageSize
-                                                                               : kPageSize;
+  uint64_t alignment =
+      length >= kLargePageSize && length % kLargePageSize == 0 ? kLargePageSize : kPageSize;
   if (request.flags & MAP_32BIT) return FindGap(length, alignment, k32BitEnd);
   uint64_t address = FindGapBelowBase(length, alignment);
   if (address == 0 && alignment != kPageSize) address = FindGapBelowBase(length, kPageSize);
@@ -99,14 +99,14 @@ int64_t AddressSpace::MapLocked(const MapRequest& request) {
   return PlaceLocked(request, start, length);
 }
 
-// A fixed mapping failed. Kernels before 6.12 may have taken away by then what was there; the window
-// must not have a hole that a mapping of the monitor's could come to lie in.
+// A fixed mapping failed. Kernels before 6.12 may have taken away by then what was there; the
+// window must not have a hole that a mapping of the monitor's could come to lie in.
 void AddressSpace::ReserveAgain(uint64_t start, uint64_t end) {
   std::byte* host = memory_->window() + start;
   // msync says ENOMEM for a range with a hole.
   if (msync(host, end - start, MS_ASYNC) == 0 || errno != ENOMEM) return;
-  if (mmap(host, end - start, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
-           0) != MAP_FAILED) {
+  if (mmap(host, end - start, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
+           -1, 0) != MAP_FAILED) {
     Erase(start, end);
   }
 }
@@ -117,8 +117,8 @@ int64_t AddressSpace::PlaceLocked(const MapRequest& request, uint64_t start, uin
   Must(memory_->tables().Clear(start, end));
   int protection = request.protection & (PROT_READ | PROT_WRITE | PROT_EXEC);
   void* host = memory_->window() + start;
-  if (mmap(host, length, HostProtection(protection), (request.flags & ~kMonitorFlags) | MAP_FIXED, request.host_fd,
-           static_cast<off_t>(request.offset)) == MAP_FAILED) {
+  if (mmap(host, length, HostProtection(protection), (request.flags & ~kMonitorFlags) | MAP_FIXED,
+           request.host_fd, static_cast<off_t>(request.offset)) == MAP_FAILED) {
     int error = errno;
     ReserveAgain(start, end);
     return -error;
@@ -183,7 +183,8 @@ int64_t AddressSpace::Protect(uint64_t address, uint64_t length, int protection)
     Mapping mapping = it->second;
     uint64_t piece_end = std::min(end, mapping.end);
     if (mapping.protection != protection) {
-      if (int64_t error = ProtectOne(mapping, start, piece_end, protection); error < 0) return error;
+      if (int64_t error = ProtectOne(mapping, start, piece_end, protection); error < 0)
+        return error;
     }
     start = piece_end;
   }
@@ -194,7 +195,8 @@ int64_t AddressSpace::ProtectOne(const Mapping& mapping, uint64_t start, uint64_
                                  int protection) {
   int old = mapping.protection;
   if (old & ~protection) Must(memory_->tables().Restrict(start, end, old & protection));
-  if (mprotect(memory_->window() + start, end - start, HostProtection(protection)) != 0) return -errno;
+  if (mprotect(memory_->window() + start, end - start, HostProtection(protection)) != 0)
+    return -errno;
   if ((protection & ~old) && (old & protection)) {
     Must(memory_->tables().Grant(start, end, protection));
   }
@@ -246,8 +248,8 @@ bool AddressSpace::OneMapping(uint64_t start, uint64_t end) const {
   return true;
 }
 
-// Extends a mapping of a file or of shared memory, which only mremap can do without a descriptor that
-// maps. The host's mapping grows outside the window, where there is room behind it.
+// Extends a mapping of a file or of shared memory, which only mremap can do without a descriptor
+// that maps. The host's mapping grows outside the window, where there is room behind it.
 int64_t AddressSpace::GrowObject(const Mapping& mapping, uint64_t start, uint64_t new_end) {
   uint64_t old_length = mapping.end - start, new_length = new_end - start;
   std::byte* host = memory_->window() + start;
@@ -257,7 +259,8 @@ int64_t AddressSpace::GrowObject(const Mapping& mapping, uint64_t start, uint64_
   void* grown = mremap(scratch, old_length, new_length, MREMAP_MAYMOVE);
   int error = grown == MAP_FAILED ? errno : 0;
   uint64_t length = grown == MAP_FAILED ? old_length : new_length;
-  mremap(grown == MAP_FAILED ? scratch : grown, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, host);
+  mremap(grown == MAP_FAILED ? scratch : grown, length, length, MREMAP_MAYMOVE | MREMAP_FIXED,
+         host);
   if (error != 0) return -error;
   Mapping added = mapping;
   added.offset += mapping.end - mapping.start;
@@ -282,8 +285,9 @@ int64_t AddressSpace::Grow(uint64_t start, uint64_t old_end, uint64_t new_end) {
   return placed < 0 ? placed : static_cast<int64_t>(start);
 }
 
-// Moves [from, from + length) to the free range at `to`. The host's mapping is not taken away in the
-// same step (MREMAP_DONTUNMAP): a hole in the window could be filled by a mapping of the monitor's.
+// Moves [from, from + length) to the free range at `to`. The host's mapping is not taken away in
+// the same step (MREMAP_DONTUNMAP): a hole in the window could be filled by a mapping of the
+// monitor's.
 int64_t AddressSpace::Move(uint64_t from, uint64_t to, uint64_t length, bool keep) {
   SplitAt(from);
   SplitAt(from + length);
@@ -386,9 +390,9 @@ int64_t AddressSpace::Remap(uint64_t address, uint64_t old_length, uint64_t new_
   return Grow(target, target + old_length, target + new_length);
 }
 
-// MADV_DONTNEED and MADV_FREE. Memory that the host maps from the snapshot file is replaced by what the
-// program expects, zeros or its own file's bytes: the host's own MADV_DONTNEED would bring back the
-// snapshot's. (A file that is gone leaves nothing better.)
+// MADV_DONTNEED and MADV_FREE. Memory that the host maps from the snapshot file is replaced by what
+// the program expects, zeros or its own file's bytes: the host's own MADV_DONTNEED would bring back
+// the snapshot's. (A file that is gone leaves nothing better.)
 int64_t AddressSpace::Discard(uint64_t start, uint64_t end, int advice) {
   Mapping mapping = FindMapping(start)->second;
   MapRequest request;
@@ -411,14 +415,30 @@ int64_t AddressSpace::Discard(uint64_t start, uint64_t end, int advice) {
 
 int64_t AddressSpace::Advise(uint64_t address, uint64_t length, int advice) {
   switch (advice) {
-    case MADV_NORMAL: case MADV_RANDOM: case MADV_SEQUENTIAL: case MADV_WILLNEED:
-    case MADV_DONTNEED: case MADV_FREE: case MADV_REMOVE: case MADV_COLD: case MADV_PAGEOUT:
-    case MADV_HUGEPAGE: case MADV_NOHUGEPAGE: case MADV_POPULATE_READ: case MADV_POPULATE_WRITE:
-    case MADV_MERGEABLE: case MADV_UNMERGEABLE:
+    case MADV_NORMAL:
+    case MADV_RANDOM:
+    case MADV_SEQUENTIAL:
+    case MADV_WILLNEED:
+    case MADV_DONTNEED:
+    case MADV_FREE:
+    case MADV_REMOVE:
+    case MADV_COLD:
+    case MADV_PAGEOUT:
+    case MADV_HUGEPAGE:
+    case MADV_NOHUGEPAGE:
+    case MADV_POPULATE_READ:
+    case MADV_POPULATE_WRITE:
+    case MADV_MERGEABLE:
+    case MADV_UNMERGEABLE:
       break;
-    case MADV_DONTFORK: case MADV_DOFORK: case MADV_WIPEONFORK: case MADV_KEEPONFORK:
-    case MADV_DONTDUMP: case MADV_DODUMP:
-      break;  // Without fork and with whole dumps there is nothing to do; the range is still checked.
+    case MADV_DONTFORK:
+    case MADV_DOFORK:
+    case MADV_WIPEONFORK:
+    case MADV_KEEPONFORK:
+    case MADV_DONTDUMP:
+    case MADV_DODUMP:
+      break;  // Without fork and with whole dumps there is nothing to do; the range is still
+              // checked.
     default:
       return -EINVAL;
   }

@@ -22,9 +22,7 @@ uint64_t* EntryOf(uint64_t* table, uint64_t va, int shift) {
   return table + ((va >> shift) & (kEntries - 1));
 }
 
-uint64_t Load(const uint64_t* entry) {
-  return __atomic_load_n(entry, __ATOMIC_RELAXED);
-}
+uint64_t Load(const uint64_t* entry) { return __atomic_load_n(entry, __ATOMIC_RELAXED); }
 
 void Store(uint64_t* entry, uint64_t value) { __atomic_store_n(entry, value, __ATOMIC_RELEASE); }
 
@@ -70,10 +68,9 @@ absl::StatusOr<uint64_t*> PageTables::DirectoryEntry(uint64_t va) {
 }
 
 absl::Status PageTables::MapPage(uint64_t va, uint64_t gpa, int rights, Owner owner) {
-  KM_ASSIGN_OR_RETURN(uint64_t* entry, DirectoryEntry(va));
+  KM_ASSIGN_OR_RETURN(uint64_t * entry, DirectoryEntry(va));
   KM_ASSIGN_OR_RETURN(Table table, Descend(entry));
-  Store(EntryOf(table, va, 12),
-        gpa | RightsBits(rights) | (owner == Owner::kKernel ? 0 : kUser));
+  Store(EntryOf(table, va, 12), gpa | RightsBits(rights) | (owner == Owner::kKernel ? 0 : kUser));
   return absl::OkStatus();
 }
 
@@ -96,7 +93,7 @@ absl::Status PageTables::Split(uint64_t* entry, uint64_t va) {
 }
 
 absl::Status PageTables::FillLarge(uint64_t va, uint64_t gpa, int rights) {
-  KM_ASSIGN_OR_RETURN(uint64_t* entry, DirectoryEntry(va));
+  KM_ASSIGN_OR_RETURN(uint64_t * entry, DirectoryEntry(va));
   uint64_t value = Load(entry);
   if ((value & kPresent) && !(value & kLarge)) {
     Table table = At(value & kAddressMask);
@@ -123,7 +120,7 @@ absl::Status PageTables::Fill(uint64_t start, uint64_t end, uint64_t gpa, int ri
       va = next;
       continue;
     }
-    KM_ASSIGN_OR_RETURN(uint64_t* entry, DirectoryEntry(va));
+    KM_ASSIGN_OR_RETURN(uint64_t * entry, DirectoryEntry(va));
     if (Load(entry) & kLarge) KM_RETURN_IF_ERROR(Split(entry, va));
     KM_ASSIGN_OR_RETURN(Table table, Descend(entry));
     for (; va < next; va += kPageSize, gpa += kPageSize) {
@@ -133,8 +130,8 @@ absl::Status PageTables::Fill(uint64_t start, uint64_t end, uint64_t gpa, int ri
   return absl::OkStatus();
 }
 
-// Calls change(entry) for every present leaf in the range, splitting large ones that reach out of it.
-// The cost is in the tables that exist, not in the size of the range.
+// Calls change(entry) for every present leaf in the range, splitting large ones that reach out of
+// it. The cost is in the tables that exist, not in the size of the range.
 template <typename Change>
 absl::Status PageTables::ForEachLeaf(uint64_t start, uint64_t end, Change change) {
   for (uint64_t va = start; va < end;) {

@@ -152,9 +152,9 @@ absl::Status Monitor::LoadSnapshot(int fd) {
     return CannotRun(ErrnoOf(status), options_.program[0], status.message());
   };
   if (options_.program.size() > 1) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("'", options_.program[0], "' is a snapshot and takes no arguments: its "
-                     "program goes on where it stopped"));
+    return absl::InvalidArgumentError(absl::StrCat("'", options_.program[0],
+                                                   "' is a snapshot and takes no arguments: its "
+                                                   "program goes on where it stopped"));
   }
   absl::StatusOr<Image> image = ParseSnapshot(fd);
   if (!image.ok()) return prefix(image.status());

@@ -12,9 +12,9 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "km/base/owned.h"
+#include "km/loader/resolve.h"
 #include "km/monitor/options.h"
 #include "km/monitor/stats.h"
-#include "km/loader/resolve.h"
 #include "km/process/process.h"
 #include "km/syscalls/call.h"
 #include "km/syscalls/trace.h"
@@ -26,8 +26,8 @@ struct ExitStatus {
   int status = 0;  // of exit_group, as the program gave it
   int signal = 0;  // or the signal that killed it
   bool core = false;
-  uint32_t tid = 0;      // which thread did it
-  siginfo_t info = {};   // of the signal
+  uint32_t tid = 0;     // which thread did it
+  siginfo_t info = {};  // of the signal
 };
 
 class Monitor {

@@ -33,10 +33,11 @@ absl::Status SetVariable(absl::string_view assignment, std::vector<std::string>*
     return Usage(absl::StrCat("--env takes KEY=VALUE, not '", assignment, "'"));
   }
   absl::string_view prefix = assignment.substr(0, equals + 1);
-  environment->erase(
-      std::remove_if(environment->begin(), environment->end(),
-                     [prefix](const std::string& entry) { return absl::StartsWith(entry, prefix); }),
-      environment->end());
+  environment->erase(std::remove_if(environment->begin(), environment->end(),
+                                    [prefix](const std::string& entry) {
+                                      return absl::StartsWith(entry, prefix);
+                                    }),
+                     environment->end());
   environment->emplace_back(assignment);
   return absl::OkStatus();
 }
@@ -54,15 +55,24 @@ absl::Status SetOption(absl::string_view name, absl::string_view value, Options*
 
 // Options without a value. False: it is none of them.
 bool SetFlag(absl::string_view name, Options* options) {
-  if (name == "no-sync") options->sync = false;
-  else if (name == "no-aslr") options->aslr = false;
-  else if (name == "clear-env") options->environment.clear();
-  else if (name == "stats") options->stats = true;
-  else if (name == "trace") options->trace = "";
-  else if (name == "help") options->action = Options::Action::kHelp;
-  else if (name == "version") options->action = Options::Action::kVersion;
-  else if (name == "print-syscalls") options->action = Options::Action::kPrintSyscalls;
-  else return false;
+  if (name == "no-sync")
+    options->sync = false;
+  else if (name == "no-aslr")
+    options->aslr = false;
+  else if (name == "clear-env")
+    options->environment.clear();
+  else if (name == "stats")
+    options->stats = true;
+  else if (name == "trace")
+    options->trace = "";
+  else if (name == "help")
+    options->action = Options::Action::kHelp;
+  else if (name == "version")
+    options->action = Options::Action::kVersion;
+  else if (name == "print-syscalls")
+    options->action = Options::Action::kPrintSyscalls;
+  else
+    return false;
   return true;
 }
 
@@ -107,26 +117,27 @@ absl::StatusOr<Options> ParseOptions(int argc, char** argv, char** environment) 
 }
 
 std::string HelpText() {
-  return
-      "usage: km [options] PROGRAM [ARGS...]\n"
-      "       km [options] SNAPSHOT\n"
-      "\n"
-      "Runs one Linux process inside one KVM virtual machine, or goes on with one that a snapshot\n"
-      "holds.\n"
-      "\n"
-      "  --snapshot=FILE   where the program's snapshot goes (kmsnap)\n"
-      "  --no-sync         do not wait until a snapshot is on the disk\n"
-      "  --env KEY=VALUE   set a variable of the program's environment\n"
-      "  --clear-env       give the program only what later --env set\n"
-      "  --no-aslr         load at the same addresses every time\n"
-      "  --trace[=REGEX]   print system calls as strace does\n"
-      "  --stats           print what system calls and exits cost, at the end\n"
-      "  --log=LEVEL       error, warning (the default), info or debug\n"
-      "  --print-syscalls  print which system calls are supported\n"
-      "  --version, --help\n"
-      "\n"
-      "km exits as the program does, by its status or its signal; with 125 when km itself failed,\n"
-      "126 when PROGRAM cannot be executed, 127 when it was not found.\n";
+  return "usage: km [options] PROGRAM [ARGS...]\n"
+         "       km [options] SNAPSHOT\n"
+         "\n"
+         "Runs one Linux process inside one KVM virtual machine, or goes on with one that a "
+         "snapshot\n"
+         "holds.\n"
+         "\n"
+         "  --snapshot=FILE   where the program's snapshot goes (kmsnap)\n"
+         "  --no-sync         do not wait until a snapshot is on the disk\n"
+         "  --env KEY=VALUE   set a variable of the program's environment\n"
+         "  --clear-env       give the program only what later --env set\n"
+         "  --no-aslr         load at the same addresses every time\n"
+         "  --trace[=REGEX]   print system calls as strace does\n"
+         "  --stats           print what system calls and exits cost, at the end\n"
+         "  --log=LEVEL       error, warning (the default), info or debug\n"
+         "  --print-syscalls  print which system calls are supported\n"
+         "  --version, --help\n"
+         "\n"
+         "km exits as the program does, by its status or its signal; with 125 when km itself "
+         "failed,\n"
+         "126 when PROGRAM cannot be executed, 127 when it was not found.\n";
 }
 
 }  // namespace km

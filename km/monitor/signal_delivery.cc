@@ -27,7 +27,8 @@ Monitor::Next Monitor::DeliverSignals(Thread& thread) {
     }
     PrepareRestart(thread, delivery->action);
     if (!PushFrame(thread, *delivery)) {
-      // As the kernel does: no room for a frame is a fault, and a fatal one if it was SIGSEGV's own.
+      // As the kernel does: no room for a frame is a fault, and a fatal one if it was SIGSEGV's
+      // own.
       process_->signals().SetMask(thread.tid, delivery->frame_mask);
       if (delivery->info.si_signo == SIGSEGV) process_->signals().ResetAction(SIGSEGV);
       process_->signals().Force(thread.tid, KernelSiginfo(SIGSEGV));

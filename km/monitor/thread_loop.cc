@@ -106,9 +106,9 @@ Monitor::Next Monitor::EnterGuest(Thread& thread) {
     case VcpuExit::Kind::kFailed:
       break;
   }
-  RequestFailure(absl::StrFormat(
-      "KVM cannot go on: exit reason %d, detail %d, at address %#x of thread %d", exit.reason,
-      exit.detail, thread.registers.rip, thread.tid));
+  RequestFailure(
+      absl::StrFormat("KVM cannot go on: exit reason %d, detail %d, at address %#x of thread %d",
+                      exit.reason, exit.detail, thread.registers.rip, thread.tid));
   Stay(thread);
 }
 
@@ -119,8 +119,8 @@ void Monitor::PageFault(Thread& thread, const VcpuExit& exit) {
   ForceSignal(thread, FaultSiginfo(outcome.signal, outcome.code, exit.fault_address));
 }
 
-// The host refused a page that the guest's tables grant. Mostly it lies behind the end of a file, and
-// the fault comes again with its address. Where it does not, the address stays unknown.
+// The host refused a page that the guest's tables grant. Mostly it lies behind the end of a file,
+// and the fault comes again with its address. Where it does not, the address stays unknown.
 void Monitor::HostFault(Thread& thread) {
   process_->space().HostFault();
   if (++thread.host_faults < kMaxHostFaults) return;

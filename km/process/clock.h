@@ -10,8 +10,8 @@ namespace km {
 
 inline constexpr int64_t kNanosecondsPerSecond = 1000000000;
 
-// Times that a program gives may be far beyond what nanoseconds can count: the ends of the range stand
-// for them.
+// Times that a program gives may be far beyond what nanoseconds can count: the ends of the range
+// stand for them.
 int64_t SaturatingAdd(int64_t a, int64_t b);
 int64_t ToNanoseconds(const timespec& time);
 timespec ToTimespec(int64_t nanoseconds);
@@ -23,8 +23,8 @@ class GuestClock {
   int64_t Offset(int clock) const;
   // The program's CLOCK_MONOTONIC.
   int64_t Monotonic() const;
-  // What the host's `clock` shows when the program's shows `guest_ns`; not before its zero, which the
-  // kernel would refuse.
+  // What the host's `clock` shows when the program's shows `guest_ns`; not before its zero, which
+  // the kernel would refuse.
   int64_t ToHost(int clock, int64_t guest_ns) const;
 
   void SetOffsets(int64_t monotonic_ns, int64_t boottime_ns) {

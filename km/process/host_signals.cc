@@ -15,12 +15,13 @@
 namespace km {
 namespace {
 
-// Sent by the monitor to one of its threads. A standard signal, so that it is never refused for want
-// of room in a queue; two kicks that merge are one kick.
+// Sent by the monitor to one of its threads. A standard signal, so that it is never refused for
+// want of room in a queue; two kicks that merge are one kick.
 constexpr int kKickSignal = SIGSTKFLT;
 // What a host thread that runs guest threads cannot block.
 constexpr int kOpenSignals[] = {kKickSignal, SIGSEGV, SIGBUS};
-// si_code of an SI_USER signal that was forwarded: the kernel lets a thread send only negative codes.
+// si_code of an SI_USER signal that was forwarded: the kernel lets a thread send only negative
+// codes.
 constexpr int kForwardedUser = -60;
 
 thread_local Thread* current_thread = nullptr;

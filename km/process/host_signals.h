@@ -11,8 +11,8 @@
 
 namespace km {
 
-// Blocks every signal in the calling (main) thread, and in those it makes, and installs the handlers
-// of the kick and of guarded accesses. Main then reads signals from a signalfd.
+// Blocks every signal in the calling (main) thread, and in those it makes, and installs the
+// handlers of the kick and of guarded accesses. Main then reads signals from a signalfd.
 void InstallHostSignals();
 
 // The mask that the monitor was started with, which is the program's; after InstallHostSignals.

@@ -1,5 +1,5 @@
-// Futexes with an owner (FUTEX_LOCK_PI). The host's cannot serve: they want its own thread ids in the
-// word. Ownership passes as in the kernel; priorities are not inherited.
+// Futexes with an owner (FUTEX_LOCK_PI). The host's cannot serve: they want its own thread ids in
+// the word. Ownership passes as in the kernel; priorities are not inherited.
 #ifndef KM_PROCESS_PI_FUTEX_H_
 #define KM_PROCESS_PI_FUTEX_H_
 

@@ -54,8 +54,8 @@ absl::StatusOr<std::unique_ptr<Process>> Process::Create(ThreadMain thread_main)
   return process;
 }
 
-// The program starts with the host's limits. The monitor needs descriptors of its own, so for itself it
-// takes what it may have.
+// The program starts with the host's limits. The monitor needs descriptors of its own, so for
+// itself it takes what it may have.
 void Process::ReadLimits() {
   absl::MutexLock lock(&mutex_);
   for (int i = 0; i < RLIM_NLIMITS; ++i) {
@@ -160,8 +160,8 @@ void Process::StartAll() {
   for (Thread* thread : ParkedThreads()) Start(thread);
 }
 
-// A host thread lives as long as its vCPU, which cannot be destroyed: it runs one guest thread after
-// another.
+// A host thread lives as long as its vCPU, which cannot be destroyed: it runs one guest thread
+// after another.
 void Process::WorkerMain(Worker* worker) {
   UnblockHostSignals();
   mutex_.Lock();
@@ -333,12 +333,21 @@ int Process::Limit(int resource, const std::optional<rlimit>& wanted, rlimit* ol
   if (wanted->rlim_max > limit.rlim_max && geteuid() != 0) return -EPERM;
   if (resource == RLIMIT_NOFILE && wanted->rlim_max > kMaxDescriptors) return -EPERM;
   switch (resource) {
-    case RLIMIT_CPU: case RLIMIT_FSIZE: case RLIMIT_MEMLOCK: case RLIMIT_NICE: case RLIMIT_RTPRIO:
+    case RLIMIT_CPU:
+    case RLIMIT_FSIZE:
+    case RLIMIT_MEMLOCK:
+    case RLIMIT_NICE:
+    case RLIMIT_RTPRIO:
       if (setrlimit(static_cast<__rlimit_resource_t>(resource), &*wanted) != 0) return -errno;
       break;
-    case RLIMIT_NOFILE: files_.SetLimit(wanted->rlim_cur); break;
-    case RLIMIT_SIGPENDING: signals_.SetQueueLimit(wanted->rlim_cur); break;
-    default: break;
+    case RLIMIT_NOFILE:
+      files_.SetLimit(wanted->rlim_cur);
+      break;
+    case RLIMIT_SIGPENDING:
+      signals_.SetQueueLimit(wanted->rlim_cur);
+      break;
+    default:
+      break;
   }
   limit = *wanted;
   return 0;

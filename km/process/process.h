@@ -58,8 +58,8 @@ struct Identity {
   std::vector<ForeignNote> foreign_notes;
 };
 
-// Lock order: mutex_ before the locks of SignalState, AddressSpace, FdTable and PiFutexes, which are
-// leaves. No lock is held across a blocking host call.
+// Lock order: mutex_ before the locks of SignalState, AddressSpace, FdTable and PiFutexes, which
+// are leaves. No lock is held across a blocking host call.
 class Process {
  public:
   // What a host thread does with a guest thread, until it has ended.

@@ -83,8 +83,8 @@ bool SignalState::Wants(const PerThread& thread, int sig) const {
   return !Contains(thread.mask, sig) || Contains(thread.waiting, sig);
 }
 
-// A signal that is ignored is thrown away when it is sent, unless it is blocked: then the disposition
-// may change before it is looked at.
+// A signal that is ignored is thrown away when it is sent, unless it is blocked: then the
+// disposition may change before it is looked at.
 bool SignalState::Dropped(int sig, SignalSet blocked) const {
   return actions_.Ignored(sig) && !Contains(blocked, sig);
 }

@@ -43,8 +43,8 @@ class SignalState {
 
   SignalSet Mask(uint32_t tid) const ABSL_LOCKS_EXCLUDED(mutex_);
   void SetMask(uint32_t tid, SignalSet mask) ABSL_LOCKS_EXCLUDED(mutex_);
-  // A mask for the length of one system call (sigsuspend, ppoll, ...). A call that is made again keeps
-  // the mask that was saved the first time.
+  // A mask for the length of one system call (sigsuspend, ppoll, ...). A call that is made again
+  // keeps the mask that was saved the first time.
   void SetTemporaryMask(uint32_t tid, SignalSet mask) ABSL_LOCKS_EXCLUDED(mutex_);
   // The call ended without a signal: the old mask is back. Whether there was one.
   bool EndTemporaryMask(uint32_t tid) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -53,17 +53,18 @@ class SignalState {
 
   SendResult SendToProcess(const siginfo_t& info) ABSL_LOCKS_EXCLUDED(mutex_);
   SendResult SendToThread(uint32_t tid, const siginfo_t& info) ABSL_LOCKS_EXCLUDED(mutex_);
-  // A fault of the thread's own instruction: where it is blocked or ignored the default action comes.
+  // A fault of the thread's own instruction: where it is blocked or ignored the default action
+  // comes.
   void Force(uint32_t tid, const siginfo_t& info) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Pending for the thread or the process, blocked or not.
   SignalSet Pending(uint32_t tid) const ABSL_LOCKS_EXCLUDED(mutex_);
   bool HasDeliverable(uint32_t tid) const ABSL_LOCKS_EXCLUDED(mutex_);
-  // Threads that could take a signal that is pending for the process. Whom it was first meant for may
-  // have blocked it since, or ended.
+  // Threads that could take a signal that is pending for the process. Whom it was first meant for
+  // may have blocked it since, or ended.
   std::vector<uint32_t> Candidates() const ABSL_LOCKS_EXCLUDED(mutex_);
-  // Takes the next one to act upon; ignored ones are dropped on the way. Sets the mask that holds in
-  // the handler when there is one.
+  // Takes the next one to act upon; ignored ones are dropped on the way. Sets the mask that holds
+  // in the handler when there is one.
   std::optional<Delivery> Next(uint32_t tid) ABSL_LOCKS_EXCLUDED(mutex_);
   // sigtimedwait(2): takes one of `set`; else remembers that the thread waits for them.
   std::optional<siginfo_t> Wait(uint32_t tid, SignalSet set) ABSL_LOCKS_EXCLUDED(mutex_);

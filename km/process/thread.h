@@ -20,8 +20,8 @@ namespace km {
 
 // Results by which a blocked call that was interrupted says how it goes on, as in the kernel
 // (include/linux/errno.h). They never reach the program.
-inline constexpr int64_t kRestart = -512;         // again, or EINTR for a handler without SA_RESTART
-inline constexpr int64_t kRestartAlways = -513;   // again
+inline constexpr int64_t kRestart = -512;        // again, or EINTR for a handler without SA_RESTART
+inline constexpr int64_t kRestartAlways = -513;  // again
 inline constexpr int64_t kRestartNoHandler = -514;  // again, or EINTR when a handler runs
 
 // Belongs to its host thread while that runs; to the main thread while it is parked (see Process).
@@ -39,7 +39,7 @@ struct Thread {
 
   const uint32_t tid;
   std::string comm;
-  Registers registers;  // fs_base and gs_base only after SaveState
+  Registers registers;         // fs_base and gs_base only after SaveState
   std::vector<uint8_t> xsave;  // after SaveState
   Vcpu* vcpu = nullptr;
 

@@ -24,9 +24,7 @@ namespace km {
 namespace {
 
 // What is open or mapped cannot be carried: said by name, before anything is written.
-absl::Status Refused(absl::string_view what) {
-  return ErrnoStatus(EBUSY, what);
-}
+absl::Status Refused(absl::string_view what) { return ErrnoStatus(EBUSY, what); }
 
 SignalInfoBytes Bytes(const siginfo_t& info) {
   SignalInfoBytes bytes;
@@ -96,9 +94,8 @@ absl::Status Capturer::CaptureHeader() {
   header.monotonic_ns = clock.Monotonic();
   header.boottime_ns = HostClock(CLOCK_BOOTTIME) + clock.Offset(CLOCK_BOOTTIME);
   header.xcr0 = process_.vm().xcr0();
-  header.cpu_features = CpuFeatures([this](uint32_t leaf, uint32_t subleaf) {
-    return process_.vm().Cpuid(leaf, subleaf);
-  });
+  header.cpu_features = CpuFeatures(
+      [this](uint32_t leaf, uint32_t subleaf) { return process_.vm().Cpuid(leaf, subleaf); });
   if (options_.fatal_signal.has_value()) image().fatal_signal = Bytes(*options_.fatal_signal);
   return absl::OkStatus();
 }
@@ -124,7 +121,8 @@ void Capturer::CaptureProcess() {
                                                 action.mask};
   }
   to.pending = Bytes(process_.signals().ProcessPending());
-  for (const rlimit& limit : process_.Limits()) to.limits.push_back({limit.rlim_cur, limit.rlim_max});
+  for (const rlimit& limit : process_.Limits())
+    to.limits.push_back({limit.rlim_cur, limit.rlim_max});
   AddressSpace::Layout layout = process_.space().layout();
   to.brk_start = layout.brk_start;
   to.brk_end = layout.brk_end;
@@ -180,8 +178,9 @@ void Capturer::CaptureThreads() {
     if (thread->tid == image().process.pid) image().process.comm = to.comm;
     image().threads.push_back(std::move(to));
   }
-  auto first = std::find_if(image().threads.begin(), image().threads.end(),
-                            [this](const ImageThread& t) { return t.tid == options_.first_thread; });
+  auto first =
+      std::find_if(image().threads.begin(), image().threads.end(),
+                   [this](const ImageThread& t) { return t.tid == options_.first_thread; });
   if (first != image().threads.end()) std::rotate(image().threads.begin(), first, first + 1);
   if (image().process.comm.empty()) image().process.comm = image().threads.front().comm;
 }
@@ -285,8 +284,8 @@ absl::Status Capturer::CaptureMapping(const Mapping& mapping, TouchedPages& page
   if (mapping.protection == PROT_NONE || mapping.file != nullptr || mapping.from_snapshot) {
     captured_.memory.unreadable.push_back({mapping.start, mapping.end});
   }
-  bool sparse = (mapping.flags & MAP_ANONYMOUS) && (mapping.flags & MAP_PRIVATE) &&
-                !mapping.from_snapshot;
+  bool sparse =
+      (mapping.flags & MAP_ANONYMOUS) && (mapping.flags & MAP_PRIVATE) && !mapping.from_snapshot;
   if (!sparse) {
     image().memory.push_back({mapping.start, end - mapping.start, 0});
     return absl::OkStatus();

@@ -15,13 +15,15 @@
 #include "km/syscalls/host.h"
 #include "km/syscalls/open_path.h"
 #include "km/syscalls/paths.h"
+#include "km/syscalls/transfer.h"
 
 namespace km {
 namespace {
 
 // MAX_RW_COUNT of include/linux/fs.h: no call moves more, whatever it is asked for.
 constexpr uint64_t kMaxTransfer = 0x7ffff000;
-constexpr uint32_t kMaxIovecs = 1024;
+
+}  // namespace
 
 uint64_t Buffer(const Call& call, uint64_t address, uint64_t size) {
   return call.Host(address, std::min(size, kMaxTransfer));
@@ -42,6 +44,21 @@ int64_t AfterWrite(Call& call, int64_t result) {
   return result;
 }
 
+int CopyIovecs(const Call& call, GuestAddr address, uint64_t count, std::vector<iovec>* out) {
+  out->resize(count);
+  int error = call.memory().CopyIn(out->data(), address, count * sizeof(iovec));
+  for (iovec& part : *out) {
+    auto base = reinterpret_cast<uint64_t>(part.iov_base);
+    // The kernel's half stays as it is: the host refuses it before it moves any byte, which it does
+    // not where memory is merely missing.
+    if (base >> 63 != 0) continue;
+    part.iov_base = reinterpret_cast<void*>(Buffer(call, base, part.iov_len));
+  }
+  return error;
+}
+
+namespace {
+
 int64_t Transfer(Call& call, long number) {
   auto file = FileArg(call, 0);
   if (file == nullptr) return -EBADF;
@@ -49,27 +66,14 @@ int64_t Transfer(Call& call, long number) {
                            call.arguments[2], call.arguments[3]);
 }
 
-int CopyIovecs(const Call& call, std::vector<iovec>* out) {
-  uint64_t count = call.arguments[2];
-  if (count > kMaxIovecs) return -EINVAL;
-  out->resize(count);
-  int error = call.memory().CopyIn(out->data(), call.Addr(1), count * sizeof(iovec));
-  for (iovec& part : *out) {
-    auto address = reinterpret_cast<uint64_t>(part.iov_base);
-    // The kernel's half stays as it is: the host refuses it before it moves any byte, which it does
-    // not where memory is merely missing.
-    if (address >> 63 != 0) continue;
-    part.iov_base = reinterpret_cast<void*>(Buffer(call, address, part.iov_len));
-  }
-  return error;
-}
-
 // The offset of preadv and pwritev comes in two halves of which x86-64 uses the first whole.
 int64_t TransferVector(Call& call, long number) {
   auto file = FileArg(call, 0);
   if (file == nullptr) return -EBADF;
+  if (call.arguments[2] > kMaxIovecs) return -EINVAL;
   std::vector<iovec> parts;
-  if (int error = CopyIovecs(call, &parts); error != 0) return error;
+  if (int error = CopyIovecs(call, call.Addr(1), call.arguments[2], &parts); error != 0)
+    return error;
   return call.thread.Block(number, HostFd(file), reinterpret_cast<uint64_t>(parts.data()),
                            parts.size(), call.arguments[3], call.arguments[4], call.arguments[5]);
 }

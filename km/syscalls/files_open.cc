@@ -194,9 +194,7 @@ SyscallResult MemfdCreate(Call& call) {
   return AddMade(call, fd, FileKind::kMemFd, close_on_exec);
 }
 
-SyscallResult EpollCreate(Call& call) {
-  return call.Int(0) <= 0 ? -EINVAL : MakeEpoll(call, 0);
-}
+SyscallResult EpollCreate(Call& call) { return call.Int(0) <= 0 ? -EINVAL : MakeEpoll(call, 0); }
 SyscallResult EpollCreate1(Call& call) { return MakeEpoll(call, call.Int(0)); }
 
 SyscallResult Flock(Call& call) {

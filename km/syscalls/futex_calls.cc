@@ -70,8 +70,10 @@ SyscallResult Futex(Call& call) {
   int operation = call.Int(1);
   PiFutexes& pi = call.process.pi_futexes();
   switch (operation & FUTEX_CMD_MASK) {
-    case FUTEX_WAIT: return Wait(call, operation, false);
-    case FUTEX_WAIT_BITSET: return Wait(call, operation, true);
+    case FUTEX_WAIT:
+      return Wait(call, operation, false);
+    case FUTEX_WAIT_BITSET:
+      return Wait(call, operation, true);
     case FUTEX_WAKE:
     case FUTEX_WAKE_BITSET:
       return HostResult(syscall(SYS_futex, call.HostArg(0, kWordSize), operation, call.Uint(2),
@@ -83,10 +85,14 @@ SyscallResult Futex(Call& call) {
       return HostResult(syscall(SYS_futex, call.HostArg(0, kWordSize), operation, call.Uint(2),
                                 call.arguments[3], call.HostArg(4, kWordSize), call.Uint(5)));
     case FUTEX_LOCK_PI:
-    case FUTEX_LOCK_PI2: return LockPi(call, operation);
-    case FUTEX_TRYLOCK_PI: return pi.TryLock(call.thread, call.memory(), call.Addr(0));
-    case FUTEX_UNLOCK_PI: return pi.Unlock(call.thread, call.memory(), call.Addr(0));
-    default: return -ENOSYS;
+    case FUTEX_LOCK_PI2:
+      return LockPi(call, operation);
+    case FUTEX_TRYLOCK_PI:
+      return pi.TryLock(call.thread, call.memory(), call.Addr(0));
+    case FUTEX_UNLOCK_PI:
+      return pi.Unlock(call.thread, call.memory(), call.Addr(0));
+    default:
+      return -ENOSYS;
   }
 }
 

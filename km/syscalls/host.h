@@ -7,8 +7,8 @@
 
 namespace km {
 
-// What syscall(2) of libc returned, as the kernel returned it: a value or a negative errno. Call it on
-// the spot: it reads errno.
+// What syscall(2) of libc returned, as the kernel returned it: a value or a negative errno. Call it
+// on the spot: it reads errno.
 inline int64_t HostResult(long result) { return result == -1 ? -errno : result; }
 
 }  // namespace km

@@ -22,7 +22,8 @@ SyscallResult HcPresent(Call&) { return KM_ABI_VERSION; }
 SyscallResult HcSnapshot(Call& call) {
   if (call.arguments[2] & ~uint64_t{KM_SNAPSHOT_CONTINUE}) return -EINVAL;
   SnapshotRequest& request = call.snapshot;
-  if (int error = ReadText(call, 0, KM_SNAPSHOT_LABEL_MAX, &request.label); error != 0) return error;
+  if (int error = ReadText(call, 0, KM_SNAPSHOT_LABEL_MAX, &request.label); error != 0)
+    return error;
   if (int error = ReadText(call, 1, KM_SNAPSHOT_DESCRIPTION_MAX, &request.description);
       error != 0) {
     return error;

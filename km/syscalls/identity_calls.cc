@@ -74,13 +74,13 @@ SyscallResult Getgroups(Call& call) {
 }
 
 SyscallResult Getresuid(Call& call) {
-  return HostResult(syscall(SYS_getresuid, call.HostArg(0, 4), call.HostArg(1, 4),
-                            call.HostArg(2, 4)));
+  return HostResult(
+      syscall(SYS_getresuid, call.HostArg(0, 4), call.HostArg(1, 4), call.HostArg(2, 4)));
 }
 
 SyscallResult Getresgid(Call& call) {
-  return HostResult(syscall(SYS_getresgid, call.HostArg(0, 4), call.HostArg(1, 4),
-                            call.HostArg(2, 4)));
+  return HostResult(
+      syscall(SYS_getresgid, call.HostArg(0, 4), call.HostArg(1, 4), call.HostArg(2, 4)));
 }
 
 SyscallResult Capget(Call& call) {
@@ -163,9 +163,16 @@ SyscallResult Prctl(Call& call) {
     }
     case PR_GET_PDEATHSIG:
       return HostResult(syscall(SYS_prctl, PR_GET_PDEATHSIG, call.HostArg(1, sizeof(int))));
-    case PR_SET_PDEATHSIG: case PR_GET_DUMPABLE: case PR_SET_DUMPABLE: case PR_GET_NO_NEW_PRIVS:
-    case PR_SET_NO_NEW_PRIVS: case PR_GET_TIMERSLACK: case PR_SET_TIMERSLACK:
-    case PR_CAPBSET_READ: case PR_GET_KEEPCAPS: case PR_GET_SECUREBITS:
+    case PR_SET_PDEATHSIG:
+    case PR_GET_DUMPABLE:
+    case PR_SET_DUMPABLE:
+    case PR_GET_NO_NEW_PRIVS:
+    case PR_SET_NO_NEW_PRIVS:
+    case PR_GET_TIMERSLACK:
+    case PR_SET_TIMERSLACK:
+    case PR_CAPBSET_READ:
+    case PR_GET_KEEPCAPS:
+    case PR_GET_SECUREBITS:
       return HostResult(syscall(SYS_prctl, call.Int(0), call.arguments[1], call.arguments[2],
                                 call.arguments[3], call.arguments[4]));
     default:

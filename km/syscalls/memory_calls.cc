@@ -46,8 +46,8 @@ SyscallResult Madvise(Call& call) {
   return call.process.space().Advise(call.arguments[0], call.arguments[1], call.Int(2));
 }
 
-// The host's window mirrors the program's mappings, so the host itself can answer these. What is not
-// mapped is reserved there, though, and must look unmapped.
+// The host's window mirrors the program's mappings, so the host itself can answer these. What is
+// not mapped is reserved there, though, and must look unmapped.
 SyscallResult Msync(Call& call) {
   uint64_t length = PageUp(call.arguments[1]);
   if (!PageAligned(call.arguments[0])) return -EINVAL;
@@ -59,8 +59,8 @@ SyscallResult Mincore(Call& call) {
   uint64_t length = PageUp(call.arguments[1]);
   if (!PageAligned(call.arguments[0])) return -EINVAL;
   if (!call.process.space().IsMapped(call.arguments[0], length)) return -ENOMEM;
-  return HostResult(syscall(SYS_mincore, call.HostArg(0, length), length,
-                            call.HostArg(2, length / kPageSize)));
+  return HostResult(
+      syscall(SYS_mincore, call.HostArg(0, length), length, call.HostArg(2, length / kPageSize)));
 }
 
 SyscallResult Mlock(Call& call) {

@@ -33,8 +33,8 @@ bool IsRunning(const Call& call, const struct stat& status) {
 // Inspect has seen it.
 int HostFlags(const Call& call, int dirfd, const char* path, int flags) {
   struct stat status;
-  bool running = (flags & O_TRUNC) && fstatat(dirfd, path, &status, 0) == 0 &&
-                 IsRunning(call, status);
+  bool running =
+      (flags & O_TRUNC) && fstatat(dirfd, path, &status, 0) == 0 && IsRunning(call, status);
   return (running ? flags & ~O_TRUNC : flags) | O_CLOEXEC;
 }
 

@@ -63,10 +63,16 @@ SyscallResult RtSigprocmask(Call& call) {
   if (!call.Addr(1).null()) {
     if (int error = call.memory().CopyIn(&set, call.Addr(1)); error != 0) return error;
     switch (call.Int(0)) {
-      case SIG_BLOCK: set |= old; break;
-      case SIG_UNBLOCK: set = old & ~set; break;
-      case SIG_SETMASK: break;
-      default: return -EINVAL;
+      case SIG_BLOCK:
+        set |= old;
+        break;
+      case SIG_UNBLOCK:
+        set = old & ~set;
+        break;
+      case SIG_SETMASK:
+        break;
+      default:
+        return -EINVAL;
     }
     signals.SetMask(call.thread.tid, set);
     NoticeSignals(call.process, call.thread);
@@ -106,8 +112,7 @@ SyscallResult RtSigtimedwait(Call& call) {
       return -EINVAL;
     }
     if (!thread.deadline_ns.has_value()) {
-      thread.deadline_ns =
-          SaturatingAdd(call.process.clock().Monotonic(), ToNanoseconds(timeout));
+      thread.deadline_ns = SaturatingAdd(call.process.clock().Monotonic(), ToNanoseconds(timeout));
     }
   }
   SignalState& signals = call.process.signals();
@@ -135,7 +140,8 @@ SyscallResult RtSigtimedwait(Call& call) {
 SyscallResult Kill(Call& call) {
   int pid = call.Int(0), sig = call.Int(1);
   if (sig != 0 && !ValidSignal(sig)) return -EINVAL;
-  // As natively the id of any thread names the process. Its number means another process on the host.
+  // As natively the id of any thread names the process. Its number means another process on the
+  // host.
   if (pid != static_cast<int>(call.process.identity().pid) &&
       (pid <= 0 || !call.process.HasThread(static_cast<uint32_t>(pid)))) {
     return HostResult(kill(pid, sig));
@@ -220,7 +226,8 @@ SyscallResult RtSigreturn(Call& call) {
   return {0, NextAction::kKeepRegisters};
 }
 
-// A call that was interrupted is made again by the monitor; the program can only call this by itself.
+// A call that was interrupted is made again by the monitor; the program can only call this by
+// itself.
 SyscallResult RestartSyscall(Call&) { return -EINTR; }
 
 }  // namespace km

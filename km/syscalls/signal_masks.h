@@ -6,8 +6,8 @@
 
 namespace km {
 
-// After `thread`, the calling one, changed its mask: what has become deliverable is delivered before
-// the program goes on, and keeps a call from blocking.
+// After `thread`, the calling one, changed its mask: what has become deliverable is delivered
+// before the program goes on, and keeps a call from blocking.
 void NoticeSignals(Process& process, Thread& thread);
 
 }  // namespace km

@@ -63,10 +63,14 @@ constexpr std::array<uint16_t, kDense> kIndex = MakeIndex();
 
 const char* SupportName(Support support) {
   switch (support) {
-    case kFull: return "full";
-    case kPartial: return "partial";
-    case kRefused: return "refused";
-    case kLater: return "later";
+    case kFull:
+      return "full";
+    case kPartial:
+      return "partial";
+    case kRefused:
+      return "refused";
+    case kLater:
+      return "later";
   }
   return "";
 }
@@ -92,7 +96,8 @@ std::string SyscallsDocument() {
                     " | ", row.caveat, " |\n");
   }
   return absl::StrCat(
-      "# System calls\n\nGenerated from `km/syscalls/table.def` by `make docs`; do not edit. A call "
+      "# System calls\n\nGenerated from `km/syscalls/table.def` by `make docs`; do not edit. A "
+      "call "
       "without support returns\nENOSYS and is counted (`km --stats`).\n\n",
       counts[0], " full, ", counts[1], " partial, ", counts[2], " refused, ", counts[3],
       " later.\n\n| number | name | support | caveat |\n|---|---|---|---|\n", rows);

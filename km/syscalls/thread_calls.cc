@@ -18,7 +18,8 @@ namespace {
 
 constexpr uint64_t kThreadFlags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD;
 constexpr uint64_t kKnownFlags = kThreadFlags | CLONE_SYSVSEM | CLONE_SETTLS | CLONE_PARENT_SETTID |
-                                 CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID | CLONE_DETACHED | CSIGNAL;
+                                 CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID | CLONE_DETACHED |
+                                 CSIGNAL;
 // As the kernel does (ROBUST_LIST_LIMIT): a list may be circular or endless.
 constexpr int kRobustListLimit = 2048;
 

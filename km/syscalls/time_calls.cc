@@ -19,15 +19,15 @@ bool ValidTime(const timespec& time) {
   return time.tv_sec >= 0 && time.tv_nsec >= 0 && time.tv_nsec < kNanosecondsPerSecond;
 }
 
-// The host's vDSO makes the call for clocks that it cannot read itself; our entry point in front of it
-// adds the offset.
+// The host's vDSO makes the call for clocks that it cannot read itself; our entry point in front of
+// it adds the offset.
 bool FromHostVdso(const Call& call) {
   uint64_t rip = call.thread.registers.rip;
   return rip >= KM_HOST_VDSO_BASE && rip < KM_RUNTIME_END;
 }
 
-// A clock of a thread of ours (pthread_getcpuclockid(3)) by the id that the host knows it by. In the
-// kernel's encoding ~id is in the bits above the third; bit 2 says that it is a thread's.
+// A clock of a thread of ours (pthread_getcpuclockid(3)) by the id that the host knows it by. In
+// the kernel's encoding ~id is in the bits above the third; bit 2 says that it is a thread's.
 int HostClockId(const Call& call, int clock) {
   constexpr int kOfDescriptor = 3;  // CLOCKFD: a number that the host would take for its own
   if (clock >= 0) return clock;

@@ -105,7 +105,8 @@ TEST(RuntimeTest, VdsoIsOneExecutableSegmentWithoutRelocations) {
   for (int64_t wanted : {DT_HASH, DT_GNU_HASH, DT_VERSYM, DT_VERDEF}) {
     EXPECT_TRUE(dynamic.contains(wanted)) << wanted;
   }
-  // Not DT_SONAME: libc would point to it from its list of objects, and a snapshot has not these pages.
+  // Not DT_SONAME: libc would point to it from its list of objects, and a snapshot has not these
+  // pages.
   for (int64_t unwanted : {DT_RELA, DT_REL, DT_JMPREL, DT_NEEDED, DT_TEXTREL, DT_SONAME}) {
     EXPECT_FALSE(dynamic.contains(unwanted)) << unwanted;
   }

@@ -10,12 +10,12 @@ namespace km {
 namespace {
 
 // `text` runs with a pointer to the value to load in rcx, and goes on at 1.
-#define KM_TEST_TRIGGER(text, value)                                                 \
-  [](uint64_t* resume_at) {                                                          \
-    static const uint64_t input = (value);                                           \
-    asm volatile("lea 1f(%%rip), %%rax\n\tmov %%rax, (%0)\n\t" text "\n1:\n"         \
-                 :                                                                   \
-                 : "r"(resume_at), "c"(&input)                                       \
+#define KM_TEST_TRIGGER(text, value)                                          \
+  [](uint64_t* resume_at) {                                                   \
+    static const uint64_t input = (value);                                    \
+    asm volatile("lea 1f(%%rip), %%rax\n\tmov %%rax, (%0)\n\t" text "\n1:\n"  \
+                 :                                                            \
+                 : "r"(resume_at), "c"(&input)                                \
                  : "rax", "rdx", "r8", "r9", "xmm0", "xmm1", "memory", "cc"); \
   }
 

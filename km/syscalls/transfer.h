@@ -1,0 +1,28 @@
+// What all calls that move bytes have in common.
+#ifndef KM_SYSCALLS_TRANSFER_H_
+#define KM_SYSCALLS_TRANSFER_H_
+
+#include <sys/uio.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "km/syscalls/call.h"
+
+namespace km {
+
+// UIO_MAXIOV of include/uapi/linux/uio.h.
+inline constexpr uint64_t kMaxIovecs = 1024;
+
+// The host address of a buffer, of which no call uses more than the kernel's limit.
+uint64_t Buffer(const Call& call, uint64_t address, uint64_t size);
+
+// An iovec array with its buffers as the host sees them; `count` <= kMaxIovecs. 0 or -EFAULT.
+int CopyIovecs(const Call& call, GuestAddr address, uint64_t count, std::vector<iovec>* out);
+
+// `result` of a write; SIGPIPE or SIGXFSZ when the program is to get one with it.
+int64_t AfterWrite(Call& call, int64_t result);
+
+}  // namespace km
+
+#endif  // KM_SYSCALLS_TRANSFER_H_
