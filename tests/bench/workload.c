@@ -5,7 +5,7 @@
 //   workload compute                    milliseconds of SHA-256 and of floating point over 8 MiB
 //   workload snapshots COUNT            median microseconds of so many snapshots of this process
 //   workload heap MIB FILL              fills a heap of so many MiB (FILL: random, zeros or sparse,
-//                                       one page in eight), then takes a snapshot for each line on
+//                                       an eighth of each MiB), then takes a snapshot a line on
 //                                       standard input and prints its milliseconds. Resumed, it
 //                                       prints "resumed", then the milliseconds of reading a byte
 //                                       of each page
@@ -150,7 +150,10 @@ static void Fill(uint64_t* heap, uint64_t words, const char* how) {
   } else if (strcmp(how, "zeros") == 0) {
     for (uint64_t i = 0; i < words; i += page_words) ((volatile uint64_t*)heap)[i] = 0;
   } else {
-    for (uint64_t i = 0; i < words; i += 8 * page_words) heap[i] = i + 1;
+    const uint64_t mib_words = (1 << 20) / sizeof(uint64_t);
+    for (uint64_t i = 0; i < words; i += page_words) {
+      if (i % mib_words < mib_words / 8) heap[i] = i + 1;
+    }
   }
 }
 
