@@ -142,12 +142,12 @@ void Restorer::RestoreIdentity() {
   RestoreClock();
 }
 
-// CLOCK_MONOTONIC goes on from the snapshot's value, CLOCK_REALTIME is the host's. Reckoned from the
-// coarse clock, which is up to a tick behind: it must not go back either.
+// CLOCK_MONOTONIC goes on from the snapshot's value, CLOCK_REALTIME is the host's. Reckoned from
+// the coarse clock, which is up to a tick behind: it must not go back either.
 void Restorer::RestoreClock() {
   constexpr int64_t kLatest = int64_t{1} << 61;  // 73 years; a file may say anything
-  int64_t monotonic =
-      std::clamp<int64_t>(image_.header.monotonic_ns, 0, kLatest) - HostClock(CLOCK_MONOTONIC_COARSE);
+  int64_t monotonic = std::clamp<int64_t>(image_.header.monotonic_ns, 0, kLatest) -
+                      HostClock(CLOCK_MONOTONIC_COARSE);
   int64_t boottime =
       std::clamp<int64_t>(image_.header.boottime_ns, 0, kLatest) - HostClock(CLOCK_BOOTTIME);
   process_.clock().SetOffsets(monotonic, boottime);
