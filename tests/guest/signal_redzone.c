@@ -35,7 +35,10 @@ extern long red_zone_loop(uint64_t rounds, uint64_t what, uint8_t* pages);
 static void* Sender(void* unused) {
   (void)unused;
   while (!atomic_load(&stop)) {
+    int before = calls;
     pthread_kill(target, SIGUSR1);
+    // One after the other: a target that is slower than the sender would do nothing but handle.
+    while (calls == before && !atomic_load(&stop)) __builtin_ia32_pause();
     for (int i = 0; i < 300; i++) __builtin_ia32_pause();
   }
   return NULL;
