@@ -190,15 +190,6 @@ void AddressSpace::HostFault() {
   }
 }
 
-void AddressSpace::Populate(uint64_t address, uint64_t length) {
-  absl::MutexLock lock(&mutex_);
-  uint64_t end = address + length;
-  for (auto it = FindMapping(address); it != mappings_.end() && it->first < end; ++it) {
-    const Mapping& mapping = it->second;
-    FillAround(mapping, std::max(mapping.start, address), std::min(mapping.end, end));
-  }
-}
-
 bool AddressSpace::IsMapped(uint64_t address, uint64_t length) const {
   absl::MutexLock lock(&mutex_);
   return length == 0 || (address + length > address && RangeMapped(address, address + length));

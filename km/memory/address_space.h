@@ -87,9 +87,6 @@ class AddressSpace {
   // comes again with its address.
   void HostFault() ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Makes present what a page fault would: [address, address + length) of existing mappings.
-  void Populate(uint64_t address, uint64_t length) ABSL_LOCKS_EXCLUDED(mutex_);
-
   // Whether every page of [address, address + length) is mapped. True for no pages at all.
   bool IsMapped(uint64_t address, uint64_t length) const ABSL_LOCKS_EXCLUDED(mutex_);
 

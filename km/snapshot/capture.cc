@@ -15,6 +15,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "km/base/log.h"
 #include "km/base/status.h"
 #include "km/files/host_path.h"
 #include "km/kvm/cpu_features.h"
@@ -201,7 +202,13 @@ absl::Status Capturer::CaptureFiles() {
     if (entry.file->description->standard && entry.number <= STDERR_FILENO) continue;
     // What a shell leaves open for its children is often of no use to the program: what it never
     // used it does not miss.
-    if (entry.untouched) continue;
+    if (entry.untouched) {
+      Log(LogLevel::kInfo,
+          absl::StrCat("descriptor ", entry.number, ", a ",
+                       FileKindName(entry.file->description->kind),
+                       " that was inherited and never used, is not in the snapshot"));
+      continue;
+    }
     KM_RETURN_IF_ERROR(CaptureFile(entry));
   }
   return absl::OkStatus();
