@@ -162,8 +162,7 @@ Monitor::Next Monitor::Dispatch(Thread& thread) {
   std::optional<TraceLine> line;
   if (traced) line = tracer_->Begin(call, row);
   int64_t begin = stats_ != nullptr ? HostClock(CLOCK_MONOTONIC) : 0;
-  SyscallResult result =
-      row != nullptr && row->handler != nullptr ? row->handler(call) : SyscallResult(-ENOSYS);
+  SyscallResult result = row != nullptr ? row->handler(call) : SyscallResult(-ENOSYS);
   bool returns = result.action == NextAction::kContinue;
   if (stats_ != nullptr) {
     stats_->CountCall(row, returns ? result.value : 0, HostClock(CLOCK_MONOTONIC) - begin);

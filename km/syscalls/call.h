@@ -64,7 +64,7 @@ enum class Support {
 struct SyscallRow {
   uint32_t number;
   const char* name;
-  SyscallHandler handler;  // null: ENOSYS
+  SyscallHandler handler;
   Support support;
   const char* arguments;  // kinds, for the trace: see table.def
   const char* caveat;

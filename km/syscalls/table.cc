@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <iterator>
 
 #include "absl/strings/str_cat.h"
@@ -102,6 +103,9 @@ std::string SyscallsDocument() {
       counts[0], " full, ", counts[1], " partial, ", counts[2], " refused, ", counts[3],
       " later.\n\n| number | name | support | caveat |\n|---|---|---|---|\n", rows);
 }
+
+SyscallResult Unsupported(Call&) { return -ENOSYS; }
+SyscallResult NotPermitted(Call&) { return -EPERM; }
 
 uint64_t Call::Host(uint64_t address, uint64_t size) const {
   if (address == 0) return 0;
