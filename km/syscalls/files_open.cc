@@ -1,14 +1,18 @@
 // Descriptors: made, copied, closed, and their flags.
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <linux/openat2.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <utility>
+#include <vector>
 
 #include "km/files/host_path.h"
 #include "km/syscalls/handlers.h"
@@ -25,18 +29,21 @@ constexpr int kOpenFlags = O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O
                            O_NOATIME | O_PATH | O_TMPFILE | O_LARGEFILE;
 constexpr int kPathFlags = O_PATH | O_DIRECTORY | O_NOFOLLOW;
 
-int64_t OpenAt(Call& call, int guest_dirfd, size_t i, int flags, uint32_t mode) {
-  HostPath path;
-  if (int error = CopyPath(call, guest_dirfd, call.Addr(i), &path); error != 0) return error;
-  bool close_on_exec = (flags & O_CLOEXEC) != 0;
-  Opening how = {flags & kOpenFlags, 0};
-  if (flags & O_PATH) how.flags = flags & kPathFlags;
-  bool creates = (how.flags & O_CREAT) || (how.flags & O_TMPFILE) == O_TMPFILE;
-  if (creates) how.mode = mode & 07777;
+int64_t AddOpened(Call& call, const HostPath& path, const Opening& how, bool close_on_exec) {
   Opened opened;
   if (int64_t result = OpenPath(call, path, how, &opened); result < 0) return result;
   return call.process.files().Add(opened.fd.Release(), opened.kind, std::move(opened.path),
                                   close_on_exec);
+}
+
+int64_t OpenAt(Call& call, int guest_dirfd, size_t i, int flags, uint32_t mode) {
+  Opening how = {flags & kOpenFlags, 0};
+  if (flags & O_PATH) how.flags = flags & kPathFlags;
+  bool creates = (how.flags & O_CREAT) || (how.flags & O_TMPFILE) == O_TMPFILE;
+  if (creates) how.mode = mode & 07777;
+  HostPath path;
+  if (int error = CopyPath(call, guest_dirfd, call.Addr(i), &path); error != 0) return error;
+  return AddOpened(call, path, how, (flags & O_CLOEXEC) != 0);
 }
 
 // Another descriptor of the same open file description, not yet in the table. Null with *error set.
@@ -82,13 +89,6 @@ int64_t MakePipe(Call& call, int flags) {
   return error;
 }
 
-// A host descriptor, or a negative errno, becomes the program's.
-int64_t AddMade(Call& call, int64_t host_fd, FileKind kind, bool close_on_exec) {
-  if (host_fd < 0) return host_fd;
-  auto fd = static_cast<int>(host_fd);
-  return call.process.files().Add(fd, kind, HostPathOf(fd), close_on_exec);
-}
-
 int64_t MakeEventFd(Call& call, int flags) {
   int64_t fd = HostResult(syscall(SYS_eventfd2, call.Uint(0), flags | EFD_CLOEXEC));
   return AddMade(call, fd, FileKind::kEventFd, (flags & EFD_CLOEXEC) != 0);
@@ -99,12 +99,50 @@ int64_t MakeEpoll(Call& call, int flags) {
   return AddMade(call, fd, FileKind::kEpoll, (flags & EPOLL_CLOEXEC) != 0);
 }
 
+// openat2(2)'s structure, of which newer kernels may know more members. 0 or a negative errno.
+int CopyOpenHow(const Call& call, open_how* how) {
+  constexpr uint64_t kFirstSize = 24;  // OPEN_HOW_SIZE_VER0
+  uint64_t size = call.arguments[3];
+  if (size < kFirstSize) return -EINVAL;
+  if (size > kPageSize) return -E2BIG;
+  std::vector<char> bytes(std::max(size, sizeof(*how)));
+  if (int error = call.memory().CopyIn(bytes.data(), call.Addr(2), size); error != 0) return error;
+  if (std::any_of(bytes.begin() + sizeof(*how), bytes.end(), [](char c) { return c != 0; })) {
+    return -E2BIG;
+  }
+  memcpy(how, bytes.data(), sizeof(*how));
+  // Whether the flags are good is told before the path is looked at: a path of none is EFAULT.
+  int64_t error = HostResult(syscall(SYS_openat2, AT_FDCWD, nullptr, how, sizeof(*how)));
+  return error == -EFAULT ? 0 : static_cast<int>(error);
+}
+
 }  // namespace
+
+int64_t AddMade(Call& call, int64_t host_fd, FileKind kind, bool close_on_exec) {
+  if (host_fd < 0) return host_fd;
+  auto fd = static_cast<int>(host_fd);
+  return call.process.files().Add(fd, kind, HostPathOf(fd), close_on_exec);
+}
 
 SyscallResult Open(Call& call) { return OpenAt(call, AT_FDCWD, 0, call.Int(1), call.Uint(2)); }
 SyscallResult Openat(Call& call) { return OpenAt(call, call.Int(0), 1, call.Int(2), call.Uint(3)); }
 SyscallResult Creat(Call& call) {
   return OpenAt(call, AT_FDCWD, 0, O_CREAT | O_WRONLY | O_TRUNC, call.Uint(1));
+}
+
+SyscallResult Openat2(Call& call) {
+  open_how how = {};
+  if (int error = CopyOpenHow(call, &how); error != 0) return error;
+  HostPath path;
+  if (int error = CopyPath(call, call.Int(0), call.Addr(1), &path); error != 0) return error;
+  bool absolute = !path.path.empty() && path.path[0] == '/';
+  if (absolute && (how.resolve & RESOLVE_IN_ROOT) && call.Int(0) != AT_FDCWD) {
+    path.directory = FileArg(call, 0);
+    if (path.directory == nullptr) return -EBADF;
+    path.dirfd = path.directory->host.get();
+  }
+  return AddOpened(call, path, {static_cast<int>(how.flags), how.mode, how.resolve},
+                   (how.flags & O_CLOEXEC) != 0);
 }
 
 SyscallResult Close(Call& call) { return call.process.files().Close(call.Uint(0)); }

@@ -81,7 +81,7 @@ int64_t HostOpen(Call& call, const HostPath& path, const Opening& how) {
   open_how host = {};
   host.flags = static_cast<uint64_t>(HostFlags(call, path.dirfd, path.c_str(), how.flags));
   host.mode = how.mode;
-  host.resolve = RESOLVE_NO_MAGICLINKS;
+  host.resolve = how.resolve | RESOLVE_NO_MAGICLINKS;
   return call.thread.Block(SYS_openat2, static_cast<uint64_t>(path.dirfd),
                            reinterpret_cast<uint64_t>(path.c_str()),
                            reinterpret_cast<uint64_t>(&host), sizeof(host));
@@ -128,9 +128,46 @@ int64_t OpenWalked(Call& call, const HostPath& path, const Opening& how, Opened*
   return OpenOrdinary(call, ordinary, how, out);
 }
 
+// What the host says of a path under the restrictions that the program asked for, with no more than
+// a look at it: 0 or a negative errno.
+int64_t Judge(const HostPath& path, uint64_t resolve) {
+  open_how look = {};
+  look.flags = O_PATH | O_CLOEXEC;
+  look.resolve = resolve;
+  OwnedFd fd(static_cast<int>(syscall(SYS_openat2, path.dirfd, path.c_str(), &look, sizeof(look))));
+  return fd.valid() ? 0 : -errno;
+}
+
+// With RESOLVE_*: the host keeps to them on the path as it stands, and what it opened is looked at
+// like any other file. Only what the host does not know the program by is walked to.
+int64_t OpenRestricted(Call& call, const HostPath& path, const Opening& how, Opened* out) {
+  bool scoped = how.resolve & (RESOLVE_BENEATH | RESOLVE_IN_ROOT);
+  ProcPath target;
+  if (!scoped && MayLeadToProc(path)) {
+    LastLink last = how.flags & O_NOFOLLOW ? LastLink::kKeep : LastLink::kFollow;
+    if (int error = WalkPath(call.process, path, last, &target); error != 0) return error;
+    if (target.kind == ProcPath::Kind::kDescriptor) {
+      if (how.resolve & (RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS)) return -ELOOP;
+      if (how.resolve & RESOLVE_NO_XDEV) return -EXDEV;
+      return OpenDescriptor(call, target.fd, how, out);
+    }
+    if (target.kind == ProcPath::Kind::kOwn) {
+      // The program's directory may have another number there: that it is missing says nothing.
+      int64_t error = Judge(path, how.resolve);
+      return error == 0 || error == -ENOENT ? OpenOwn(call, target.path, how, out) : error;
+    }
+  }
+  int64_t result = OpenOrdinary(call, path, how, out);
+  if (result != -ELOOP || (how.resolve & RESOLVE_NO_MAGICLINKS)) return result;
+  // A magic link, which the host was told not to follow, or a loop: would it have refused as well?
+  int64_t error = Judge(path, how.resolve);
+  return error != 0 ? error : -EXDEV;
+}
+
 }  // namespace
 
 int64_t OpenPath(Call& call, const HostPath& path, const Opening& how, Opened* out) {
+  if (how.resolve & ~uint64_t{RESOLVE_CACHED}) return OpenRestricted(call, path, how, out);
   if (MayLeadToProc(path)) return OpenWalked(call, path, how, out);
   int64_t result = OpenOrdinary(call, path, how, out);
   // One of the program's links may lead to one of those in /proc.

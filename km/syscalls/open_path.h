@@ -16,6 +16,7 @@ namespace km {
 struct Opening {
   int flags;
   uint64_t mode;
+  uint64_t resolve = 0;  // RESOLVE_*
 };
 
 // A file that was opened, and what FileDescription says of it.

@@ -43,6 +43,9 @@ int CopyPath(const Call& call, int guest_dirfd, GuestAddr address, HostPath* out
 // The same, ready for the host. `last`: what the call does with a symbolic link at the path's end.
 int PathArg(const Call& call, int guest_dirfd, size_t i, LastLink last, HostPath* out);
 
+// A host descriptor just made, or a negative errno, becomes the program's.
+int64_t AddMade(Call& call, int64_t host_fd, FileKind kind, bool close_on_exec);
+
 }  // namespace km
 
 #endif  // KM_SYSCALLS_PATHS_H_

@@ -183,4 +183,20 @@ SyscallResult GetRobustList(Call& call) {
 // Restartable sequences need the kernel to look at the program's memory at every preemption.
 SyscallResult Rseq(Call&) { return -ENOSYS; }
 
+// What the only thread of a process asks to have for itself it has already.
+SyscallResult Unshare(Call& call) {
+  constexpr uint64_t kNewTime = 0x80;  // CLONE_NEWTIME, where clone has the signal
+  constexpr uint64_t kNamespaces = kNewTime | CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS |
+                                   CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET;
+  constexpr uint64_t kWithThreads = CLONE_THREAD | CLONE_SIGHAND | CLONE_VM;
+  uint64_t flags = call.arguments[0];
+  if (flags & ~(kNamespaces | kWithThreads | CLONE_FS | CLONE_FILES | CLONE_SYSVSEM)) {
+    return -EINVAL;
+  }
+  bool alone = call.process.thread_count() == 1;
+  if ((flags & (kWithThreads | CLONE_NEWUSER)) && !alone) return -EINVAL;
+  if (flags & (kNamespaces | CLONE_SYSVSEM)) return -EPERM;
+  return alone || flags == 0 ? 0 : -EPERM;
+}
+
 }  // namespace km

@@ -6,10 +6,12 @@
 #include <linux/futex.h>
 #include <linux/membarrier.h>
 #include <linux/mman.h>
+#include <linux/openat2.h>
 #include <linux/sched.h>
 #include <linux/stat.h>
 #include <sys/epoll.h>
 #include <sys/file.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -103,7 +105,8 @@ constexpr Name kFcntl[] = {
     KM_NAME(F_SETOWN),     KM_NAME(F_GETOWN),    KM_NAME(F_SETSIG),        KM_NAME(F_GETSIG),
     KM_NAME(F_OFD_GETLK),  KM_NAME(F_OFD_SETLK), KM_NAME(F_OFD_SETLKW),    KM_NAME(F_SETLEASE),
     KM_NAME(F_GETLEASE),   KM_NAME(F_NOTIFY),    KM_NAME(F_DUPFD_CLOEXEC), KM_NAME(F_SETPIPE_SZ),
-    KM_NAME(F_GETPIPE_SZ), KM_NAME(F_ADD_SEALS), KM_NAME(F_GET_SEALS),
+    KM_NAME(F_GETPIPE_SZ), KM_NAME(F_ADD_SEALS), KM_NAME(F_GET_SEALS),     KM_NAME(F_SETOWN_EX),
+    KM_NAME(F_GETOWN_EX),
 };
 constexpr Name kIoctl[] = {
     KM_NAME(TCGETS),     KM_NAME(TCSETS),     KM_NAME(TCSETSW),   KM_NAME(TCSETSF),
@@ -239,6 +242,34 @@ constexpr Name kEventFdFlags[] = {
 constexpr Name kTimerFdFlags[] = {{02000000, "TFD_CLOEXEC"}, {04000, "TFD_NONBLOCK"}};
 constexpr Name kSignalFdFlags[] = {{02000000, "SFD_CLOEXEC"}, {04000, "SFD_NONBLOCK"}};
 constexpr Name kInotifyFlags[] = {{02000000, "IN_CLOEXEC"}, {04000, "IN_NONBLOCK"}};
+// Those with two bits first.
+constexpr Name kInotifyMask[] = {
+    {0xfff, "IN_ALL_EVENTS"}, KM_NAME(IN_ACCESS),      KM_NAME(IN_MODIFY),
+    KM_NAME(IN_ATTRIB),       KM_NAME(IN_CLOSE_WRITE), KM_NAME(IN_CLOSE_NOWRITE),
+    KM_NAME(IN_OPEN),         KM_NAME(IN_MOVED_FROM),  KM_NAME(IN_MOVED_TO),
+    KM_NAME(IN_CREATE),       KM_NAME(IN_DELETE),      KM_NAME(IN_DELETE_SELF),
+    KM_NAME(IN_MOVE_SELF),    KM_NAME(IN_UNMOUNT),     KM_NAME(IN_ONLYDIR),
+    KM_NAME(IN_DONT_FOLLOW),  KM_NAME(IN_EXCL_UNLINK), KM_NAME(IN_MASK_CREATE),
+    KM_NAME(IN_MASK_ADD),     KM_NAME(IN_ONESHOT),
+};
+constexpr Name kSplice[] = {KM_NAME(SPLICE_F_MOVE), KM_NAME(SPLICE_F_NONBLOCK),
+                            KM_NAME(SPLICE_F_MORE), KM_NAME(SPLICE_F_GIFT)};
+constexpr Name kSyncRange[] = {KM_NAME(SYNC_FILE_RANGE_WAIT_BEFORE), KM_NAME(SYNC_FILE_RANGE_WRITE),
+                               KM_NAME(SYNC_FILE_RANGE_WAIT_AFTER)};
+constexpr Name kReadWrite[] = {{1, "RWF_HIPRI"},    {2, "RWF_DSYNC"},     {4, "RWF_SYNC"},
+                               {8, "RWF_NOWAIT"},   {0x10, "RWF_APPEND"}, {0x20, "RWF_NOAPPEND"},
+                               {0x40, "RWF_ATOMIC"}};
+constexpr Name kResolve[] = {KM_NAME(RESOLVE_NO_XDEV),     KM_NAME(RESOLVE_NO_MAGICLINKS),
+                             KM_NAME(RESOLVE_NO_SYMLINKS), KM_NAME(RESOLVE_BENEATH),
+                             KM_NAME(RESOLVE_IN_ROOT),     KM_NAME(RESOLVE_CACHED)};
+constexpr Name kXattr[] = {{1, "XATTR_CREATE"}, {2, "XATTR_REPLACE"}};
+constexpr Name kSeals[] = {KM_NAME(F_SEAL_SEAL),         KM_NAME(F_SEAL_SHRINK),
+                           KM_NAME(F_SEAL_GROW),         KM_NAME(F_SEAL_WRITE),
+                           KM_NAME(F_SEAL_FUTURE_WRITE), {0x20, "F_SEAL_EXEC"}};
+constexpr Name kDirectoryNotify[] = {KM_NAME(DN_ACCESS),   KM_NAME(DN_MODIFY), KM_NAME(DN_CREATE),
+                                     KM_NAME(DN_DELETE),   KM_NAME(DN_RENAME), KM_NAME(DN_ATTRIB),
+                                     KM_NAME(DN_MULTISHOT)};
+constexpr Name kOwnerType[] = {{0, "F_OWNER_TID"}, {1, "F_OWNER_PID"}, {2, "F_OWNER_PGRP"}};
 constexpr Name kWait[] = {
     {1, "WNOHANG"}, {2, "WUNTRACED"}, {4, "WEXITED"}, {8, "WCONTINUED"}, {0x1000000, "WNOWAIT"}};
 constexpr Name kPollEvents[] = {
@@ -319,6 +350,15 @@ constexpr NameSet kSets[] = {
     {"timerfd_flags", kTimerFdFlags},
     {"signalfd_flags", kSignalFdFlags},
     {"inotify_flags", kInotifyFlags},
+    {"inotify_mask", kInotifyMask},
+    {"splice_flags", kSplice},
+    {"sync_flags", kSyncRange},
+    {"rwf_flags", kReadWrite},
+    {"resolve_flags", kResolve},
+    {"xattr_flags", kXattr},
+    {"seals", kSeals},
+    {"directory_notify", kDirectoryNotify},
+    {"owner_type", kOwnerType, kAll},
     {"wait_flags", kWait},
     {"poll_events", kPollEvents},
     {"epoll_events", kEpollEvents},

@@ -1,6 +1,7 @@
 // Structures of the program as text. The host's own structures are the program's: both are x86-64.
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <linux/sched.h>
 #include <netinet/in.h>
 #include <sys/epoll.h>
@@ -203,6 +204,44 @@ std::string Text(const struct flock& f) {
                       ", l_start=", f.l_start, ", l_len=", f.l_len, "}");
 }
 
+std::string Text(const open_how& how) {
+  std::string mode = how.mode != 0 ? absl::StrFormat(", mode=%#03o", how.mode) : "";
+  return absl::StrCat("{flags=", Names("open_flags", how.flags), mode,
+                      ", resolve=", how.resolve == 0 ? "0" : Names("resolve_flags", how.resolve),
+                      "}");
+}
+
+// struct file_handle without its bytes, and struct cachestat_range and struct cachestat, which not
+// all headers have.
+struct HandleHead {
+  uint32_t bytes;
+  int32_t type;
+};
+std::string Text(const HandleHead& h) {
+  return absl::StrFormat("{handle_bytes=%u, handle_type=%#x, ...}", h.bytes, h.type);
+}
+
+struct CachestatRange {
+  uint64_t start, length;
+};
+std::string Text(const CachestatRange& r) {
+  return absl::StrFormat("{off=%u, len=%u}", r.start, r.length);
+}
+
+struct Cachestat {
+  uint64_t cached, dirty, writeback, evicted, recently_evicted;
+};
+std::string Text(const Cachestat& c) {
+  return absl::StrFormat(
+      "{nr_cache=%u, nr_dirty=%u, nr_writeback=%u, nr_evicted=%u, nr_recently_evicted=%u}",
+      c.cached, c.dirty, c.writeback, c.evicted, c.recently_evicted);
+}
+
+std::string Text(const f_owner_ex& o) {
+  return absl::StrCat("{type=", Names("owner_type", static_cast<uint32_t>(o.type)), ", pid=", o.pid,
+                      "}");
+}
+
 // Reads as much of an address as its family has: the program may give less than the largest.
 std::optional<std::string> SocketAddressText(const TraceValue& value) {
   sa_family_t family = 0;
@@ -267,6 +306,11 @@ constexpr StructKind kStructs[] = {
     {"epoll_event", ReadText<epoll_event>},
     {"winsize", ReadText<winsize>},
     {"flock", ReadText<struct flock>},
+    {"open_how", ReadText<open_how>},
+    {"file_handle", ReadText<HandleHead>},
+    {"cachestat_range", ReadText<CachestatRange>},
+    {"cachestat", ReadText<Cachestat>},
+    {"f_owner", ReadText<f_owner_ex>},
     {"sockaddr", SocketAddressText},
 };
 
