@@ -190,12 +190,15 @@ absl::StatusOr<uint64_t> GuestMemory::PhysicalAddress(uint64_t va, uint64_t room
   return MakeChunk(va, size, end);
 }
 
+// No bytes at all can be copied from anywhere, as in the kernel.
 int GuestMemory::CopyIn(void* to, GuestAddr from, uint64_t size) const {
+  if (size == 0) return 0;
   const std::byte* source = Span(from, size);
   return source != nullptr && GuardedCopy(to, source, size) ? 0 : -EFAULT;
 }
 
 int GuestMemory::CopyOut(GuestAddr to, const void* from, uint64_t size) const {
+  if (size == 0) return 0;
   std::byte* target = Span(to, size);
   return target != nullptr && GuardedCopy(target, from, size) ? 0 : -EFAULT;
 }

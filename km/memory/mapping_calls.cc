@@ -444,13 +444,14 @@ int64_t AddressSpace::Advise(uint64_t address, uint64_t length, int advice) {
   }
   if (!PageAligned(address)) return -EINVAL;
   uint64_t size = PageUp(length);
-  if (length != 0 && (size == 0 || !ValidRange(address, size))) return -EINVAL;
+  if ((length != 0 && size == 0) || address + size < address) return -EINVAL;
   absl::MutexLock lock(&mutex_);
-  bool hole = false;
+  bool hole = false, populate = advice == MADV_POPULATE_READ || advice == MADV_POPULATE_WRITE;
   for (uint64_t start = address, end = address + size; start < end;) {
     auto it = FindMapping(start);
     if (it == mappings_.end()) {
       hole = true;
+      if (populate) break;
       auto next = mappings_.upper_bound(start);
       if (next == mappings_.end()) break;
       start = next->first;
@@ -463,7 +464,7 @@ int64_t AddressSpace::Advise(uint64_t address, uint64_t length, int advice) {
     } else if (advice != MADV_DONTFORK && advice != MADV_DOFORK && advice != MADV_WIPEONFORK &&
                advice != MADV_KEEPONFORK && advice != MADV_DONTDUMP && advice != MADV_DODUMP) {
       if (madvise(memory_->window() + start, piece_end - start, advice) != 0) result = -errno;
-      if (advice == MADV_POPULATE_READ || advice == MADV_POPULATE_WRITE) {
+      if (populate) {
         FillAround(it->second, start, piece_end);
       }
     }

@@ -97,11 +97,11 @@ int64_t PiFutexes::HandOver(const GuestMemory& memory, GuestAddr word, uint32_t 
 
 int64_t PiFutexes::Unlock(Thread& thread, const GuestMemory& memory, GuestAddr word) {
   absl::MutexLock lock(&mutex_);
-  uint32_t* at = Word(memory, word);
   uint32_t value = 0;
-  if (at == nullptr) return word.value() % sizeof(uint32_t) != 0 ? -EINVAL : -EFAULT;
-  if (!GuardedLoad32(at, &value)) return -EFAULT;
+  // As the kernel does: it reads the word before it looks where that lies.
+  if (memory.CopyIn(&value, word) != 0) return -EFAULT;
   if ((value & FUTEX_TID_MASK) != thread.tid) return -EPERM;
+  if (Word(memory, word) == nullptr) return -EINVAL;
   return HandOver(memory, word, 0);
 }
 

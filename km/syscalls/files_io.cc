@@ -49,9 +49,6 @@ int CopyIovecs(const Call& call, GuestAddr address, uint64_t count, std::vector<
   int error = call.memory().CopyIn(out->data(), address, count * sizeof(iovec));
   for (iovec& part : *out) {
     auto base = reinterpret_cast<uint64_t>(part.iov_base);
-    // The kernel's half stays as it is: the host refuses it before it moves any byte, which it does
-    // not where memory is merely missing.
-    if (base >> 63 != 0) continue;
     part.iov_base = reinterpret_cast<void*>(Buffer(call, base, part.iov_len));
   }
   return error;
@@ -70,10 +67,10 @@ int64_t Transfer(Call& call, long number) {
 int64_t TransferVector(Call& call, long number) {
   auto file = FileArg(call, 0);
   if (file == nullptr) return -EBADF;
-  if (call.arguments[2] > kMaxIovecs) return -EINVAL;
+  // The kernel takes no more than the lower half of the count.
+  if (call.Uint(2) > kMaxIovecs) return -EINVAL;
   std::vector<iovec> parts;
-  if (int error = CopyIovecs(call, call.Addr(1), call.arguments[2], &parts); error != 0)
-    return error;
+  if (int error = CopyIovecs(call, call.Addr(1), call.Uint(2), &parts); error != 0) return error;
   return call.thread.Block(number, HostFd(file), reinterpret_cast<uint64_t>(parts.data()),
                            parts.size(), call.arguments[3], call.arguments[4], call.arguments[5]);
 }
@@ -127,7 +124,7 @@ SyscallResult Fsync(Call& call) { return OnFile(call, SYS_fsync); }
 SyscallResult Fdatasync(Call& call) { return OnFile(call, SYS_fdatasync); }
 SyscallResult Syncfs(Call& call) { return OnFile(call, SYS_syncfs); }
 SyscallResult Readahead(Call& call) { return OnFile(call, SYS_readahead); }
-SyscallResult Fallocate(Call& call) { return OnFile(call, SYS_fallocate); }
+SyscallResult Fallocate(Call& call) { return AfterWrite(call, OnFile(call, SYS_fallocate)); }
 SyscallResult Fadvise64(Call& call) { return OnFile(call, SYS_fadvise64); }
 SyscallResult Ftruncate(Call& call) { return AfterWrite(call, OnFile(call, SYS_ftruncate)); }
 

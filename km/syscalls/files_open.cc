@@ -56,6 +56,8 @@ std::shared_ptr<OpenFile> Duplicate(const std::shared_ptr<OpenFile>& file, int* 
 int64_t DuplicateFrom(Call& call, uint64_t lowest, bool close_on_exec) {
   auto file = FileArg(call, 0);
   if (file == nullptr) return -EBADF;
+  // Before a host descriptor is made: closing it again would drop the program's POSIX locks.
+  if (lowest >= call.process.files().limit()) return -EINVAL;
   int error = 0;
   auto copy = Duplicate(file, &error);
   if (copy == nullptr) return error;
@@ -235,10 +237,12 @@ SyscallResult MemfdCreate(Call& call) {
 SyscallResult EpollCreate(Call& call) { return call.Int(0) <= 0 ? -EINVAL : MakeEpoll(call, 0); }
 SyscallResult EpollCreate1(Call& call) { return MakeEpoll(call, call.Int(0)); }
 
+// Which of two errors comes first depends on the kernel: the host's is asked even without a
+// descriptor.
 SyscallResult Flock(Call& call) {
   auto file = FileArg(call, 0);
-  if (file == nullptr) return -EBADF;
-  return call.thread.Block(SYS_flock, HostFd(file), call.arguments[1]);
+  uint64_t host = file != nullptr ? HostFd(file) : ~uint64_t{0};
+  return call.thread.Block(SYS_flock, host, call.arguments[1]);
 }
 
 }  // namespace km

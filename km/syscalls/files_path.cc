@@ -51,6 +51,17 @@ int64_t OnFd(Call& call, long number, Rest... rest) {
   return HostResult(syscall(number, file->host.get(), rest...));
 }
 
+// Since Linux 6.11 a null pointer may stand for the empty path of AT_EMPTY_PATH: the host's kernel
+// says.
+template <typename... Rest>
+int64_t StatAt(Call& call, long number, uint64_t flags, Rest... rest) {
+  if (!call.Addr(1).null() || !(flags & AT_EMPTY_PATH)) {
+    return At(call, number, call.Int(0), 1, Follows(flags), rest...);
+  }
+  if (call.Int(0) == AT_FDCWD) return HostResult(syscall(number, AT_FDCWD, nullptr, rest...));
+  return OnFd(call, number, nullptr, rest...);
+}
+
 uint64_t StatBuffer(const Call& call, size_t i) { return call.HostArg(i, sizeof(struct stat)); }
 
 int64_t AccessAt(Call& call, int guest_dirfd, size_t i, uint32_t mode) {
@@ -171,13 +182,12 @@ SyscallResult Lstat(Call& call) {
 SyscallResult Fstat(Call& call) { return OnFd(call, SYS_fstat, StatBuffer(call, 1)); }
 
 SyscallResult Newfstatat(Call& call) {
-  return At(call, SYS_newfstatat, call.Int(0), 1, Follows(call.arguments[3]), StatBuffer(call, 2),
-            call.Uint(3));
+  return StatAt(call, SYS_newfstatat, call.arguments[3], StatBuffer(call, 2), call.Uint(3));
 }
 
 SyscallResult Statx(Call& call) {
-  return At(call, SYS_statx, call.Int(0), 1, Follows(call.arguments[2]), call.Uint(2), call.Uint(3),
-            call.HostArg(4, sizeof(struct statx)));
+  return StatAt(call, SYS_statx, call.arguments[2], call.Uint(2), call.Uint(3),
+                call.HostArg(4, sizeof(struct statx)));
 }
 
 SyscallResult Statfs(Call& call) {

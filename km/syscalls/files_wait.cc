@@ -115,6 +115,8 @@ class PollSet {
   int CopyIn(const Call& call) {
     uint32_t count = call.Uint(1);
     if (count > call.process.files().limit()) return -EINVAL;
+    // Beyond the program's addresses nothing may lie, not even no descriptors.
+    if (call.HostArg(0, 0) >> 63 != 0) return -EFAULT;
     guest_.resize(count);
     int error = call.memory().CopyIn(guest_.data(), call.Addr(0), guest_.size() * sizeof(pollfd));
     if (error != 0) return error;
@@ -259,15 +261,14 @@ int64_t SelectFor(Call& call, Wait& wait) {
 // ---- epoll ----
 
 int64_t EpollFor(Call& call, Wait& wait) {
-  constexpr int kMostEvents = INT32_MAX / static_cast<int>(sizeof(epoll_event));
-  int most = call.Int(2);
-  if (most <= 0 || most > kMostEvents) return -EINVAL;
   auto file = FileArg(call, 0);
-  if (file == nullptr) return -EBADF;
-  uint64_t events = call.HostArg(1, static_cast<uint64_t>(most) * sizeof(epoll_event));
+  // Which of several errors comes first depends on the kernel: the host's decides.
+  uint64_t epoll = file != nullptr ? HostFd(file) : ~uint64_t{0};
+  uint64_t most = call.Uint(2);
+  uint64_t events = call.HostArg(1, most * sizeof(epoll_event));
   int64_t ready = WaitOnHost(call.thread, wait.Remaining(), [&](auto* flag, const timespec* time) {
-    return HostCall(flag, SYS_epoll_pwait2, HostFd(file), events, static_cast<uint64_t>(most),
-                    reinterpret_cast<uint64_t>(time), 0, sizeof(SignalSet));
+    return HostCall(flag, SYS_epoll_pwait2, epoll, events, most, reinterpret_cast<uint64_t>(time),
+                    0, sizeof(SignalSet));
   });
   return ready == kKicked ? kRestartNoHandler : ready;
 }

@@ -15,6 +15,7 @@
 
 #include "km/syscalls/handlers.h"
 #include "km/syscalls/host.h"
+#include "km/syscalls/transfer.h"
 
 namespace km {
 namespace {
@@ -186,8 +187,8 @@ SyscallResult Personality(Call& call) {
 }
 
 SyscallResult Getrandom(Call& call) {
-  return call.thread.Block(SYS_getrandom, call.HostArg(0, call.arguments[1]), call.arguments[1],
-                           call.arguments[2]);
+  return call.thread.Block(SYS_getrandom, Buffer(call, call.arguments[0], call.arguments[1]),
+                           call.arguments[1], call.arguments[2]);
 }
 
 SyscallResult Getcpu(Call& call) {

@@ -32,7 +32,10 @@ SyscallResult Munmap(Call& call) {
 }
 
 SyscallResult Mprotect(Call& call) {
-  return call.process.space().Protect(call.arguments[0], call.arguments[1], call.Int(2));
+  // Unlike other flags these are a long: what stands in the upper half is unknown, too.
+  constexpr int kUnknown = 0x10000000;
+  int protection = call.arguments[2] >> 32 != 0 ? kUnknown : call.Int(2);
+  return call.process.space().Protect(call.arguments[0], call.arguments[1], protection);
 }
 
 SyscallResult Mremap(Call& call) {
@@ -58,6 +61,7 @@ SyscallResult Msync(Call& call) {
 SyscallResult Mincore(Call& call) {
   uint64_t length = PageUp(call.arguments[1]);
   if (!PageAligned(call.arguments[0])) return -EINVAL;
+  if (length < call.arguments[1]) return -ENOMEM;
   if (!call.process.space().IsMapped(call.arguments[0], length)) return -ENOMEM;
   return HostResult(
       syscall(SYS_mincore, call.HostArg(0, length), length, call.HostArg(2, length / kPageSize)));
@@ -66,6 +70,7 @@ SyscallResult Mincore(Call& call) {
 SyscallResult Mlock(Call& call) {
   uint64_t start = PageDown(call.arguments[0]);
   uint64_t length = PageUp(call.arguments[1] + (call.arguments[0] - start));
+  if (start + length < start) return -EINVAL;
   if (!call.process.space().IsMapped(start, length)) return -ENOMEM;
   return HostResult(syscall(SYS_mlock, call.Host(start, length), length));
 }
@@ -73,6 +78,7 @@ SyscallResult Mlock(Call& call) {
 SyscallResult Munlock(Call& call) {
   uint64_t start = PageDown(call.arguments[0]);
   uint64_t length = PageUp(call.arguments[1] + (call.arguments[0] - start));
+  if (start + length < start) return -EINVAL;
   if (!call.process.space().IsMapped(start, length)) return -ENOMEM;
   return HostResult(syscall(SYS_munlock, call.Host(start, length), length));
 }

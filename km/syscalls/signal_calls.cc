@@ -164,7 +164,11 @@ SyscallResult RtSigqueueinfo(Call& call) {
   siginfo_t info;
   int sig = call.Int(1);
   if (int error = ReadInfo(call, 2, sig, &info); error != 0) return error;
-  if (call.Uint(0) != call.process.identity().pid) return -EPERM;
+  if (call.Uint(0) != call.process.identity().pid) {
+    bool poses = info.si_code >= 0 || info.si_code == SI_TKILL;
+    return !poses && (call.Int(0) <= 0 || (kill(call.Int(0), 0) != 0 && errno == ESRCH)) ? -ESRCH
+                                                                                         : -EPERM;
+  }
   if (sig == 0) return 0;
   return ValidSignal(sig) ? call.process.Signal(info) : -EINVAL;
 }
@@ -172,8 +176,8 @@ SyscallResult RtSigqueueinfo(Call& call) {
 SyscallResult RtTgsigqueueinfo(Call& call) {
   siginfo_t info;
   int sig = call.Int(2);
-  if (call.Int(0) <= 0 || call.Int(1) <= 0) return -EINVAL;
   if (int error = ReadInfo(call, 3, sig, &info); error != 0) return error;
+  if (call.Int(0) <= 0 || call.Int(1) <= 0) return -EINVAL;
   if (call.Uint(0) != call.process.identity().pid) return -ESRCH;
   return SendTo(call, call.Uint(1), sig, info);
 }

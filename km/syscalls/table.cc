@@ -111,9 +111,18 @@ SyscallResult NotPermitted(Call&) { return -EPERM; }
 
 uint64_t Call::Host(uint64_t address, uint64_t size) const {
   if (address == 0) return 0;
-  std::byte* host = memory().Span(GuestAddr(address), size);
-  // Just behind the program's addresses nothing is mapped.
-  return reinterpret_cast<uint64_t>(host != nullptr ? host : memory().window() + KM_GUEST_END);
+  if (std::byte* host = memory().Span(GuestAddr(address), size); host != nullptr) {
+    return reinterpret_cast<uint64_t>(host);
+  }
+  // What natively reaches beyond all of the program's addresses is refused before anything else is
+  // looked at; what merely is not mapped, when it is touched. The host tells these apart, too: by
+  // an address of its own half, and by one behind the window, where nothing is mapped.
+  constexpr uint64_t kTaskEnd = (uint64_t{1} << 47) - kPageSize;
+  constexpr uint64_t kKernelHalf = uint64_t{1} << 63;
+  if (address >= kTaskEnd) return address | kKernelHalf;
+  uint64_t offset = address % kPageSize;
+  if (size > kTaskEnd - address) return kKernelHalf | offset;
+  return reinterpret_cast<uint64_t>(memory().window() + KM_GUEST_END + offset);
 }
 
 }  // namespace km

@@ -1,0 +1,50 @@
+# Every system call of the table, with each argument at each of a set of values, natively and under
+# km: the same results. errnos_cases.h has what is left out. ERRNOS='read write' does only these.
+
+errnos=$OUT/errnos
+compile "$errnos" "$here/errnos.c" -std=gnu11 -D_GNU_SOURCE -I. -Wextra -Wno-unused-result \
+  -Wno-missing-field-initializers -static-pie -fPIE -pthread ||
+  { fail errnos 'does not compile'; summary; }
+
+# Differences that are known, and not meant to stay.
+known=" mremap sendmsg recvmsg socketpair setsockopt getsockopt fcntl setpgid personality getpriority \
+  setpriority prctl get_robust_list prlimit64 membarrier "
+
+# one_run RESULT COMMAND...: a fresh folder, its results, what was printed, and the status.
+one_run() {
+  local result=$1 folder=$TMP/errnos status=0
+  shift
+  rm -rf "$folder" && mkdir "$folder"
+  { (cd "$folder" && exec timeout -k 5 60 "$@") >"$result.printed" 2>&1 </dev/null || status=$?; } 2>/dev/null
+  { tr -d '\000' <"$folder/results"; cat "$result.printed"; echo "status $status"; } >"$result" 2>/dev/null
+}
+
+# A difference must come three times: on a busy machine a call may be interrupted that does not wait.
+same_results() {
+  local tries=3
+  [[ $known = *" $1 "* ]] && tries=1
+  for _ in $(seq $tries); do
+    one_run "$TMP/native" "$errnos" "$1"
+    one_run "$TMP/under-km" "$KM" "$errnos" "$1"
+    tail -n 1 "$TMP/native" | grep -qx 'status 0' && cmp -s "$TMP/native" "$TMP/under-km" && return 0
+  done
+  diff "$TMP/native" "$TMP/under-km" >"$TMP/.diff"
+  return 1
+}
+
+"$errnos" list >"$TMP/errnos-rows"
+for name in ${ERRNOS:-$(awk '($2 == "full" || $2 == "partial") && $3 == "called" { print $1 }' "$TMP/errnos-rows")}; do
+  if same_results "$name"; then pass "errnos.$name"
+  elif [[ $known = *" $name "* ]]; then skip "errnos.$name" 'differs from the native run: known'
+  else fail "errnos.$name" 'differs from the native run (< native, > km)' "$TMP/.diff"; fi
+done
+
+# What has no support answers the same whatever it is asked: ENOSYS, or what the row's caveat says.
+awk '$2 == "later" { print $1, "ENOSYS always" }
+     $2 == "refused" { sub(":.*", "", $4); print $1, $4, "always" }' "$TMP/errnos-rows" >"$TMP/wanted"
+limited "$KM" "$errnos" unsupported >"$TMP/.output" 2>&1
+if cmp -s "$TMP/wanted" "$TMP/.output"; then pass errnos-unsupported
+else
+  diff "$TMP/wanted" "$TMP/.output" >"$TMP/.diff"
+  fail errnos-unsupported 'differs (< table, > km)' "$TMP/.diff"
+fi
