@@ -216,6 +216,13 @@ void FdTable::SetLimit(uint64_t limit) {
   limit_ = limit;
 }
 
+std::optional<FdTable::Entry> FdTable::FindHost(int host_fd) const {
+  std::vector<Entry> entries = Entries();
+  auto it = std::find_if(entries.begin(), entries.end(),
+                         [host_fd](const Entry& e) { return e.file->host.get() == host_fd; });
+  return it != entries.end() ? std::optional<Entry>(*it) : std::nullopt;
+}
+
 std::vector<FdTable::Entry> FdTable::Entries() const {
   absl::MutexLock lock(&mutex_);
   std::vector<Entry> entries;

@@ -3,8 +3,10 @@
 #ifndef KM_FILES_FD_TABLE_H_
 #define KM_FILES_FD_TABLE_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -46,7 +48,11 @@ class FileDescription {
   std::shared_ptr<const MappedFile> Mapped(int host_fd) ABSL_LOCKS_EXCLUDED(mutex_);
 
   FileKind kind = FileKind::kOther;
-  std::string path;       // absolute, as the host sees it; empty where it has none
+  std::string path;  // absolute, as the host sees it; empty where it has none
+  // The program's thread that gets the signals of this file (F_SETOWN_EX with F_OWNER_TID), and
+  // then the signal's number (F_SETSIG). 0: the host knows the owner; SIGIO without a siginfo.
+  std::atomic<uint32_t> owner_thread = 0;
+  std::atomic<int> owner_signal = 0;
   bool standard = false;  // one of the monitor's own 0, 1 and 2: a resuming shell has its own
 
  private:
@@ -107,6 +113,9 @@ class FdTable {
 
   uint64_t limit() const ABSL_LOCKS_EXCLUDED(mutex_);
   void SetLimit(uint64_t limit) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // The one with that host descriptor.
+  std::optional<Entry> FindHost(int host_fd) const ABSL_LOCKS_EXCLUDED(mutex_);
 
   // All open descriptors, ascending.
   std::vector<Entry> Entries() const ABSL_LOCKS_EXCLUDED(mutex_);

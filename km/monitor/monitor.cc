@@ -19,6 +19,7 @@
 #include "km/loader/load.h"
 #include "km/loader/program_path.h"
 #include "km/loader/resolve.h"
+#include "km/process/file_signals.h"
 #include "km/process/host_signals.h"
 #include "km/snapshot/capture.h"
 #include "km/snapshot/parser.h"
@@ -43,6 +44,11 @@ siginfo_t SiginfoOf(const signalfd_siginfo& from) {
       return info;
     default:
       break;
+  }
+  if (TellsOfFile(info.si_signo, info.si_code)) {
+    info.si_band = from.ssi_band;
+    info.si_fd = from.ssi_fd;
+    return info;
   }
   info.si_pid = static_cast<pid_t>(from.ssi_pid);
   info.si_uid = from.ssi_uid;
@@ -180,8 +186,10 @@ void Monitor::ForwardSignals() {
     // The monitor's own kick, or its own snapshot that met the limit of file sizes.
     if (IsKick(info) || (info.si_signo == SIGXFSZ && info.si_pid == getpid())) continue;
     ForwardedSignalRead(info);
+    int error = TellsOfFile(info.si_signo, info.si_code) ? SendFileSignal(*process_, info)
+                                                         : process_->Signal(info);
     // A full queue is the sender's to know of; it has long returned.
-    if (process_->Signal(info) != 0) Log(LogLevel::kInfo, "the program's signal queue is full");
+    if (error != 0) Log(LogLevel::kInfo, "the program's signal queue is full");
   }
 }
 

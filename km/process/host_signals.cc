@@ -8,6 +8,7 @@
 
 #include <cstring>
 #include <string_view>
+#include <utility>
 
 #include "km/base/host_call.h"
 #include "km/memory/guarded_copy.h"
@@ -43,6 +44,10 @@ void Forward(int sig, const siginfo_t& info, ucontext_t* context) {
   if (gettid() == getpid()) sigaddset(&context->uc_sigmask, sig);
   siginfo_t copy = info;
   if (copy.si_code == SI_USER) copy.si_code = kForwardedUser;
+  if (copy.si_code > 0) {
+    copy.si_errno = copy.si_code;
+    copy.si_code = SI_SIGIO;
+  }
   syscall(SYS_rt_tgsigqueueinfo, getpid(), getpid(), sig, &copy);
 }
 
@@ -54,7 +59,8 @@ void OnSignal(int sig, siginfo_t* info, void* context) {
     AbortHostCall(ucontext);
     return;
   }
-  if (info->si_code <= 0) return Forward(sig, *info, ucontext);
+  // A positive one of the kick's number tells of a file that the program asked to be told of by it.
+  if (info->si_code <= 0 || sig == kKickSignal) return Forward(sig, *info, ucontext);
   if (!FixGuardedFault(ucontext)) ReportOwnFault(sig);
 }
 
@@ -115,6 +121,9 @@ void ForwardedSignalRead(siginfo_t& info) {
     pthread_sigmask(SIG_UNBLOCK, &open, nullptr);
   }
   if (info.si_code == kForwardedUser) info.si_code = SI_USER;
+  if (info.si_code == SI_SIGIO && info.si_errno != 0) {
+    info.si_code = std::exchange(info.si_errno, 0);
+  }
 }
 
 void DieOfSignal(int sig) {

@@ -18,6 +18,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "km/files/aio_contexts.h"
 #include "km/files/fd_table.h"
 #include "km/kvm/vm.h"
 #include "km/loader/load.h"
@@ -58,8 +59,8 @@ struct Identity {
   std::vector<ForeignNote> foreign_notes;
 };
 
-// Lock order: mutex_ before the locks of SignalState, AddressSpace, FdTable and PiFutexes, which
-// are leaves. No lock is held across a blocking host call.
+// Lock order: mutex_ before the locks of SignalState, AddressSpace, FdTable, AioContexts and
+// PiFutexes, which are leaves. No lock is held across a blocking host call.
 class Process {
  public:
   // What a host thread does with a guest thread, until it has ended.
@@ -71,6 +72,7 @@ class Process {
   GuestMemory& memory() { return *memory_; }
   AddressSpace& space() { return space_; }
   FdTable& files() { return files_; }
+  AioContexts& aio_contexts() { return aio_contexts_; }
   SignalState& signals() { return signals_; }
   PiFutexes& pi_futexes() { return pi_futexes_; }
   GuestClock& clock() { return clock_; }
@@ -148,6 +150,7 @@ class Process {
   std::unique_ptr<GuestMemory> memory_;
   AddressSpace space_;
   FdTable files_;
+  AioContexts aio_contexts_;
   SignalState signals_;
   PiFutexes pi_futexes_;
   GuestClock clock_;

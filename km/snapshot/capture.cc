@@ -55,7 +55,7 @@ class Capturer {
     KM_RETURN_IF_ERROR(CaptureDirectory());
     CaptureThreads();
     if (!options_.fatal_signal.has_value()) {
-      KM_RETURN_IF_ERROR(CheckTimers());
+      KM_RETURN_IF_ERROR(CheckUncarried());
       KM_RETURN_IF_ERROR(CaptureFiles());
     }
     KM_RETURN_IF_ERROR(CaptureMemory());
@@ -67,7 +67,7 @@ class Capturer {
   void CaptureProcess();
   absl::Status CaptureDirectory();
   void CaptureThreads();
-  absl::Status CheckTimers();
+  absl::Status CheckUncarried();
   absl::Status CaptureFiles();
   absl::Status CaptureFile(const FdTable::Entry& entry);
   absl::Status CaptureMemory();
@@ -186,7 +186,10 @@ void Capturer::CaptureThreads() {
   if (image().process.comm.empty()) image().process.comm = image().threads.front().comm;
 }
 
-absl::Status Capturer::CheckTimers() {
+absl::Status Capturer::CheckUncarried() {
+  if (!process_.aio_contexts().empty()) {
+    return Refused("it has contexts of asynchronous I/O (io_setup)");
+  }
   for (__itimer_which_t which : {ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF}) {
     itimerval timer = {};
     getitimer(which, &timer);

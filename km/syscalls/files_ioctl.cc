@@ -2,6 +2,8 @@
 // pointer or a descriptor that means something else to the host.
 #include <asm/termbits.h>
 #include <linux/fs.h>
+#include <linux/hdreg.h>
+#include <linux/random.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -9,9 +11,11 @@
 #include <algorithm>
 #include <cerrno>
 #include <iterator>
+#include <optional>
 
 #include "km/syscalls/handlers.h"
 #include "km/syscalls/host.h"
+#include "km/syscalls/ioctl_structs.h"
 #include "km/syscalls/paths.h"
 
 namespace km {
@@ -56,14 +60,36 @@ constexpr Request kRequests[] = {
     {TIOCGPTLCK, kBuffer, sizeof(int)},
     {FIONREAD, kBuffer, sizeof(int)},
     {FIONBIO, kBuffer, sizeof(int)},
+    {FIOASYNC, kBuffer, sizeof(int)},
     {FIOQSIZE, kBuffer, sizeof(loff_t)},
     {FIGETBSZ, kBuffer, sizeof(int)},
     {FICLONE, kFd, 0},
     {FS_IOC_GETFLAGS, kBuffer, sizeof(long)},
     {FS_IOC_SETFLAGS, kBuffer, sizeof(long)},
     {FS_IOC_GETVERSION, kBuffer, sizeof(long)},
+    {FS_IOC_SETVERSION, kBuffer, sizeof(long)},
+    {FS_IOC_FSGETXATTR, kBuffer, sizeof(fsxattr)},
+    {FS_IOC_FSSETXATTR, kBuffer, sizeof(fsxattr)},
+    {FS_IOC_GETFSLABEL, kBuffer, FSLABEL_MAX},
+    {FS_IOC_SETFSLABEL, kBuffer, FSLABEL_MAX},
+    {BLKROGET, kBuffer, sizeof(int)},
+    {BLKGETSIZE, kBuffer, sizeof(long)},
     {BLKGETSIZE64, kBuffer, sizeof(uint64_t)},
+    {BLKFLSBUF, kNumber, 0},
+    {BLKRAGET, kBuffer, sizeof(long)},
     {BLKSSZGET, kBuffer, sizeof(int)},
+    {BLKBSZGET, kBuffer, sizeof(int)},
+    {BLKPBSZGET, kBuffer, sizeof(int)},
+    {BLKIOMIN, kBuffer, sizeof(int)},
+    {BLKIOOPT, kBuffer, sizeof(int)},
+    {BLKALIGNOFF, kBuffer, sizeof(int)},
+    {BLKROTATIONAL, kBuffer, sizeof(short)},
+    {BLKDISCARDZEROES, kBuffer, sizeof(int)},
+    {BLKDISCARD, kBuffer, 2 * sizeof(uint64_t)},
+    {BLKZEROOUT, kBuffer, 2 * sizeof(uint64_t)},
+    {BLKGETDISKSEQ, kBuffer, sizeof(uint64_t)},
+    {HDIO_GETGEO, kBuffer, sizeof(hd_geometry)},
+    {RNDGETENTCNT, kBuffer, sizeof(int)},
 };
 
 // The process's own id where the host knows it by another (after a resume), in both directions.
@@ -112,6 +138,7 @@ SyscallResult Ioctl(Call& call) {
   if (number == FIOCLEX || number == FIONCLEX) {
     return call.process.files().SetCloseOnExec(call.Uint(0), number == FIOCLEX);
   }
+  if (std::optional<int64_t> result = StructIoctl(call, file, number)) return *result;
   auto known = std::find_if(std::begin(kRequests), std::end(kRequests),
                             [number](const Request& r) { return r.number == number; });
   return known != std::end(kRequests) ? Make(call, file, *known) : -ENOTTY;

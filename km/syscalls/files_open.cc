@@ -11,10 +11,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "km/files/host_path.h"
+#include "km/syscalls/file_owners.h"
 #include "km/syscalls/handlers.h"
 #include "km/syscalls/host.h"
 #include "km/syscalls/open_path.h"
@@ -27,6 +29,8 @@ namespace {
 constexpr int kOpenFlags = O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_APPEND |
                            O_NONBLOCK | O_SYNC | O_ASYNC | O_DIRECT | O_DIRECTORY | O_NOFOLLOW |
                            O_NOATIME | O_PATH | O_TMPFILE | O_LARGEFILE;
+// Commands of fcntl since Linux 6.10 and 6.12; not in all headers.
+constexpr int kFDupfdQuery = 1027, kFCreatedQuery = 1028;
 constexpr int kPathFlags = O_PATH | O_DIRECTORY | O_NOFOLLOW;
 
 int64_t AddOpened(Call& call, const HostPath& path, const Opening& how, bool close_on_exec) {
@@ -180,8 +184,10 @@ SyscallResult Dup3(Call& call) {
 SyscallResult Fcntl(Call& call) {
   auto file = FileArg(call, 0);
   if (file == nullptr) return -EBADF;
+  if (std::optional<int64_t> result = OwnerCommand(call, file)) return *result;
   FdTable& files = call.process.files();
   uint64_t argument = call.arguments[2];
+  std::shared_ptr<OpenFile> other;
   switch (call.Int(1)) {
     case F_DUPFD:
       return DuplicateFrom(call, call.Uint(2), false);
@@ -205,8 +211,14 @@ SyscallResult Fcntl(Call& call) {
     case F_SET_FILE_RW_HINT:
       argument = call.HostArg(2, sizeof(uint64_t));
       break;
+    case kFDupfdQuery:
+      other = FileArg(call, 2);
+      if (other == nullptr) return -EBADF;
+      argument = HostFd(other);
+      break;
     case F_GETFL:
     case F_SETFL:
+    case kFCreatedQuery:
     case F_GETPIPE_SZ:
     case F_SETPIPE_SZ:
     case F_ADD_SEALS:

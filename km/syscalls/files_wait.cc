@@ -18,6 +18,7 @@
 #include "km/syscalls/handlers.h"
 #include "km/syscalls/host.h"
 #include "km/syscalls/paths.h"
+#include "km/syscalls/signal_masks.h"
 
 namespace km {
 namespace {
@@ -84,7 +85,8 @@ class Wait {
   timespec left_ = {};
 };
 
-// The mask that holds during the call. 0 or a negative errno.
+}  // namespace
+
 int UseMask(Call& call, GuestAddr address, uint64_t size) {
   if (address.null()) return 0;
   if (size != sizeof(SignalSet)) return -EINVAL;
@@ -96,6 +98,8 @@ int UseMask(Call& call, GuestAddr address, uint64_t size) {
   if (signals.HasDeliverable(call.thread.tid)) call.thread.attention.store(1);
   return 0;
 }
+
+namespace {
 
 // Linux looks at the descriptors before the signals: what is ready counts even when a signal waits.
 template <typename MakeCall>

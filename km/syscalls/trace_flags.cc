@@ -269,6 +269,9 @@ constexpr Name kSeals[] = {KM_NAME(F_SEAL_SEAL),         KM_NAME(F_SEAL_SHRINK),
 constexpr Name kDirectoryNotify[] = {KM_NAME(DN_ACCESS),   KM_NAME(DN_MODIFY), KM_NAME(DN_CREATE),
                                      KM_NAME(DN_DELETE),   KM_NAME(DN_RENAME), KM_NAME(DN_ATTRIB),
                                      KM_NAME(DN_MULTISHOT)};
+constexpr Name kAioOpcode[] = {
+    {0, "IOCB_CMD_PREAD"}, {1, "IOCB_CMD_PWRITE"}, {2, "IOCB_CMD_FSYNC"},  {3, "IOCB_CMD_FDSYNC"},
+    {5, "IOCB_CMD_POLL"},  {6, "IOCB_CMD_NOOP"},   {7, "IOCB_CMD_PREADV"}, {8, "IOCB_CMD_PWRITEV"}};
 constexpr Name kOwnerType[] = {{0, "F_OWNER_TID"}, {1, "F_OWNER_PID"}, {2, "F_OWNER_PGRP"}};
 constexpr Name kWait[] = {
     {1, "WNOHANG"}, {2, "WUNTRACED"}, {4, "WEXITED"}, {8, "WCONTINUED"}, {0x1000000, "WNOWAIT"}};
@@ -358,6 +361,7 @@ constexpr NameSet kSets[] = {
     {"xattr_flags", kXattr},
     {"seals", kSeals},
     {"directory_notify", kDirectoryNotify},
+    {"aio_opcode", kAioOpcode, kAll},
     {"owner_type", kOwnerType, kAll},
     {"wait_flags", kWait},
     {"poll_events", kPollEvents},

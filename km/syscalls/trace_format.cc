@@ -86,12 +86,26 @@ absl::string_view FcntlKind(uint64_t command) {
     case F_GETPIPE_SZ:
     case F_GET_SEALS:
     case F_GETOWN:
+    case F_GETSIG:
+    case F_GETLEASE:
       return kHidden;
     case F_DUPFD:
     case F_DUPFD_CLOEXEC:
     case F_SETPIPE_SZ:
     case F_SETOWN:
       return "int";
+    case F_SETSIG:
+      return "signal";
+    case F_SETLEASE:
+      return "lock_type";
+    case F_NOTIFY:
+      return "directory_notify";
+    case F_ADD_SEALS:
+      return "seals";
+    case F_SETOWN_EX:
+      return "f_owner_in";
+    case F_GETOWN_EX:
+      return "f_owner_out";
     case F_SETFD:
       return "fd_flags";
     case F_SETFL:
@@ -212,6 +226,12 @@ std::string FormatFcntlResult(const CallArguments& arguments, int64_t result) {
     case F_GETFD:
       if (result == FD_CLOEXEC) return "0x1 (flags FD_CLOEXEC)";
       break;
+    case F_GETLEASE:
+    case F_GET_SEALS:
+      return absl::StrFormat("%#x (%s)", result,
+                             FormatScalar(arguments[1] == F_GETLEASE ? "lock_type" : "seals",
+                                          static_cast<uint64_t>(result))
+                                 .value_or(""));
     case F_GETFL:
       return absl::StrFormat(
           "%#x (flags %s)", result,

@@ -1,4 +1,5 @@
 // Strings, bytes and arrays of the program as text. All reads are bounded.
+#include <linux/aio_abi.h>
 #include <linux/limits.h>
 #include <poll.h>
 #include <sys/epoll.h>
@@ -107,6 +108,27 @@ std::string FormatEpollEvents(const TraceValue& value, uint64_t count) {
       });
 }
 
+// The iocbs that io_submit(2) is given the addresses of.
+std::string FormatIocbs(const TraceValue& value, uint64_t count) {
+  return FormatList(value.address(), count, sizeof(uint64_t), [&](uint64_t at, std::string* text) {
+    CallArguments one = {};
+    if (!value.read(&one[0], at, sizeof(one[0]))) return false;
+    *text =
+        FormatStruct("iocb_in", {one, 0, std::nullopt, value.read}).value_or(FormatAddress(one[0]));
+    return true;
+  });
+}
+
+std::string FormatIoEvents(const TraceValue& value, uint64_t count) {
+  return FormatList(value.address(), count, sizeof(io_event), [&](uint64_t at, std::string* text) {
+    io_event event;
+    if (!value.read(&event, at, sizeof(event))) return false;
+    *text = absl::StrFormat("{data=%#x, obj=%#x, res=%d, res2=%d}", event.data, event.obj,
+                            event.res, event.res2);
+    return true;
+  });
+}
+
 // Numbers of the bits set, of a bit map of `bits` bits.
 std::string FormatBits(uint64_t address, uint64_t bits, GuestReader read) {
   bits = std::min<uint64_t>(bits, FD_SETSIZE * 8);
@@ -182,6 +204,8 @@ std::optional<std::string> FormatArray(absl::string_view kind, absl::string_view
   }
   if (kind == "pollfds") return FormatPollfds(value, static_cast<uint32_t>(count));
   if (kind == "epoll_events_out") return FormatEpollEvents(value, count);
+  if (kind == "iocbs") return FormatIocbs(value, count);
+  if (kind == "io_events_out") return FormatIoEvents(value, count);
   if (kind == "fdset") return FormatBits(address, count, value.read);
   if (kind == "cpuset_in" || kind == "cpuset_out") {
     return FormatBits(address, std::min<uint64_t>(count, FD_SETSIZE) * 8, value.read);

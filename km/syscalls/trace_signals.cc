@@ -8,6 +8,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/types/span.h"
+#include "km/process/file_signals.h"
 #include "km/signals/signal_set.h"
 #include "km/syscalls/trace_format.h"
 
@@ -51,6 +52,9 @@ constexpr CodeName kChildCodes[] = {KM_CODE(CLD_EXITED),  KM_CODE(CLD_KILLED),
                                     KM_CODE(CLD_DUMPED),  KM_CODE(CLD_TRAPPED),
                                     KM_CODE(CLD_STOPPED), KM_CODE(CLD_CONTINUED)};
 
+constexpr CodeName kFileCodes[] = {KM_CODE(POLL_IN),  KM_CODE(POLL_OUT), KM_CODE(POLL_MSG),
+                                   KM_CODE(POLL_ERR), KM_CODE(POLL_PRI), KM_CODE(POLL_HUP)};
+
 absl::Span<const CodeName> CodesOf(int sig) {
   switch (sig) {
     case SIGILL:
@@ -65,6 +69,8 @@ absl::Span<const CodeName> CodesOf(int sig) {
       return kTrapCodes;
     case SIGCHLD:
       return kChildCodes;
+    case SIGIO:
+      return kFileCodes;
   }
   return {};
 }
@@ -100,6 +106,9 @@ std::string DetailText(const siginfo_t& info) {
     case SI_TIMER:
       return absl::StrCat(", si_timerid=", info.si_timerid, ", si_overrun=", info.si_overrun,
                           ValueText(info));
+  }
+  if (TellsOfFile(info.si_signo, info.si_code)) {
+    return absl::StrCat(", si_band=", info.si_band, ", si_fd=", info.si_fd);
   }
   if (info.si_code < 0) return SenderText(info) + ValueText(info);
   if (IsFault(info.si_signo)) {

@@ -1,6 +1,7 @@
 // Structures of the program as text. The host's own structures are the program's: both are x86-64.
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <linux/aio_abi.h>
 #include <linux/openat2.h>
 #include <linux/sched.h>
 #include <netinet/in.h>
@@ -211,6 +212,25 @@ std::string Text(const open_how& how) {
                       "}");
 }
 
+std::string Text(const iocb& i) {
+  std::string text =
+      absl::StrFormat("{aio_data=%#x, aio_lio_opcode=%s, aio_fildes=%d", i.aio_data,
+                      Names("aio_opcode", i.aio_lio_opcode), static_cast<int>(i.aio_fildes));
+  if (i.aio_lio_opcode == IOCB_CMD_POLL) {
+    absl::StrAppend(&text, ", aio_buf=", Names("poll_events", i.aio_buf));
+  } else if (i.aio_lio_opcode != IOCB_CMD_FSYNC && i.aio_lio_opcode != IOCB_CMD_FDSYNC) {
+    absl::StrAppend(&text, ", aio_buf=", FormatAddress(i.aio_buf), ", aio_nbytes=", i.aio_nbytes,
+                    ", aio_offset=", i.aio_offset);
+  }
+  if (i.aio_flags & IOCB_FLAG_RESFD) absl::StrAppend(&text, ", aio_resfd=", i.aio_resfd);
+  return text + "}";
+}
+
+struct OneAddress {
+  uint64_t value;
+};
+std::string Text(const OneAddress& a) { return absl::StrCat("[", FormatAddress(a.value), "]"); }
+
 // struct file_handle without its bytes, and struct cachestat_range and struct cachestat, which not
 // all headers have.
 struct HandleHead {
@@ -306,6 +326,8 @@ constexpr StructKind kStructs[] = {
     {"epoll_event", ReadText<epoll_event>},
     {"winsize", ReadText<winsize>},
     {"flock", ReadText<struct flock>},
+    {"iocb", ReadText<iocb>},
+    {"address", ReadText<OneAddress>},
     {"open_how", ReadText<open_how>},
     {"file_handle", ReadText<HandleHead>},
     {"cachestat_range", ReadText<CachestatRange>},
