@@ -118,10 +118,10 @@ unit: $(UNIT_TESTS)
 
 # Under a sanitizer only what runs without KVM.
 test: $(UNIT_TESTS) $(if $(SANITIZE),,all)
-	$(Q)BUILD=$(BUILD) tests/run-all $(if $(SANITIZE),unit,unit guest snapshot cli)
+	$(Q)BUILD=$(BUILD) tests/run-all $(if $(SANITIZE),unit,unit guest snapshot cli inject)
 
 test-programs: all
-	$(Q)BUILD=$(BUILD) tests/run-all programs
+	$(Q)BUILD=$(BUILD) INJECTIONS=500 tests/run-all programs inject
 
 bench: all $(BUILD)/microbench
 	$(Q)BUILD=$(BUILD) tests/bench/run

@@ -2,6 +2,7 @@
 #ifndef KM_MONITOR_MONITOR_H_
 #define KM_MONITOR_MONITOR_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -63,6 +64,8 @@ class Monitor {
   void PageFault(Thread& thread, const VcpuExit& exit);
   void Exception(Thread& thread, const VcpuExit& exit);
   Next TakeSnapshotFor(Thread& thread, const SnapshotRequest& request);
+  int64_t AwaitSnapshot(Thread& thread, const SnapshotRequest& request) ABSL_LOCKS_EXCLUDED(mutex_);
+  bool TestSnapshotIsDue(const Thread& thread);
   Next EndOneThread(Thread& thread, int status);
   [[noreturn]] void Stay(Thread& thread);
 
@@ -90,6 +93,7 @@ class Monitor {
   const Options options_;
   std::string snapshot_path_;  // absolute
   int64_t start_ns_ = 0;
+  std::atomic<uint64_t> finished_calls_ = 0;  // counted for options_.test_snapshot_at only
   std::unique_ptr<Process> process_;
   std::unique_ptr<Tracer> tracer_;  // null unless asked for
   std::unique_ptr<Stats> stats_;    // null unless asked for

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "km/base/log.h"
@@ -47,6 +48,11 @@ absl::Status SetOption(absl::string_view name, absl::string_view value, Options*
     if (value.empty()) return Usage("--snapshot takes a file name");
     options->snapshot_path = std::string(value);
     return absl::OkStatus();
+  }
+  if (name == "test-snapshot-at") {
+    return absl::SimpleAtoi(value, &options->test_snapshot_at)
+               ? absl::OkStatus()
+               : Usage("--test-snapshot-at takes a number");
   }
   if (name == "env") return SetVariable(value, &options->environment);
   if (name == "log") return SetLevel(value);

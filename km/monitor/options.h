@@ -2,6 +2,7 @@
 #ifndef KM_MONITOR_OPTIONS_H_
 #define KM_MONITOR_OPTIONS_H_
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -18,6 +19,9 @@ struct Options {
   bool sync = true;
   bool aslr = true;
   bool stats = false;
+  // For tests, and not in the help: a snapshot behind the system call of this number, counted over
+  // all threads from 1; the process ends with it. 0: none.
+  uint64_t test_snapshot_at = 0;
   std::optional<std::string> trace;      // a regular expression; empty: everything
   std::vector<std::string> environment;  // "KEY=VALUE", what the program gets
   std::vector<std::string> program;      // PROGRAM ARGS..., or a snapshot

@@ -175,7 +175,17 @@ Monitor::Next Monitor::Dispatch(Thread& thread) {
     thread.restart = result.value;
     return Next::kRun;
   }
-  return Finish(thread, call, result);
+  Next next = Finish(thread, call, result);
+  if (options_.test_snapshot_at != 0 && next == Next::kRun && TestSnapshotIsDue(thread)) {
+    AwaitSnapshot(thread, {"test", "", false});
+  }
+  return next;
+}
+
+// At a call from the runtime's pages, where no snapshot may be, the next one has its turn.
+bool Monitor::TestSnapshotIsDue(const Thread& thread) {
+  if (InRuntime(thread)) return false;
+  return finished_calls_.fetch_add(1) + 1 == options_.test_snapshot_at;
 }
 
 Monitor::Next Monitor::Finish(Thread& thread, Call& call, const SyscallResult& result) {
@@ -221,12 +231,19 @@ void Monitor::Stay(Thread& thread) {
 }
 
 Monitor::Next Monitor::TakeSnapshotFor(Thread& thread, const SnapshotRequest& request) {
-  PendingSnapshot pending;
-  pending.thread = &thread;
-  pending.request = request;
   // What the resumed process sees.
   thread.registers.rax = 1;
   thread.registers.orig_rax = ~uint64_t{0};
+  thread.registers.rax = static_cast<uint64_t>(AwaitSnapshot(thread, request));
+  return Next::kRun;
+}
+
+// Has the main thread take a snapshot of the process as it is. 0 or a negative errno; does not
+// return when the process ends with it.
+int64_t Monitor::AwaitSnapshot(Thread& thread, const SnapshotRequest& request) {
+  PendingSnapshot pending;
+  pending.thread = &thread;
+  pending.request = request;
   process_->BeginParked(thread);
   {
     absl::MutexLock lock(&mutex_);
@@ -241,8 +258,7 @@ Monitor::Next Monitor::TakeSnapshotFor(Thread& thread, const SnapshotRequest& re
     mutex_.Await(absl::Condition(&pending.done));
   }
   process_->EndParked();
-  thread.registers.rax = static_cast<uint64_t>(pending.result);
-  return Next::kRun;
+  return pending.result;
 }
 
 }  // namespace km
