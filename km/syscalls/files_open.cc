@@ -155,12 +155,16 @@ SyscallResult Close(Call& call) { return call.process.files().Close(call.Uint(0)
 
 SyscallResult CloseRange(Call& call) {
   uint32_t first = call.Uint(0), last = call.Uint(1);
-  if (first > last || (call.Uint(2) & ~uint32_t{CLOSE_RANGE_CLOEXEC}) != 0) return -EINVAL;
+  constexpr uint32_t kKnown = CLOSE_RANGE_CLOEXEC | CLOSE_RANGE_UNSHARE;
+  if (first > last || (call.Uint(2) & ~kKnown) != 0) return -EINVAL;
+  // The only thread shares its table with nobody.
+  bool unshare = call.Uint(2) & CLOSE_RANGE_UNSHARE;
+  if (unshare && call.process.thread_count() != 1) return -EPERM;
   FdTable& files = call.process.files();
   for (const FdTable::Entry& entry : files.Entries()) {
     auto fd = static_cast<uint32_t>(entry.number);
     if (fd < first || fd > last) continue;
-    if (call.Uint(2) != 0) {
+    if (call.Uint(2) & CLOSE_RANGE_CLOEXEC) {
       files.SetCloseOnExec(fd, true);
     } else {
       files.Close(fd);

@@ -138,18 +138,25 @@ int64_t Judge(const HostPath& path, uint64_t resolve) {
   return fd.valid() ? 0 : -errno;
 }
 
+// A path that stays below its directory, as an absolute one.
+std::string FromRoot(const Call& call, const HostPath& path) {
+  std::string directory = path.directory != nullptr ? path.directory->description->path
+                                                    : OwnLink(call.process, 0, "cwd");
+  return absl::StrCat(directory, "/", path.path);
+}
+
 // With RESOLVE_*: the host keeps to them on the path as it stands, and what it opened is looked at
 // like any other file. Only what the host does not know the program by is walked to.
 int64_t OpenRestricted(Call& call, const HostPath& path, const Opening& how, Opened* out) {
   bool scoped = how.resolve & (RESOLVE_BENEATH | RESOLVE_IN_ROOT);
+  HostPath walked = path;
+  if (scoped) walked.path = FromRoot(call, path);
   ProcPath target;
-  if (!scoped && MayLeadToProc(path)) {
+  if (MayLeadToProc(walked)) {
     LastLink last = how.flags & O_NOFOLLOW ? LastLink::kKeep : LastLink::kFollow;
-    if (int error = WalkPath(call.process, path, last, &target); error != 0) return error;
+    if (int error = WalkPath(call.process, walked, last, &target); error != 0) return error;
     if (target.kind == ProcPath::Kind::kDescriptor) {
-      if (how.resolve & (RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS)) return -ELOOP;
-      if (how.resolve & RESOLVE_NO_XDEV) return -EXDEV;
-      return OpenDescriptor(call, target.fd, how, out);
+      return how.resolve & (RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS) ? -ELOOP : -EXDEV;
     }
     if (target.kind == ProcPath::Kind::kOwn) {
       // The program's directory may have another number there: that it is missing says nothing.

@@ -19,6 +19,7 @@ namespace {
 std::string ShortName(int sig) {
   if (sig == kFirstRealTimeSignal) return "RTMIN";
   if (sig > kFirstRealTimeSignal) return absl::StrCat("RT_", sig - kFirstRealTimeSignal);
+  if (sig == SIGIO) return "IO";  // and not POLL
   const char* name = sigabbrev_np(sig);
   return name != nullptr ? name : absl::StrCat(sig);
 }

@@ -33,6 +33,7 @@ static void Owners(void) {
   CHECK_EQ(fcntl(fd, F_GETSIG), 0);
   CHECK_OK(fcntl(fd, F_SETOWN, getpid()));
   CHECK_EQ(fcntl(fd, F_GETOWN), getpid());
+  CHECK_EQ(syscall(SYS_fcntl, fd, F_GETOWN, 0), getpid());
   CHECK_OK(fcntl(fd, F_GETOWN_EX, &owner));
   CHECK_EQ(owner.type, F_OWNER_PID);
   CHECK_EQ(owner.pid, getpid());

@@ -109,6 +109,11 @@ static void Proc(void) {
   OPENS(AT_FDCWD, "/proc/self/exe", O_RDONLY, 0, 0);
   CHECK_ERRNO(Open2(AT_FDCWD, "/proc/self/status", O_RDONLY, 0, RESOLVE_NO_SYMLINKS), ELOOP);
   CHECK_ERRNO(Open2(AT_FDCWD, "/proc/self/status", O_RDONLY, 0, RESOLVE_NO_XDEV), EXDEV);
+  int own = open("/proc/self/fd", O_RDONLY);
+  snprintf(self, sizeof self, "%d", file);
+  CHECK_ERRNO(Open2(own, self, O_RDONLY, 0, RESOLVE_BENEATH), EXDEV);
+  CHECK_ERRNO(Open2(own, "57", O_RDONLY, 0, RESOLVE_BENEATH), ENOENT);
+  CHECK_ERRNO(Open2(root, "/proc/self/fd/57", O_RDONLY, 0, RESOLVE_IN_ROOT), ENOENT);
   snprintf(self, sizeof self, "/proc/%d/comm", getpid());
   CHECK_ERRNO(Open2(AT_FDCWD, self, O_RDONLY, 0, RESOLVE_NO_XDEV), EXDEV);
   const struct {
