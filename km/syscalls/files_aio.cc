@@ -46,8 +46,9 @@ int UseBuffer(const Call& call, Submission* submission) {
       return 0;
     case IOCB_CMD_PREADV:
     case IOCB_CMD_PWRITEV: {
-      if (host.aio_nbytes > kMaxIovecs) return -EINVAL;
-      int error = CopyIovecs(call, GuestAddr(host.aio_buf), host.aio_nbytes, &submission->parts);
+      auto count = static_cast<uint32_t>(host.aio_nbytes);  // as the kernel cuts it
+      if (count > kMaxIovecs) return -EINVAL;
+      int error = CopyIovecs(call, GuestAddr(host.aio_buf), count, &submission->parts);
       host.aio_buf = reinterpret_cast<uint64_t>(submission->parts.data());
       return error;
     }

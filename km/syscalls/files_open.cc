@@ -105,6 +105,13 @@ int64_t MakeEpoll(Call& call, int flags) {
   return AddMade(call, fd, FileKind::kEpoll, (flags & EPOLL_CLOEXEC) != 0);
 }
 
+// Commands of fcntl that a descriptor with O_PATH has.
+bool WorksOnPaths(int command) {
+  return command == F_DUPFD || command == F_DUPFD_CLOEXEC || command == F_GETFD ||
+         command == F_SETFD || command == F_GETFL || command == kFDupfdQuery ||
+         command == kFCreatedQuery;
+}
+
 // openat2(2)'s structure, of which newer kernels may know more members. 0 or a negative errno.
 int CopyOpenHow(const Call& call, open_how* how) {
   constexpr uint64_t kFirstSize = 24;  // OPEN_HOW_SIZE_VER0
@@ -188,6 +195,7 @@ SyscallResult Dup3(Call& call) {
 SyscallResult Fcntl(Call& call) {
   auto file = FileArg(call, 0);
   if (file == nullptr) return -EBADF;
+  if (file->description->kind == FileKind::kPath && !WorksOnPaths(call.Int(1))) return -EBADF;
   if (std::optional<int64_t> result = OwnerCommand(call, file)) return *result;
   FdTable& files = call.process.files();
   uint64_t argument = call.arguments[2];

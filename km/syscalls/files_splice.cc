@@ -32,9 +32,9 @@ SyscallResult Tee(Call& call) {
 SyscallResult Vmsplice(Call& call) {
   auto file = FileArg(call, 0);
   if (file == nullptr) return -EBADF;
-  if (call.arguments[2] > kMaxIovecs) return -EINVAL;
+  if (call.Uint(2) > kMaxIovecs) return -EINVAL;
   std::vector<iovec> parts;
-  if (int error = CopyIovecs(call, call.Addr(1), call.arguments[2], &parts); error != 0) {
+  if (int error = CopyIovecs(call, call.Addr(1), call.Uint(2), &parts); error != 0) {
     return error;
   }
   return AfterWrite(

@@ -25,12 +25,15 @@ SyscallResult InotifyInit1(Call& call) { return MakeInotify(call, call.Int(0)); 
 
 SyscallResult InotifyAddWatch(Call& call) {
   auto file = FileArg(call, 0);
-  if (file == nullptr) return -EBADF;
+  // Mask and descriptor are looked at before the path: a path of none is EFAULT.
+  int host = file != nullptr ? file->host.get() : -1;
+  int64_t error = HostResult(syscall(SYS_inotify_add_watch, host, nullptr, call.Uint(2)));
+  if (error != -EFAULT) return error;
   HostPath path;
-  int64_t error = call.Uint(2) & IN_DONT_FOLLOW ? PathArg(call, AT_FDCWD, 1, LastLink::kKeep, &path)
-                                                : PinnedPath(call, AT_FDCWD, 1, &path);
+  error = call.Uint(2) & IN_DONT_FOLLOW ? PathArg(call, AT_FDCWD, 1, LastLink::kKeep, &path)
+                                        : PinnedPath(call, AT_FDCWD, 1, &path);
   if (error != 0) return error;
-  return HostResult(syscall(SYS_inotify_add_watch, file->host.get(), path.c_str(), call.Uint(2)));
+  return HostResult(syscall(SYS_inotify_add_watch, host, path.c_str(), call.Uint(2)));
 }
 
 SyscallResult InotifyRmWatch(Call& call) {
