@@ -185,6 +185,10 @@ void Monitor::ForwardSignals() {
     siginfo_t info = SiginfoOf(from);
     // The monitor's own kick, or its own snapshot that met the limit of file sizes.
     if (IsKick(info) || (info.si_signo == SIGXFSZ && info.si_pid == getpid())) continue;
+    if (int timer = 0; Timers::IsHint(info, &timer)) {
+      if (uint32_t tid = process_->timers().Expired(timer); tid != 0) process_->Interrupt(tid);
+      continue;
+    }
     ForwardedSignalRead(info);
     int error = TellsOfFile(info.si_signo, info.si_code) ? SendFileSignal(*process_, info)
                                                          : process_->Signal(info);

@@ -19,6 +19,8 @@ void Monitor::ForceSignal(Thread& thread, const siginfo_t& info) {
 
 Monitor::Next Monitor::DeliverSignals(Thread& thread) {
   while (std::optional<SignalState::Delivery> delivery = process_->signals().Next(thread.tid)) {
+    process_->timers().SignalTaken(&delivery->info);
+    if (delivery->ignored) continue;
     if (tracer_ != nullptr) tracer_->Signal(*process_, thread, delivery->info);
     if (stats_ != nullptr) stats_->CountSignal();
     if (delivery->action.is_default()) {

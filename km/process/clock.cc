@@ -20,6 +20,10 @@ int64_t ToNanoseconds(const timespec& time) {
   return SaturatingAdd(product, time.tv_nsec);
 }
 
+bool ValidTime(const timespec& time) {
+  return time.tv_sec >= 0 && time.tv_nsec >= 0 && time.tv_nsec < kNanosecondsPerSecond;
+}
+
 timespec ToTimespec(int64_t nanoseconds) {
   timespec time;
   time.tv_sec = nanoseconds / kNanosecondsPerSecond;
@@ -35,6 +39,20 @@ int64_t HostClock(int clock) {
   timespec now = {};
   clock_gettime(clock, &now);
   return ToNanoseconds(now);
+}
+
+CpuTime HostThreadCpuTime(int tid) {
+  return {HostClock(CpuClockId(tid, kClockScheduled | kClockOfThread)),
+          HostClock(CpuClockId(tid, kClockUser | kClockOfThread))};
+}
+
+CpuTime HostCpuTime() {
+  return {HostClock(CLOCK_PROCESS_CPUTIME_ID), HostClock(CpuClockId(0, kClockUser))};
+}
+
+ClockRef ThreadCpuClock(int kind, uint32_t tid, int host_tid, const CpuTime& offset) {
+  bool user = (kind & kClockKind) == kClockUser;
+  return {CpuClockId(host_tid, kind), user ? offset.user_ns : offset.total_ns, tid};
 }
 
 int64_t GuestClock::Offset(int clock) const {

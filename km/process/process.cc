@@ -170,7 +170,11 @@ void Process::WorkerMain(Worker* worker) {
     while (worker->thread == nullptr || !worker->started) changed_.Wait(&mutex_);
     Thread* thread = worker->thread;
     thread->host_tid = worker->host_tid;
+    CpuTime before = HostThreadCpuTime(0);
+    thread->cpu_offset.total_ns -= before.total_ns;
+    thread->cpu_offset.user_ns -= before.user_ns;
     mutex_.Unlock();
+    timers_.ThreadStarted(thread->tid, thread->host_tid, thread->cpu_offset);
     SetCurrentThread(thread);
     thread_main_(*thread);
     mutex_.Lock();
@@ -179,6 +183,7 @@ void Process::WorkerMain(Worker* worker) {
 
 bool Process::EndThread(Thread* thread) {
   SetCurrentThread(nullptr);
+  timers_.ThreadEnded(thread->tid);
   bool others = ForgetThread(thread);
   RedirectSignals();
   return others;
@@ -321,6 +326,31 @@ int Process::HostTid(uint32_t tid) const {
   absl::MutexLock lock(&mutex_);
   auto it = threads_.find(tid);
   return it != threads_.end() ? it->second->host_tid : static_cast<int>(tid);
+}
+
+ClockRef Process::Clock(int clock, uint32_t caller) const {
+  if (clock == CLOCK_PROCESS_CPUTIME_ID) return {clock, cpu_offset_.total_ns, 0};
+  if (clock >= 0 && clock != CLOCK_THREAD_CPUTIME_ID) return {clock, clock_.Offset(clock), 0};
+  absl::MutexLock lock(&mutex_);
+  if (clock == CLOCK_THREAD_CPUTIME_ID) {
+    return {clock, threads_.at(caller)->cpu_offset.total_ns, caller};
+  }
+  int kind = clock & kClockKind;
+  // A clock of a descriptor: its number is one that the host would take for its own.
+  if (kind == kClockOfFile) return {};
+  auto id = ~static_cast<uint32_t>(clock >> 3);
+  if (clock & kClockOfThread) {
+    auto thread = threads_.find(id == 0 ? caller : id);
+    if (thread == threads_.end()) return {};
+    return ThreadCpuClock(kind | kClockOfThread, thread->first, thread->second->host_tid,
+                          thread->second->cpu_offset);
+  }
+  // The kernel lets a thread name its process by the thread's own id.
+  if (id == 0 || id == identity_.pid || id == caller) {
+    return {CpuClockId(0, kind), kind == kClockUser ? cpu_offset_.user_ns : cpu_offset_.total_ns,
+            0};
+  }
+  return threads_.contains(id) ? ClockRef{} : ClockRef{clock, 0, 0};
 }
 
 int Process::Limit(int resource, const std::optional<rlimit>& wanted, rlimit* old) {

@@ -28,6 +28,7 @@
 #include "km/process/pi_futex.h"
 #include "km/process/signal_state.h"
 #include "km/process/thread.h"
+#include "km/process/timers.h"
 
 namespace km {
 
@@ -59,8 +60,9 @@ struct Identity {
   std::vector<ForeignNote> foreign_notes;
 };
 
-// Lock order: mutex_ before the locks of SignalState, AddressSpace, FdTable, AioContexts and
-// PiFutexes, which are leaves. No lock is held across a blocking host call.
+// Lock order: mutex_ before the locks of Timers, SignalState, AddressSpace, FdTable, AioContexts
+// and PiFutexes, which are leaves, but that Timers takes SignalState's. No lock is held across a
+// blocking host call.
 class Process {
  public:
   // What a host thread does with a guest thread, until it has ended.
@@ -76,6 +78,7 @@ class Process {
   SignalState& signals() { return signals_; }
   PiFutexes& pi_futexes() { return pi_futexes_; }
   GuestClock& clock() { return clock_; }
+  Timers& timers() { return timers_; }
   Identity& identity() { return identity_; }
   const Identity& identity() const { return identity_; }
   const XsaveFormat& xsave_format() const { return xsave_format_; }
@@ -121,6 +124,12 @@ class Process {
   // The host's id of a thread; of anything else the number itself.
   int HostTid(uint32_t tid) const ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // The clock that `caller` means by `clock` (CLOCK_* or pthread_getcpuclockid(3)).
+  ClockRef Clock(int clock, uint32_t caller) const ABSL_LOCKS_EXCLUDED(mutex_);
+  // What is added to the processor time of the monitor: what the process spent before it was
+  // resumed. Changed before the first vCPU runs.
+  CpuTime& cpu_offset() { return cpu_offset_; }
+
   // Limits as the program sees and sets them (getrlimit(2)): 0, -EINVAL or -EPERM. Those that would
   // bind the monitor (address space, descriptors, core dumps, ...) are kept here only.
   int Limit(int resource, const std::optional<rlimit>& wanted, rlimit* old)
@@ -154,6 +163,8 @@ class Process {
   SignalState signals_;
   PiFutexes pi_futexes_;
   GuestClock clock_;
+  Timers timers_{&signals_, &clock_};
+  CpuTime cpu_offset_;
   Identity identity_;
   XsaveFormat xsave_format_;
 

@@ -1,5 +1,6 @@
 #include "km/process/signal_state.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <limits>
 #include <utility>
@@ -94,30 +95,66 @@ void SignalState::CancelOpposites(int sig) {
   if (Contains(kStopping, sig)) DiscardEverywhere(SignalBit(SIGCONT));
 }
 
-SignalState::SendResult SignalState::SendToProcess(const siginfo_t& info) {
-  absl::MutexLock lock(&mutex_);
+bool SignalState::Queue(PendingSignals& pending, const siginfo_t& info, bool has_room) {
+  if (!has_room) return pending.Add(info, Room());
+  pending.AddAlways(info);
+  return true;
+}
+
+SignalState::SendResult SignalState::SendToProcessLocked(const siginfo_t& info, bool has_room) {
   int sig = info.si_signo;
   CancelOpposites(sig);
   if (threads_.empty()) return {};
   SignalSet blocked_by_all = ~SignalSet{0};
   for (const auto& [tid, thread] : threads_) blocked_by_all &= thread.mask | thread.waiting;
-  if (Dropped(sig, blocked_by_all)) return {};
-  if (!pending_.Add(info, Room())) return {-EAGAIN, 0};
+  if (Dropped(sig, blocked_by_all)) return {.dropped = true};
+  if (!Queue(pending_, info, has_room)) return {.error = -EAGAIN};
   // The oldest thread that does not block it, as Linux prefers the main thread.
   for (const auto& [tid, thread] : threads_) {
-    if (Wants(thread, sig)) return {0, tid};
+    if (Wants(thread, sig)) return {.interrupt_tid = tid};
   }
   return {};
 }
 
-SignalState::SendResult SignalState::SendToThread(uint32_t tid, const siginfo_t& info) {
-  absl::MutexLock lock(&mutex_);
+SignalState::SendResult SignalState::SendToThreadLocked(uint32_t tid, const siginfo_t& info,
+                                                        bool has_room) {
   int sig = info.si_signo;
   CancelOpposites(sig);
   PerThread& thread = threads_.at(tid);
-  if (Dropped(sig, thread.mask | thread.waiting)) return {};
-  if (!thread.pending.Add(info, Room())) return {-EAGAIN, 0};
-  return {0, Wants(thread, sig) ? tid : 0};
+  if (Dropped(sig, thread.mask | thread.waiting)) return {.dropped = true};
+  if (!Queue(thread.pending, info, has_room)) return {.error = -EAGAIN};
+  return {.interrupt_tid = Wants(thread, sig) ? tid : 0};
+}
+
+SignalState::SendResult SignalState::SendToProcess(const siginfo_t& info) {
+  absl::MutexLock lock(&mutex_);
+  return SendToProcessLocked(info, false);
+}
+
+SignalState::SendResult SignalState::SendToThread(uint32_t tid, const siginfo_t& info) {
+  absl::MutexLock lock(&mutex_);
+  return SendToThreadLocked(tid, info, false);
+}
+
+SignalState::SendResult SignalState::SendTimer(uint32_t tid, const siginfo_t& info) {
+  absl::MutexLock lock(&mutex_);
+  if (tid == 0) return SendToProcessLocked(info, true);
+  if (!threads_.contains(tid)) return {.dropped = true};
+  return SendToThreadLocked(tid, info, true);
+}
+
+bool SignalState::HasTimer(int sig, int timer) const {
+  absl::MutexLock lock(&mutex_);
+  return pending_.HasTimer(sig, timer) ||
+         std::any_of(threads_.begin(), threads_.end(), [sig, timer](const auto& thread) {
+           return thread.second.pending.HasTimer(sig, timer);
+         });
+}
+
+void SignalState::DiscardTimer(int sig, int timer) {
+  absl::MutexLock lock(&mutex_);
+  pending_.DiscardTimer(sig, timer);
+  for (auto& [tid, thread] : threads_) thread.pending.DiscardTimer(sig, timer);
 }
 
 void SignalState::Force(uint32_t tid, const siginfo_t& info) {
@@ -155,23 +192,22 @@ std::vector<uint32_t> SignalState::Candidates() const {
 std::optional<SignalState::Delivery> SignalState::Next(uint32_t tid) {
   absl::MutexLock lock(&mutex_);
   PerThread& thread = threads_.at(tid);
-  while (true) {
-    std::optional<siginfo_t> info = thread.pending.Next(~thread.mask);
-    if (!info.has_value()) info = pending_.Next(~thread.mask);
-    if (!info.has_value()) return std::nullopt;
-    int sig = info->si_signo;
-    if (actions_.Ignored(sig)) continue;
-    Delivery delivery;
-    delivery.info = *info;
-    delivery.action = actions_.TakeForDelivery(sig);
-    delivery.frame_mask = thread.saved_mask.value_or(thread.mask);
-    if (!delivery.action.is_default()) {
-      thread.saved_mask.reset();
-      thread.mask |= BlockedByHandler(delivery.action, sig);
-      thread.mask &= ~kUnblockable;
-    }
-    return delivery;
+  std::optional<siginfo_t> info = thread.pending.Next(~thread.mask);
+  if (!info.has_value()) info = pending_.Next(~thread.mask);
+  if (!info.has_value()) return std::nullopt;
+  int sig = info->si_signo;
+  Delivery delivery;
+  delivery.info = *info;
+  delivery.ignored = actions_.Ignored(sig);
+  if (delivery.ignored) return delivery;
+  delivery.action = actions_.TakeForDelivery(sig);
+  delivery.frame_mask = thread.saved_mask.value_or(thread.mask);
+  if (!delivery.action.is_default()) {
+    thread.saved_mask.reset();
+    thread.mask |= BlockedByHandler(delivery.action, sig);
+    thread.mask &= ~kUnblockable;
   }
+  return delivery;
 }
 
 std::optional<siginfo_t> SignalState::Wait(uint32_t tid, SignalSet set) {
@@ -206,17 +242,13 @@ std::vector<siginfo_t> SignalState::ThreadPending(uint32_t tid) const {
 
 void SignalState::RestoreProcessPending(const std::vector<siginfo_t>& all) {
   absl::MutexLock lock(&mutex_);
-  for (const siginfo_t& info : all) {
-    [[maybe_unused]] bool queued = pending_.Add(info, std::numeric_limits<size_t>::max());
-  }
+  for (const siginfo_t& info : all) pending_.AddAlways(info);
 }
 
 void SignalState::RestoreThreadPending(uint32_t tid, const std::vector<siginfo_t>& all) {
   absl::MutexLock lock(&mutex_);
   PendingSignals& pending = threads_.at(tid).pending;
-  for (const siginfo_t& info : all) {
-    [[maybe_unused]] bool queued = pending.Add(info, std::numeric_limits<size_t>::max());
-  }
+  for (const siginfo_t& info : all) pending.AddAlways(info);
 }
 
 }  // namespace km

@@ -24,11 +24,13 @@ class SignalState {
   struct SendResult {
     int error = 0;  // 0, -EAGAIN (queue full)
     uint32_t interrupt_tid = 0;
+    bool dropped = false;  // it is ignored
   };
   // What a thread has to do now.
   struct Delivery {
     siginfo_t info = {};
     SignalAction action;
+    bool ignored = false;      // it was taken out, and that is all
     SignalSet frame_mask = 0;  // what sigreturn restores
   };
 
@@ -53,6 +55,12 @@ class SignalState {
 
   SendResult SendToProcess(const siginfo_t& info) ABSL_LOCKS_EXCLUDED(mutex_);
   SendResult SendToThread(uint32_t tid, const siginfo_t& info) ABSL_LOCKS_EXCLUDED(mutex_);
+  // The signal of a timer, to the process (tid 0) or to a thread, which may have ended. It always
+  // has room.
+  SendResult SendTimer(uint32_t tid, const siginfo_t& info) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Whether the signal of a timer is pending somewhere; forgets it.
+  bool HasTimer(int sig, int timer) const ABSL_LOCKS_EXCLUDED(mutex_);
+  void DiscardTimer(int sig, int timer) ABSL_LOCKS_EXCLUDED(mutex_);
   // A fault of the thread's own instruction: where it is blocked or ignored the default action
   // comes.
   void Force(uint32_t tid, const siginfo_t& info) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -63,7 +71,7 @@ class SignalState {
   // Threads that could take a signal that is pending for the process. Whom it was first meant for
   // may have blocked it since, or ended.
   std::vector<uint32_t> Candidates() const ABSL_LOCKS_EXCLUDED(mutex_);
-  // Takes the next one to act upon; ignored ones are dropped on the way. Sets the mask that holds
+  // Takes the next one, to act upon unless it is ignored. Sets the mask that holds
   // in the handler when there is one.
   std::optional<Delivery> Next(uint32_t tid) ABSL_LOCKS_EXCLUDED(mutex_);
   // sigtimedwait(2): takes one of `set`; else remembers that the thread waits for them.
@@ -87,6 +95,12 @@ class SignalState {
     PendingSignals pending;
   };
 
+  SendResult SendToProcessLocked(const siginfo_t& info, bool has_room)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  SendResult SendToThreadLocked(uint32_t tid, const siginfo_t& info, bool has_room)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool Queue(PendingSignals& pending, const siginfo_t& info, bool has_room)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   size_t Room() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool Wants(const PerThread& thread, int sig) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool Dropped(int sig, SignalSet blocked) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

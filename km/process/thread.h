@@ -13,6 +13,7 @@
 #include "km/base/host_call.h"
 #include "km/kvm/vcpu.h"
 #include "km/memory/guest_addr.h"
+#include "km/process/clock.h"
 #include "km/signals/alt_stack.h"
 #include "km/signals/frame.h"
 
@@ -46,6 +47,9 @@ struct Thread {
   // Nonzero: something waits for this thread (a signal, a pause, the end). Set before a kick.
   std::atomic<uint32_t> attention = 0;
   pid_t host_tid = 0;
+  // What is added to the processor time of the host thread, which may have run other threads
+  // before. Process's lock covers it.
+  CpuTime cpu_offset;
 
   // In a system call that was interrupted and will be made again; orig_rax is its number.
   bool in_call = false;

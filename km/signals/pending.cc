@@ -1,10 +1,18 @@
 #include "km/signals/pending.h"
 
+#include <algorithm>
 #include <bit>
 
 #include "km/signals/siginfo.h"
 
 namespace km {
+namespace {
+
+bool IsOfTimer(const siginfo_t& info, int timer) {
+  return info.si_code == SI_TIMER && info.si_timerid == timer;
+}
+
+}  // namespace
 
 bool PendingSignals::Add(const siginfo_t& info, size_t room) {
   int sig = info.si_signo;
@@ -14,13 +22,35 @@ bool PendingSignals::Add(const siginfo_t& info, size_t room) {
   // kill's of the standard ones, one of each at most, always find room.
   bool needs_room = real_time || info.si_code < 0;
   if (room > 0 || !needs_room) {
-    queues_[sig].push_back(info);
-    ++size_;
+    AddAlways(info);
   } else if (real_time && info.si_code != SI_USER) {
     return false;
   }
   set_ |= SignalBit(sig);
   return true;
+}
+
+void PendingSignals::AddAlways(const siginfo_t& info) {
+  queues_[info.si_signo].push_back(info);
+  ++size_;
+  set_ |= SignalBit(info.si_signo);
+}
+
+bool PendingSignals::HasTimer(int sig, int timer) const {
+  auto queue = queues_.find(sig);
+  return queue != queues_.end() &&
+         std::any_of(queue->second.begin(), queue->second.end(),
+                     [timer](const siginfo_t& info) { return IsOfTimer(info, timer); });
+}
+
+void PendingSignals::DiscardTimer(int sig, int timer) {
+  auto queue = queues_.find(sig);
+  if (queue == queues_.end()) return;
+  size_ -= std::erase_if(queue->second,
+                         [timer](const siginfo_t& info) { return IsOfTimer(info, timer); });
+  if (!queue->second.empty()) return;
+  queues_.erase(queue);
+  set_ &= ~SignalBit(sig);
 }
 
 siginfo_t PendingSignals::Take(int sig) {

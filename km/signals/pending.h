@@ -26,6 +26,14 @@ class PendingSignals {
   // others only the siginfo is lost.
   [[nodiscard]] bool Add(const siginfo_t& info, size_t room);
 
+  // The same for an entry that has its room already, as a timer's has: it is never merged with
+  // another.
+  void AddAlways(const siginfo_t& info);
+
+  // The entries of a timer of timer_create(2), of which a queue holds one at most.
+  bool HasTimer(int sig, int timer) const;
+  void DiscardTimer(int sig, int timer);
+
   // Takes out the next one to deliver among `allowed`, in the kernel's order: what the processor
   // raised, then the other synchronous signals, then the lowest number, each first in, first out.
   std::optional<siginfo_t> Next(SignalSet allowed);
@@ -38,7 +46,7 @@ class PendingSignals {
   // Forgets all of `signals`.
   void Discard(SignalSet signals);
 
-  // Everything, so that Add in this order (with unlimited room) makes an equal queue.
+  // Everything, so that AddAlways in this order makes an equal queue.
   std::vector<siginfo_t> All() const;
 
  private:

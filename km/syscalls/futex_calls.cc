@@ -15,10 +15,6 @@ namespace {
 
 constexpr uint64_t kWordSize = sizeof(uint32_t);
 
-bool ValidTime(const timespec& time) {
-  return time.tv_sec >= 0 && time.tv_nsec >= 0 && time.tv_nsec < kNanosecondsPerSecond;
-}
-
 // Waits at the word until the timeout, which is made absolute on the host's clock.
 SyscallResult Wait(Call& call, int operation, bool absolute) {
   Thread& thread = call.thread;

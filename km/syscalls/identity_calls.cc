@@ -97,10 +97,6 @@ SyscallResult Sysinfo(Call& call) {
   return HostResult(syscall(SYS_sysinfo, call.HostArg(0, sizeof(struct sysinfo))));
 }
 
-SyscallResult Getrusage(Call& call) {
-  return HostResult(syscall(SYS_getrusage, call.Int(0), call.HostArg(1, sizeof(rusage))));
-}
-
 SyscallResult Prlimit64(Call& call) {
   if (!IsSelf(call, call.Int(0))) return -EPERM;
   std::optional<rlimit> wanted;

@@ -52,6 +52,7 @@ SyscallResult RtSigaction(Call& call) {
   if (!call.Addr(1).null()) {
     if (int error = call.memory().CopyIn(&action, call.Addr(1)); error != 0) return error;
     if (int error = signals.SetAction(sig, action); error != 0) return error;
+    call.process.timers().SignalDiscarded(sig);
   }
   return call.Addr(2).null() ? 0 : call.memory().CopyOut(call.Addr(2), old);
 }
@@ -108,9 +109,7 @@ SyscallResult RtSigtimedwait(Call& call) {
   timespec timeout = {};
   if (!call.Addr(2).null()) {
     if (int error = call.memory().CopyIn(&timeout, call.Addr(2)); error != 0) return error;
-    if (timeout.tv_sec < 0 || timeout.tv_nsec < 0 || timeout.tv_nsec >= kNanosecondsPerSecond) {
-      return -EINVAL;
-    }
+    if (!ValidTime(timeout)) return -EINVAL;
     if (!thread.deadline_ns.has_value()) {
       thread.deadline_ns = SaturatingAdd(call.process.clock().Monotonic(), ToNanoseconds(timeout));
     }
@@ -131,6 +130,7 @@ SyscallResult RtSigtimedwait(Call& call) {
     signals.EndWait(thread.tid);
     if (!info.has_value()) return result == 0 ? -EAGAIN : kRestartNoHandler;
   }
+  call.process.timers().SignalTaken(&*info);
   if (!call.Addr(1).null()) {
     if (int error = call.memory().CopyOut(call.Addr(1), *info); error != 0) return error;
   }

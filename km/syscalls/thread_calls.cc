@@ -180,9 +180,6 @@ SyscallResult GetRobustList(Call& call) {
   return call.memory().CopyOut(call.Addr(1), call.thread.robust_list.value());
 }
 
-// Restartable sequences need the kernel to look at the program's memory at every preemption.
-SyscallResult Rseq(Call&) { return -ENOSYS; }
-
 // What the only thread of a process asks to have for itself it has already.
 SyscallResult Unshare(Call& call) {
   constexpr uint64_t kNewTime = 0x80;  // CLONE_NEWTIME, where clone has the signal

@@ -1,9 +1,11 @@
-// Clocks, sleeping and interval timers.
+// Clocks and sleeping.
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/times.h>
+#include <sys/timex.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "km/process/clock.h"
@@ -13,54 +15,73 @@
 namespace km {
 namespace {
 
-constexpr int kNoClock = 999;  // the host answers EINVAL
-
-bool ValidTime(const timespec& time) {
-  return time.tv_sec >= 0 && time.tv_nsec >= 0 && time.tv_nsec < kNanosecondsPerSecond;
-}
-
 // The host's vDSO makes the call for clocks that it cannot read itself; our entry point in front of
-// it adds the offset.
+// it adds the offset of those that it knows.
 bool FromHostVdso(const Call& call) {
   uint64_t rip = call.thread.registers.rip;
   return rip >= KM_HOST_VDSO_BASE && rip < KM_RUNTIME_END;
 }
 
-// A clock of a thread of ours (pthread_getcpuclockid(3)) by the id that the host knows it by. In
-// the kernel's encoding ~id is in the bits above the third; bit 2 says that it is a thread's.
-int HostClockId(const Call& call, int clock) {
-  constexpr int kOfDescriptor = 3;  // CLOCKFD: a number that the host would take for its own
-  if (clock >= 0) return clock;
-  if ((clock & 7) == kOfDescriptor) return kNoClock;
-  int id = ~(clock >> 3);
-  if (id == 0) return clock;
-  int host = (clock & 4) ? call.process.HostTid(static_cast<uint32_t>(id))
-             : id == static_cast<int>(call.process.identity().pid) ? getpid()
-                                                                   : id;
-  return static_cast<int>(~static_cast<uint32_t>(host) << 3) | (clock & 7);
-}
-
-// Sleeps until `deadline` (host time of `clock`). 0, kKicked or a negative errno.
-int64_t SleepUntil(Thread& thread, int clock, int64_t deadline_ns) {
-  timespec until = ToTimespec(deadline_ns);
-  return thread.Block(SYS_clock_nanosleep, static_cast<uint64_t>(clock), TIMER_ABSTIME,
-                      reinterpret_cast<uint64_t>(&until));
-}
-
-SyscallResult SleepFor(Call& call, const timespec& time, GuestAddr remaining) {
+// Sleeps until the deadline in `thread.deadline_ns`, which is on CLOCK_MONOTONIC for a relative
+// sleep on that or CLOCK_REALTIME, as in the kernel, and else on `clock`.
+SyscallResult SleepUntil(Call& call, int clock, GuestAddr remaining) {
   Thread& thread = call.thread;
-  const GuestClock& clock = call.process.clock();
-  if (!thread.deadline_ns.has_value()) {
-    thread.deadline_ns = SaturatingAdd(clock.Monotonic(), ToNanoseconds(time));
-  }
-  int64_t result =
-      SleepUntil(thread, CLOCK_MONOTONIC, clock.ToHost(CLOCK_MONOTONIC, *thread.deadline_ns));
+  ClockRef reference = call.process.Clock(clock, thread.tid);
+  timespec until =
+      ToTimespec(std::max<int64_t>(SaturatingAdd(*thread.deadline_ns, -reference.offset_ns), 0));
+  int64_t result = thread.Block(SYS_clock_nanosleep, static_cast<uint64_t>(reference.host),
+                                TIMER_ABSTIME, reinterpret_cast<uint64_t>(&until));
   if (result != kKicked) return result;
   if (!remaining.null()) {
-    int64_t left = std::max<int64_t>(*thread.deadline_ns - clock.Monotonic(), 0);
+    int64_t now = SaturatingAdd(HostClock(reference.host), reference.offset_ns);
+    int64_t left = std::max<int64_t>(*thread.deadline_ns - now, 0);
     if (int error = call.memory().CopyOut(remaining, ToTimespec(left)); error != 0) return error;
   }
   return kRestartNoHandler;
+}
+
+SyscallResult SleepFor(Call& call, int clock, const timespec& time, GuestAddr remaining) {
+  if (clock == CLOCK_REALTIME) clock = CLOCK_MONOTONIC;
+  if (!call.thread.deadline_ns.has_value()) {
+    ClockRef reference = call.process.Clock(clock, call.thread.tid);
+    int64_t now = SaturatingAdd(HostClock(reference.host), reference.offset_ns);
+    call.thread.deadline_ns = SaturatingAdd(now, ToNanoseconds(time));
+  }
+  return SleepUntil(call, clock, remaining);
+}
+
+// The clock is the host's and everybody's: it can be read, and never set.
+SyscallResult Adjust(Call& call, int clock, GuestAddr address) {
+  timex state;
+  if (int error = call.memory().CopyIn(&state, address); error != 0) return error;
+  constexpr unsigned kReadOnly = 0x2000, kAdjtime = 0x8000;  // of adjtime(3)
+  if (state.modes & kAdjtime) {
+    if (!(state.modes & ADJ_OFFSET)) return -EINVAL;
+    if (!(state.modes & kReadOnly)) return -EPERM;
+  } else if (state.modes != 0) {
+    return -EPERM;
+  }
+  int64_t result = HostResult(syscall(SYS_clock_adjtime, clock, &state));
+  if (result < 0) return result;
+  int error = call.memory().CopyOut(address, state);
+  return error != 0 ? error : result;
+}
+
+bool IsCpuClock(int clock) {
+  return clock == CLOCK_PROCESS_CPUTIME_ID || clock == CLOCK_THREAD_CPUTIME_ID ||
+         (clock < 0 && (clock & kClockKind) != kClockOfFile);
+}
+
+// What is added to the processor time of the host's process or thread.
+CpuTime CpuOffset(Call& call, int who) {
+  if (who == RUSAGE_SELF) return call.process.cpu_offset();
+  return who == RUSAGE_THREAD ? call.thread.cpu_offset : CpuTime{};
+}
+
+void AddTo(timeval& time, int64_t nanoseconds) {
+  int64_t sum = ToNanoseconds({time.tv_sec, time.tv_usec * 1000}) + nanoseconds;
+  timespec wide = ToTimespec(std::max<int64_t>(sum, 0));
+  time = {wide.tv_sec, wide.tv_nsec / 1000};
 }
 
 }  // namespace
@@ -68,21 +89,58 @@ SyscallResult SleepFor(Call& call, const timespec& time, GuestAddr remaining) {
 SyscallResult ClockGettime(Call& call) {
   timespec now;
   int clock = call.Int(0);
-  if (clock_gettime(HostClockId(call, clock), &now) != 0) return -errno;
-  int64_t offset = FromHostVdso(call) ? 0 : call.process.clock().Offset(clock);
+  ClockRef reference = call.process.Clock(clock, call.thread.tid);
+  if (clock_gettime(reference.host, &now) != 0) return -errno;
+  int64_t offset = FromHostVdso(call) && !IsCpuClock(clock) ? 0 : reference.offset_ns;
   if (offset != 0) now = ToTimespec(ToNanoseconds(now) + offset);
   return call.memory().CopyOut(call.Addr(1), now);
 }
 
 SyscallResult ClockGetres(Call& call) {
   timespec resolution;
-  if (clock_getres(HostClockId(call, call.Int(0)), &resolution) != 0) return -errno;
+  ClockRef reference = call.process.Clock(call.Int(0), call.thread.tid);
+  if (clock_getres(reference.host, &resolution) != 0) return -errno;
   return call.Addr(1).null() ? 0 : call.memory().CopyOut(call.Addr(1), resolution);
+}
+
+SyscallResult ClockSettime(Call& call) {
+  int clock = call.Int(0);
+  timespec time;
+  ClockRef reference = call.process.Clock(clock, call.thread.tid);
+  if (clock != CLOCK_REALTIME && !IsCpuClock(clock)) return -EINVAL;
+  if (int error = call.memory().CopyIn(&time, call.Addr(1)); error != 0) return error;
+  if (clock == CLOCK_REALTIME) return ValidTime(time) ? -EPERM : -EINVAL;
+  return clock_getres(reference.host, &time) != 0 ? -errno : -EPERM;
+}
+
+SyscallResult Adjtimex(Call& call) { return Adjust(call, CLOCK_REALTIME, call.Addr(0)); }
+
+SyscallResult ClockAdjtime(Call& call) {
+  timespec resolution;
+  timex state;
+  int clock = call.Int(0);
+  if (clock == CLOCK_REALTIME) return Adjust(call, clock, call.Addr(1));
+  if (int error = call.memory().CopyIn(&state, call.Addr(1)); error != 0) return error;
+  bool known = clock_getres(call.process.Clock(clock, call.thread.tid).host, &resolution) == 0;
+  return known || clock < 0 ? -EOPNOTSUPP : -EINVAL;
 }
 
 SyscallResult Gettimeofday(Call& call) {
   return HostResult(syscall(SYS_gettimeofday, call.HostArg(0, sizeof(timeval)),
                             call.HostArg(1, sizeof(struct timezone))));
+}
+
+SyscallResult Settimeofday(Call& call) {
+  timeval time;
+  struct timezone zone;
+  if (!call.Addr(0).null()) {
+    if (int error = call.memory().CopyIn(&time, call.Addr(0)); error != 0) return error;
+    if (time.tv_usec < 0 || time.tv_usec > 1000000) return -EINVAL;
+  }
+  if (!call.Addr(1).null()) {
+    if (int error = call.memory().CopyIn(&zone, call.Addr(1)); error != 0) return error;
+  }
+  return !call.Addr(0).null() && time.tv_sec < 0 ? -EINVAL : -EPERM;
 }
 
 SyscallResult Time(Call& call) {
@@ -94,13 +152,35 @@ SyscallResult Time(Call& call) {
 }
 
 SyscallResult Times(Call& call) {
-  return HostResult(syscall(SYS_times, call.HostArg(0, sizeof(tms))));
+  const int64_t tick = kNanosecondsPerSecond / sysconf(_SC_CLK_TCK);
+  CpuTime offset = CpuOffset(call, RUSAGE_SELF);
+  struct tms spent = {};
+  times(&spent);
+  spent.tms_utime += offset.user_ns / tick;
+  spent.tms_stime += (offset.total_ns - offset.user_ns) / tick;
+  if (!call.Addr(0).null()) {
+    if (int error = call.memory().CopyOut(call.Addr(0), spent); error != 0) return error;
+  }
+  // The time since the machine was started, and some.
+  return HostResult(syscall(SYS_times, nullptr)) +
+         call.process.clock().Offset(CLOCK_MONOTONIC) / tick;
+}
+
+SyscallResult Getrusage(Call& call) {
+  int who = call.Int(0);
+  rusage usage;
+  if (syscall(SYS_getrusage, who, &usage) != 0) return -errno;
+  CpuTime offset = CpuOffset(call, who);
+  AddTo(usage.ru_utime, offset.user_ns);
+  AddTo(usage.ru_stime, offset.total_ns - offset.user_ns);
+  return call.memory().CopyOut(call.Addr(1), usage);
 }
 
 SyscallResult Nanosleep(Call& call) {
   timespec time;
   if (int error = call.memory().CopyIn(&time, call.Addr(0)); error != 0) return error;
-  return ValidTime(time) ? SleepFor(call, time, call.Addr(1)) : SyscallResult(-EINVAL);
+  if (!ValidTime(time)) return -EINVAL;
+  return SleepFor(call, CLOCK_MONOTONIC, time, call.Addr(1));
 }
 
 SyscallResult ClockNanosleep(Call& call) {
@@ -108,32 +188,13 @@ SyscallResult ClockNanosleep(Call& call) {
   int clock = call.Int(0);
   if (int error = call.memory().CopyIn(&time, call.Addr(2)); error != 0) return error;
   if (!ValidTime(time)) return -EINVAL;
-  bool absolute = call.Int(1) & TIMER_ABSTIME;
-  // A relative sleep is on CLOCK_MONOTONIC for either of these, as in the kernel.
-  if (!absolute && (clock == CLOCK_MONOTONIC || clock == CLOCK_REALTIME)) {
-    return SleepFor(call, time, call.Addr(3));
-  }
-  int host_clock = HostClockId(call, clock);
-  int64_t deadline = call.process.clock().ToHost(clock, ToNanoseconds(time));
-  if (!absolute) {
-    timespec now;
-    if (clock_gettime(host_clock, &now) != 0) return -errno;
-    deadline = SaturatingAdd(ToNanoseconds(now), ToNanoseconds(time));
-  }
-  int64_t result = SleepUntil(call.thread, host_clock, deadline);
-  return result == kKicked ? kRestartNoHandler : result;
+  // A clock that cannot be slept on has the host say so, with its own error.
+  timespec none = {};
+  int host = call.process.Clock(clock, call.thread.tid).host;
+  if (syscall(SYS_clock_nanosleep, host, TIMER_ABSTIME, &none, nullptr) != 0) return -errno;
+  if ((call.Int(1) & TIMER_ABSTIME) == 0) return SleepFor(call, clock, time, call.Addr(3));
+  call.thread.deadline_ns = ToNanoseconds(time);
+  return SleepUntil(call, clock, GuestAddr(0));
 }
-
-// The host's timers: their signals reach the monitor and from there the program.
-SyscallResult Getitimer(Call& call) {
-  return HostResult(syscall(SYS_getitimer, call.Int(0), call.HostArg(1, sizeof(itimerval))));
-}
-
-SyscallResult Setitimer(Call& call) {
-  return HostResult(syscall(SYS_setitimer, call.Int(0), call.HostArg(1, sizeof(itimerval)),
-                            call.HostArg(2, sizeof(itimerval))));
-}
-
-SyscallResult Alarm(Call& call) { return alarm(call.Uint(0)); }
 
 }  // namespace km
