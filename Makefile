@@ -32,13 +32,11 @@ LDFLAGS := -Wl,--gc-sections
 # Shared libraries would cost km a millisecond at every start. The sanitizers' runtimes need them.
 STATIC := $(if $(SANITIZE),-fsanitize=$(SANITIZE),-static -no-pie)
 
-# pkg-config takes seconds for these, so it is asked once, and only when something is linked: it may
-# not be installed before tools/setup ran.
+# Asked for only when something is linked: pkg-config may not be installed before tools/setup ran.
 ABSL_PACKAGES := absl_btree absl_cleanup absl_flags absl_flags_parse absl_flags_usage \
   absl_flat_hash_map absl_flat_hash_set absl_inlined_vector absl_node_hash_map absl_span \
   absl_status absl_statusor absl_str_format absl_strings absl_synchronization absl_time
-ABSL_LIBS := $(BUILD)/absl-libs
-LIBS = -Wl,--start-group $$(cat $(ABSL_LIBS)) \
+LIBS = -Wl,--start-group $(shell pkg-config --static --libs $(ABSL_PACKAGES)) \
   -lelf -lz -lxxhash -Wl,--end-group -pthread
 TEST_LIBS := -lgmock -lgtest -lgtest_main
 
@@ -69,7 +67,8 @@ all: $(RUNTIME_PRODUCTS)
 # What the checks and tests need is installed before anything else happens.
 setup_groups := $(sort $(if $(filter check,$(MAKECMDGOALS)),build check bench) \
   $(if $(filter test test-programs demo,$(MAKECMDGOALS)),build test) \
-  $(if $(filter bench,$(MAKECMDGOALS)),build test bench))
+  $(if $(filter test-programs,$(MAKECMDGOALS)),programs) \
+  $(if $(filter bench,$(MAKECMDGOALS)),build test bench programs))
 ifneq ($(setup_groups),)
   ifneq ($(shell tools/setup $(setup_groups) >&2 && echo done),done)
     $(error tools/setup failed)
@@ -97,11 +96,6 @@ $(BUILD)/libmonitor.a: $(call objects,$(MONITOR_SOURCES)) $(BUILD)/sources
 	@rm -f $@
 	$(Q)ar rcs $@ $(filter %.o,$^)
 
-$(ABSL_LIBS): Makefile
-	@mkdir -p $(@D)
-	$(Q)pkg-config --static --libs $(ABSL_PACKAGES) >$@
-
-$(BUILD)/km $(BUILD)/kmctl $(BUILD)/unit_tests $(BUILD)/microbench: $(ABSL_LIBS)
 $(BUILD)/km: $(call objects,km/main.cc) $(BUILD)/libmonitor.a $(RUNTIME_OBJECTS)
 $(BUILD)/kmctl: $(call objects,$(KMCTL_SOURCES)) $(BUILD)/libmonitor.a $(RUNTIME_OBJECTS)
 $(BUILD)/km $(BUILD)/kmctl:

@@ -32,6 +32,8 @@ constexpr uint32_t kFirstTidAgain = 300;
 constexpr rlim_t kMaxDescriptors = 1 << 20;
 
 constexpr int kMaxVcpus = (KM_HOST_VDSO_BASE - KM_FRAME_BASE) / 4096;
+// Each vCPU is one; the others are the VM, what the main thread waits for, files being opened.
+constexpr rlim_t kOwnDescriptors = kMaxVcpus + 64;
 
 }  // namespace
 
@@ -54,8 +56,8 @@ absl::StatusOr<std::unique_ptr<Process>> Process::Create(ThreadMain thread_main)
   return process;
 }
 
-// The program starts with the host's limits. The monitor needs descriptors of its own, so for
-// itself it takes what it may have.
+// The program starts with the host's limits. The monitor needs descriptors of its own besides all
+// that the program may have; without the privilege to get them it takes what it may.
 void Process::ReadLimits() {
   absl::MutexLock lock(&mutex_);
   for (int i = 0; i < RLIM_NLIMITS; ++i) {
@@ -63,7 +65,10 @@ void Process::ReadLimits() {
   }
   rlimit& descriptors = limits_[RLIMIT_NOFILE];
   rlimit all = {descriptors.rlim_max, descriptors.rlim_max};
-  setrlimit(RLIMIT_NOFILE, &all);
+  rlimit more = {all.rlim_max + kOwnDescriptors, all.rlim_max + kOwnDescriptors};
+  if (all.rlim_max >= kMaxDescriptors || setrlimit(RLIMIT_NOFILE, &more) != 0) {
+    setrlimit(RLIMIT_NOFILE, &all);
+  }
   descriptors.rlim_max = std::min(descriptors.rlim_max, kMaxDescriptors);
   descriptors.rlim_cur = std::min(descriptors.rlim_cur, kMaxDescriptors);
   files_.SetLimit(descriptors.rlim_cur);

@@ -21,7 +21,8 @@ refused() {
 }
 
 # record RESULT COMMAND...: runs it in a fresh folder and keeps all that can be seen of it in RESULT.
-# The folder has the same name each time, because programs print paths.
+# The folder has the same name each time, because programs print paths. What is different each time can be
+# replaced in the output by the sed script $NORMALIZE.
 record() {
   local result=$1 status=0 folder=$TMP/folder
   shift
@@ -30,6 +31,7 @@ record() {
   # The outer redirection takes the shell's own "Killed".
   { (cd "$folder" && exec timeout -k 5 "${TEST_TIMEOUT:-60}" "$@") >"$result" 2>"$result.errors" <"${INPUT:-/dev/null}"; } 2>/dev/null
   status=$?
+  if [ -n "${NORMALIZE:-}" ]; then sed -i "$NORMALIZE" "$result" "$result.errors"; fi
   {
     echo "== errors"
     cat "$result.errors"

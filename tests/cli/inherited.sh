@@ -21,3 +21,14 @@ shared_position() {
   exec 7<&-
 }
 says inherited-position 1234rest shared_position
+# The limit is the program's: what the monitor needs comes on top, where it may raise its own.
+to_the_limit() {
+  (ulimit -n 40
+  limited "$@" /usr/bin/python3 -c 'import os
+last = 0
+try:
+    while True: last = os.dup(0)
+except OSError as error: print(error.errno, last)')
+}
+if (ulimit -n 40 && ulimit -n 41) 2>/dev/null; then says descriptors-up-to-the-limit "$(to_the_limit env)" to_the_limit "$KM"
+else skip descriptors-up-to-the-limit 'the limit cannot be raised here (CAP_SYS_RESOURCE)'; fi

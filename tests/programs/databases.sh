@@ -32,4 +32,22 @@ END
   same sqlite3-dump sqlite3 "$TMP/native.db" .dump
   same sqlite3-rolled-back sqlite3 base.db 'create table t(a)' 'begin' 'insert into t values (1)' 'rollback' \
     'select count(*) from t'
+  cat >"$TMP/rows.sql" <<'END'
+create table item(id integer primary key, key text unique, value blob);
+begin;
+with recursive n(i) as (select 1 union all select i + 1 from n where i < 100000)
+  insert into item select i, printf('key-%08x', i * 7919 % 100003), zeroblob(i % 50) from n;
+commit;
+with recursive n(i) as (select 1 union all select i + 1 from n where i < 300)
+  update item set value = 'changed' where id in (select i * 331 from n);
+select count(*), sum(length(value)), max(key) from item;
+pragma wal_checkpoint(truncate);
+pragma integrity_check;
+END
+  for journal in wal delete truncate memory; do
+    same "sqlite3-rows-$journal" sqlite3 rows.db "pragma journal_mode = $journal" '.read '"$TMP/rows.sql"
+  done
+  for ((i = 0; i < 300; i++)); do echo "insert into t values ($i, 'row $i');"; done >"$TMP/commits.sql"
+  same sqlite3-commits sqlite3 small.db 'pragma journal_mode = wal' 'pragma synchronous = normal' \
+    'create table t(a integer primary key, b)' ".read $TMP/commits.sql" 'select count(*), sum(a) from t'
 fi

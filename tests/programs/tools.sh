@@ -10,6 +10,159 @@ run_tool() {
   shift 2
   if has_tool "$name" "$program"; then same "$name" "$(command -v "$program")" "$@"; fi
 }
+
+# ---- coreutils, findutils, gawk, sed, grep ----
+cp -a "$ROOT/include" "$TMP/tree"
+mkdir -p "$TMP/tree/empty"
+ln -s km/layout.h "$TMP/tree/link"
+head -n 2000 "$text" | sort >"$TMP/sorted"
+tac "$TMP/sorted" | sed 3d >"$TMP/other"
+sorted=$TMP/sorted other=$TMP/other tree=$TMP/tree
+# One command a line, as a shell reads it. NAME by its program and line.
+count=0
+while read -r line; do
+  count=$((count + 1))
+  eval "words=($line)"
+  run_tool "${words[0]}" "${words[0]}-$count" "${words[@]:1}"
+done <<'END'
+arch
+base32 $other
+base64 -w 40 $other
+basename -s .c a/b.c
+basenc --z85 -d $other
+cat -A $other
+chmod -v u+x none
+chown -v 0 none
+cksum $text
+cksum -a sha3 $text
+comm $sorted $sorted
+cp -r --preserve=all $tree copy
+cp --sparse=always --reflink=auto $text copied
+csplit -s $other /word5/ '{2}'
+date -d @86400 -u --rfc-3339=ns
+dd if=$text of=blocks bs=7777 conv=sync,notrunc oflag=append status=none
+df --output=target /proc
+dir $tree
+dircolors -b
+dirname /a/b /c
+du -ab --max-depth=1 $tree
+echo -e 'a\tb'
+expand $other
+expr 6 '*' 7
+expr abc : 'a\(.\)'
+fmt -w 30 $other
+fold -s -w 25 $other
+groups
+head -c -2000 $other
+head -n 3 $other $sorted
+hostid
+id
+install -D -m 640 $other x/y/z
+join -j 2 $sorted $sorted
+ln -s target made
+logname
+ls -1 --color=always -F $tree
+ls -lR --time-style=+ $tree
+md5sum $text
+mkdir -p -m 750 a/b/c
+mkfifo -m 600 pipe
+mktemp -d -p /nowhere
+mv -v none there
+nl -ba $other
+nproc --all
+numfmt --from=si 12K 3M
+od -c $other
+paste -s -d, $other
+paste $other $sorted
+pathchk -p a/b
+pr -3 -h title -D date $other
+printenv HOME
+printf '%08.3f|%q|%b\n' 3.14159 'a b' 'x\ty'
+ptx $other
+pwd -P
+readlink -f $tree/link
+realpath --relative-to=/usr $tree
+rm -rf nothing
+rmdir $tree/none
+seq -w 1 0.5 20
+sha1sum $text
+sha384sum $text
+sha512sum $text
+shred -n 2 --random-source=$text missing
+sleep 0.02
+sort -R --random-source=$text $other
+sort -h -k3 $other
+sort -V $other
+split -n l/5 -d $other p
+split -b 33k $text q
+stat -c %A:%s:%F:%N $tree/link $tree
+stat -f -c %T:%S /proc
+stdbuf --version
+sum -s $text
+sync $text
+tac $other
+tail -n 4 $text
+tail -c 100 $text
+tee a b
+test -d $tree -a -r $text
+touch -d 2001-02-03 stamped
+truncate -s 1M hole
+tsort $sorted
+tty
+uname -srm
+unexpand -a $other
+uniq -c -w 3 $sorted
+unlink none
+vdir -G --time-style=+ $tree
+wc -lwcL $text
+who -r
+whoami
+yes --version
+find $tree -type l -o -name '*.h' -newer /etc/passwd -printf '%p:%s:%y\n'
+find $tree -depth -empty -print0
+find $tree -samefile $tree/link -ls
+find $tree -regex '.*/l.*h' -size -100k -perm /444 -print -prune
+xargs --version
+gawk '{n[length($2)] += $1} END {PROCINFO["sorted_in"] = "@ind_num_asc"; for (k in n) print k, n[k]}' $text
+gawk 'BEGIN {print strftime("%F", 0, 1), systime() > 0, gensub(/(b)(c)/, "\\2\\1", "g", "abcbc"), asort(ENVIRON) > 0}'
+gawk -M 'BEGIN {print 2 ^ 500 % 1000007}'
+sed -E -n 's/^([0-9]+) (word)/\2=\1/p' $other
+sed -s -n '$=' $other $sorted
+sed -E ':a; s/^([0-9]+)([0-9]{3})/\1,\2/; ta' $other
+grep -P -o '(?<=word)\d{3}(?= the)' $text
+grep -P -c '^(?=.*7)(?!.*8).*(\d)\1$' $text
+grep -rlZ KM_ $tree
+grep -f $sorted -c $other
+grep -iw --color=always FOX $other
+END
+
+# ---- archives and compression ----
+tar -C "$ROOT" -cf "$TMP/some.tar" km docs
+run_tool tar tar-list -tvf "$TMP/some.tar"
+run_tool tar tar-extract --no-same-owner -xf "$TMP/some.tar"
+for level in 1 9; do
+  run_tool gzip "gzip-$level" -"$level" -n -c "$TMP/some.tar"
+  run_tool xz "xz-$level" -"$level" -c "$TMP/some.tar"
+  run_tool zstd "zstd-$level" -"$level" -q -c "$TMP/some.tar"
+done
+for program in gzip bzip2 xz zstd; do
+  has_tool "$program" "$program" || continue
+  "$program" -c "$TMP/some.tar" >"$TMP/packed.$program" 2>/dev/null
+  INPUT=$TMP/packed.$program run_tool "$program" "$program-unpacked" -dc
+  INPUT=$TMP/packed.$program run_tool "$program" "$program-tested" -t
+done
+head -c 20000 "$TMP/packed.xz" >"$TMP/cut.xz"
+run_tool xz xz-damaged -dc "$TMP/cut.xz"
+
+# ---- openssl ----
+# Speeds, and processor features that KVM knows nothing of, differ.
+run_tool_figures() { NORMALIZE='/^CPUINFO/d; s/[0-9.]\+[ks]*/N/g; s/ \+/ /g' run_tool "$@"; }
+run_tool_figures openssl openssl-speed speed -seconds 1 -bytes 1024 sha256
+run_tool_figures openssl openssl-speed-cipher speed -seconds 1 -bytes 8192 -evp aes-128-gcm
+run_tool_figures openssl openssl-speed-sign speed -seconds 1 ecdsap256
+run_tool openssl openssl-encrypt enc -aes-256-cbc -pbkdf2 -S 0102030405060708 -pass pass:word -in "$text"
+run_tool openssl openssl-list list -digest-algorithms
+
 applet() { run_tool busybox "busybox-$1" "${@:2}"; }
 
 run_tool sort sort-parallel --parallel=4 -S 2M -k2,2 -k1,1n "$text" -o sorted

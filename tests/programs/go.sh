@@ -1,0 +1,11 @@
+# A Go program, as its own compiler makes it: static, with a runtime that signals its threads.
+
+if has_tool go go; then
+  program=$OUT/go_work
+  if ! [ "$program" -nt "$here/go_work.go" ]; then
+    GOCACHE=$OUT/go-cache GOFLAGS=-mod=mod go build -o "$program" "$here/go_work.go" ||
+      fail go-build 'go_work.go does not compile'
+  fi
+  for processors in 1 4; do GOMAXPROCS=$processors same "go-$processors" "$program"; done
+  GOMAXPROCS=4 GOGC=5 GODEBUG=asyncpreemptoff=0 same go-collecting "$program"
+fi
