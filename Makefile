@@ -32,11 +32,13 @@ LDFLAGS := -Wl,--gc-sections
 # Shared libraries would cost km a millisecond at every start. The sanitizers' runtimes need them.
 STATIC := $(if $(SANITIZE),-fsanitize=$(SANITIZE),-static -no-pie)
 
-# Asked for only when something is linked: pkg-config may not be installed before tools/setup ran.
+# pkg-config takes seconds for these, so it is asked once, and only when something is linked: it may
+# not be installed before tools/setup ran.
 ABSL_PACKAGES := absl_btree absl_cleanup absl_flags absl_flags_parse absl_flags_usage \
   absl_flat_hash_map absl_flat_hash_set absl_inlined_vector absl_node_hash_map absl_span \
   absl_status absl_statusor absl_str_format absl_strings absl_synchronization absl_time
-LIBS = -Wl,--start-group $(shell pkg-config --static --libs $(ABSL_PACKAGES)) \
+ABSL_LIBS := $(BUILD)/absl-libs
+LIBS = -Wl,--start-group $$(cat $(ABSL_LIBS)) \
   -lelf -lz -lxxhash -Wl,--end-group -pthread
 TEST_LIBS := -lgmock -lgtest -lgtest_main
 
@@ -96,6 +98,11 @@ $(BUILD)/libmonitor.a: $(call objects,$(MONITOR_SOURCES)) $(BUILD)/sources
 	@rm -f $@
 	$(Q)ar rcs $@ $(filter %.o,$^)
 
+$(ABSL_LIBS): Makefile
+	@mkdir -p $(@D)
+	$(Q)pkg-config --static --libs $(ABSL_PACKAGES) >$@
+
+$(BUILD)/km $(BUILD)/kmctl $(BUILD)/unit_tests $(BUILD)/microbench: $(ABSL_LIBS)
 $(BUILD)/km: $(call objects,km/main.cc) $(BUILD)/libmonitor.a $(RUNTIME_OBJECTS)
 $(BUILD)/kmctl: $(call objects,$(KMCTL_SOURCES)) $(BUILD)/libmonitor.a $(RUNTIME_OBJECTS)
 $(BUILD)/km $(BUILD)/kmctl:

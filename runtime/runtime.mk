@@ -61,11 +61,11 @@ PAYLOAD_FLAGS := -O2 -g -Wall -Wextra -Wshadow -Werror
 $(BUILD)/payloads/%: payloads/%.c $(BUILD)/km-cc $(wildcard include/km/*.h)
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  CC   $<")
-	$(Q)KM_CC=$(CC) $(BUILD)/km-cc $(PAYLOAD_FLAGS) $< -o $@
+	$(Q)KM_CC="$(CC)" $(BUILD)/km-cc $(PAYLOAD_FLAGS) $< -o $@
 
 $(BUILD)/payloads/%: payloads/%.cc $(BUILD)/km-cc $(wildcard include/km/*.h)
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  CXX  $<")
-	$(Q)KM_CC=$(CXX) $(BUILD)/km-cc $(PAYLOAD_FLAGS) $< -o $@
+	$(Q)KM_CC="$(CXX)" $(BUILD)/km-cc $(PAYLOAD_FLAGS) $< -o $@
 
 -include $(wildcard $(R)/*.d)

@@ -115,13 +115,70 @@ enum km_signals_tag {
 enum km_mappings_tag {
   KM_MAPPINGS_MAPPING = 1, /* u64 start, end, u32 protection, flags, u64 file offset, counted text
                               name; repeated, ascending */
+  /* The same, of a memory object: u64 start, end, u32 protection, flags, u64 offset in the object,
+     u64 address of the object, counted text name; among the others, ascending. */
+  KM_MAPPINGS_OF_OBJECT = KM_TAG_REQUIRED | 2,
+  /* Shared memory without a name that the program can open (memfd, deleted file): u64 address, u64
+     size in bytes, u32 kind, u32 seals (F_SEAL_), counted text name. Its bytes are those of the
+     segment at `address`, which is beyond every address of the program's. Repeated, ascending. */
+  KM_MAPPINGS_OBJECT = KM_TAG_REQUIRED | 3,
 };
 
+enum km_object_kind {
+  KM_OBJECT_MEMFD = 1,
+  KM_OBJECT_DELETED_FILE = 2, /* the name is what it was called */
+};
+#define KM_OBJECT_BASE (1ull << 46)     /* addresses of memory objects: from here ... */
+#define KM_OBJECT_END 0x7e0000000000ull /* ... to here, each a multiple of 2 MiB */
+
 enum km_files_tag {
-  KM_FILES_DESCRIPTION = 1, /* u32 id, u32 flags, s64 offset, counted text path; repeated */
+  KM_FILES_DESCRIPTION = 1, /* of a regular file with a name: u32 id, u32 flags, s64 offset, counted
+                               text path; repeated */
   KM_FILES_DESCRIPTOR = 2,  /* u32 number, u32 description, u32 flags, u32 0; repeated */
+  KM_FILES_GIVEN = 3,       /* u32: bit N: descriptor N comes from whoever resumes; without it 7 */
+  /* Of any kind: u32 id, u32 kind, u32 flags, u32 0, s64 offset, counted text path, u32 length and
+     records of the kind; repeated */
+  KM_FILES_OBJECT = KM_TAG_REQUIRED | 4,
 };
 #define KM_FILES_CLOSE_ON_EXEC 1u
+
+/* What an open file description is open on. The records of each are specified in its file in
+ * km/files and in docs/snapshot-format.md. */
+enum km_file_kind {
+  KM_FILE_OTHER = 0, /* never in a file */
+  KM_FILE_REGULAR = 1,
+  KM_FILE_DIRECTORY = 2,
+  KM_FILE_PIPE = 3, /* and FIFOs */
+  KM_FILE_SOCKET = 4,
+  KM_FILE_TERMINAL = 5,
+  KM_FILE_CHARACTER_DEVICE = 6,
+  KM_FILE_BLOCK_DEVICE = 7,
+  KM_FILE_EVENTFD = 8,
+  KM_FILE_EPOLL = 9,
+  KM_FILE_TIMERFD = 10,
+  KM_FILE_SIGNALFD = 11,
+  KM_FILE_INOTIFY = 12,
+  KM_FILE_MEMFD = 13,
+  KM_FILE_PATH = 14,  /* O_PATH */
+  KM_FILE_GIVEN = 15, /* another descriptor of what whoever resumes has as 0, 1 or 2 */
+};
+
+/* Tags of the records of the kinds share one range, so that a kind may use another's. */
+enum km_named_tag { /* KM_FILE_REGULAR with a name, KM_FILE_DIRECTORY */
+                    KM_NAMED_IDENTITY =
+                        4 /* u64 device, inode, size, s64 seconds, nanoseconds (st_mtim) */
+};
+
+enum km_pipe_tag {
+  KM_PIPE_OBJECT = 1,   /* u32: which pipe; its ends are several descriptions */
+  KM_PIPE_SIZE = 2,     /* u32: bytes it has room for; with the first end of a pipe only */
+  KM_PIPE_CONTENTS = 3, /* bytes; with the first end of a pipe only */
+};
+
+enum km_given_tag { KM_GIVEN_NUMBER = 5 /* u32: 0, 1 or 2 */ };
+
+/* KM_FILE_MEMFD, and KM_FILE_REGULAR of a file without a name. */
+enum km_unnamed_tag { KM_UNNAMED_OBJECT = 6 /* u64: address of the memory object */ };
 
 enum km_checksums_tag {
   KM_CHECKSUMS_KIND = 1,   /* u32 algorithm, u32 log2 of the chunk's size */

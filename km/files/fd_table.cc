@@ -34,42 +34,6 @@ FileKind AnonymousKind(const std::string& name) {
 
 }  // namespace
 
-const char* FileKindName(FileKind kind) {
-  switch (kind) {
-    case FileKind::kRegular:
-      return "regular file";
-    case FileKind::kDirectory:
-      return "directory";
-    case FileKind::kPipe:
-      return "pipe";
-    case FileKind::kSocket:
-      return "socket";
-    case FileKind::kTerminal:
-      return "terminal";
-    case FileKind::kCharacterDevice:
-      return "character device";
-    case FileKind::kBlockDevice:
-      return "block device";
-    case FileKind::kEventFd:
-      return "eventfd";
-    case FileKind::kEpoll:
-      return "epoll instance";
-    case FileKind::kTimerFd:
-      return "timerfd";
-    case FileKind::kSignalFd:
-      return "signalfd";
-    case FileKind::kInotify:
-      return "inotify instance";
-    case FileKind::kMemFd:
-      return "memfd";
-    case FileKind::kPath:
-      return "O_PATH descriptor";
-    case FileKind::kOther:
-      break;
-  }
-  return "file of another kind";
-}
-
 FileKind KindOfHostFd(int host_fd) {
   struct stat status;
   if (fstat(host_fd, &status) != 0) return FileKind::kOther;
@@ -115,18 +79,19 @@ void FdTable::ReserveStandard() {
   }
 }
 
-void FdTable::Adopt(int host_fd, bool standard) {
+void FdTable::Adopt(int host_fd, int given) {
   auto description = std::make_shared<FileDescription>();
   description->kind = KindOfHostFd(host_fd);
   description->path = HostPathOf(host_fd);
-  description->standard = standard;
+  description->given = given;
+  description->foreign = true;
   auto number = static_cast<uint64_t>(host_fd);
   InstallAt(number, std::make_shared<OpenFile>(OwnedFd(host_fd), std::move(description)), false);
 }
 
-void FdTable::AdoptStandard() {
+void FdTable::AdoptStandard(uint32_t which) {
   for (int fd = 0; fd <= STDERR_FILENO; ++fd) {
-    if ((fcntl(fd, F_GETFD) & FD_CLOEXEC) == 0) Adopt(fd, true);
+    if ((which >> fd & 1) != 0 && (fcntl(fd, F_GETFD) & FD_CLOEXEC) == 0) Adopt(fd, fd);
   }
 }
 
@@ -142,7 +107,7 @@ void FdTable::AdoptInherited() {
       if (!absl::SimpleAtoi(entry->d_name, &fd) || fd <= STDERR_FILENO) continue;
       if ((fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0) continue;
       fcntl(fd, F_SETFD, FD_CLOEXEC);
-      Adopt(fd, false);
+      Adopt(fd, -1);
       absl::MutexLock lock(&mutex_);
       if (static_cast<size_t>(fd) < slots_.size()) {
         slots_[static_cast<size_t>(fd)].untouched = true;

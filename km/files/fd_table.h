@@ -3,6 +3,8 @@
 #ifndef KM_FILES_FD_TABLE_H_
 #define KM_FILES_FD_TABLE_H_
 
+#include <km/notes.h>
+
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -18,26 +20,26 @@
 
 namespace km {
 
-enum class FileKind {
-  kRegular,
-  kDirectory,
-  kPipe,
-  kSocket,
-  kTerminal,
-  kCharacterDevice,
-  kBlockDevice,
-  kEventFd,
-  kEpoll,
-  kTimerFd,
-  kSignalFd,
-  kInotify,
-  kMemFd,
-  kPath,  // O_PATH
-  kOther,
+// The numbers are those of snapshot files.
+enum class FileKind : uint32_t {
+  kOther = KM_FILE_OTHER,
+  kRegular = KM_FILE_REGULAR,
+  kDirectory = KM_FILE_DIRECTORY,
+  kPipe = KM_FILE_PIPE,
+  kSocket = KM_FILE_SOCKET,
+  kTerminal = KM_FILE_TERMINAL,
+  kCharacterDevice = KM_FILE_CHARACTER_DEVICE,
+  kBlockDevice = KM_FILE_BLOCK_DEVICE,
+  kEventFd = KM_FILE_EVENTFD,
+  kEpoll = KM_FILE_EPOLL,
+  kTimerFd = KM_FILE_TIMERFD,
+  kSignalFd = KM_FILE_SIGNALFD,
+  kInotify = KM_FILE_INOTIFY,
+  kMemFd = KM_FILE_MEMFD,
+  kPath = KM_FILE_PATH,    // O_PATH
+  kGiven = KM_FILE_GIVEN,  // in snapshots only: see FileDescription::given
 };
 
-// "regular file", "pipe", ...: for messages.
-const char* FileKindName(FileKind kind);
 // What fstat(2) and the host's name for it tell of a descriptor.
 FileKind KindOfHostFd(int host_fd);
 
@@ -49,11 +51,14 @@ class FileDescription {
 
   FileKind kind = FileKind::kOther;
   std::string path;  // absolute, as the host sees it; empty where it has none
+  // Which of the monitor's own 0, 1 and 2 this is, or -1: whoever resumes the process has its own.
+  int given = -1;
+  // It came from another process, which may hold other ends or other descriptors of it.
+  bool foreign = false;
   // The program's thread that gets the signals of this file (F_SETOWN_EX with F_OWNER_TID), and
   // then the signal's number (F_SETSIG). 0: the host knows the owner; SIGIO without a siginfo.
   std::atomic<uint32_t> owner_thread = 0;
   std::atomic<int> owner_signal = 0;
-  bool standard = false;  // one of the monitor's own 0, 1 and 2: a resuming shell has its own
 
  private:
   absl::Mutex mutex_;
@@ -91,7 +96,8 @@ class FdTable {
   // own gets one. Before anything else is opened.
   static void ReserveStandard();
   // Gives the program the monitor's own 0, 1 and 2, but for those that ReserveStandard took.
-  void AdoptStandard() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Bit N of `which`: descriptor N.
+  void AdoptStandard(uint32_t which = 7) ABSL_LOCKS_EXCLUDED(mutex_);
   // Gives the program, at their numbers, all others that an exec of the monitor would hand on: the
   // monitor's own have FD_CLOEXEC. They keep their host descriptors: closing one would drop POSIX
   // locks.
@@ -130,7 +136,7 @@ class FdTable {
     bool close_on_exec = false;
     bool untouched = false;
   };
-  void Adopt(int host_fd, bool standard) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Adopt(int host_fd, int given) ABSL_LOCKS_EXCLUDED(mutex_);
   int InstallLocked(std::shared_ptr<OpenFile> file, bool close_on_exec, uint64_t lowest)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 

@@ -164,7 +164,7 @@ absl::Status Monitor::LoadSnapshot(int fd) {
   }
   absl::StatusOr<Image> image = ParseSnapshot(fd);
   if (!image.ok()) return prefix(image.status());
-  absl::Status status = Restore(*image, fd, *process_);
+  absl::Status status = Restore(*image, fd, options_.file_policy, *process_);
   return status.ok() ? status : prefix(status);
 }
 
@@ -256,6 +256,7 @@ absl::Status Monitor::WriteSnapshotFor(const PendingSnapshot& snapshot) {
   capture_options.description = snapshot.request.description;
   capture_options.producer = absl::StrCat("km ", kKmVersion);
   capture_options.first_thread = snapshot.thread->tid;
+  capture_options.unnamed_limit = options_.unnamed_limit;
   absl::StatusOr<Captured> captured = Capture(*process_, capture_options);
   KM_RETURN_IF_ERROR(captured.status());
   WriteOptions write_options;

@@ -43,6 +43,19 @@ absl::Status SetVariable(absl::string_view assignment, std::vector<std::string>*
   return absl::OkStatus();
 }
 
+absl::Status SetFilePolicy(absl::string_view name, Options* options) {
+  if (name == "strict") {
+    options->file_policy = FilePolicy::kStrict;
+  } else if (name == "warn") {
+    options->file_policy = FilePolicy::kWarn;
+  } else if (name == "ignore") {
+    options->file_policy = FilePolicy::kIgnore;
+  } else {
+    return Usage(absl::StrCat("--files takes strict, warn or ignore, not '", name, "'"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status SetOption(absl::string_view name, absl::string_view value, Options* options) {
   if (name == "snapshot") {
     if (value.empty()) return Usage("--snapshot takes a file name");
@@ -56,7 +69,17 @@ absl::Status SetOption(absl::string_view name, absl::string_view value, Options*
   }
   if (name == "env") return SetVariable(value, &options->environment);
   if (name == "log") return SetLevel(value);
+  if (name == "files") return SetFilePolicy(value, options);
+  if (name == "max-unnamed") {
+    if (absl::SimpleAtoi(value, &options->unnamed_limit)) return absl::OkStatus();
+    return Usage(absl::StrCat("--max-unnamed takes a number of bytes, not '", value, "'"));
+  }
   return Usage(absl::StrCat("unknown option '--", name, "'"));
+}
+
+bool TakesValue(absl::string_view name) {
+  return name == "snapshot" || name == "env" || name == "log" || name == "files" ||
+         name == "max-unnamed";
 }
 
 // Options without a value. False: it is none of them.
@@ -110,7 +133,7 @@ absl::StatusOr<Options> ParseOptions(int argc, char** argv, char** environment) 
     absl::string_view value;
     if (equals != argument.npos) {
       value = argument.substr(equals + 1);
-    } else if (i + 1 < argc && (name == "snapshot" || name == "env" || name == "log")) {
+    } else if (i + 1 < argc && TakesValue(name)) {
       value = argv[++i];
     }
     if (absl::Status status = SetOption(name, value, &options); !status.ok()) return status;
@@ -132,6 +155,10 @@ std::string HelpText() {
          "\n"
          "  --snapshot=FILE   where the program's snapshot goes (kmsnap)\n"
          "  --no-sync         do not wait until a snapshot is on the disk\n"
+         "  --max-unnamed=N   bytes of a deleted file or memfd that a snapshot carries (1 GiB)\n"
+         "  --files=POLICY    of a resume, when an open file is not what it was: strict fails, "
+         "warn\n"
+         "                    (the default) says so, ignore goes on\n"
          "  --env KEY=VALUE   set a variable of the program's environment\n"
          "  --clear-env       give the program only what later --env set\n"
          "  --no-aslr         load at the same addresses every time\n"

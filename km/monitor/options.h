@@ -9,6 +9,8 @@
 
 #include "absl/status/statusor.h"
 #include "km/base/version.h"
+#include "km/files/file_restorer.h"
+#include "km/snapshot/capture.h"
 
 namespace km {
 
@@ -16,6 +18,8 @@ struct Options {
   enum class Action { kRun, kHelp, kVersion, kPrintSyscalls };
   Action action = Action::kRun;
   std::string snapshot_path = "kmsnap";
+  uint64_t unnamed_limit = kDefaultUnnamedLimit;  // bytes
+  FilePolicy file_policy = FilePolicy::kWarn;
   bool sync = true;
   bool aslr = true;
   bool stats = false;

@@ -12,20 +12,19 @@
 #include <cerrno>
 #include <cstring>
 
-#include "absl/container/flat_hash_map.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "km/base/log.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
 #include "km/base/status.h"
-#include "km/files/host_path.h"
+#include "km/files/file_saver.h"
+#include "km/files/named_file.h"
 #include "km/kvm/cpu_features.h"
 #include "km/snapshot/touched_pages.h"
 
 namespace km {
 namespace {
 
-// What is open or mapped cannot be carried: said by name, before anything is written.
-absl::Status Refused(absl::string_view what) { return ErrnoStatus(EBUSY, what); }
+constexpr uint64_t kPageMask = 4095;
 
 SignalInfoBytes Bytes(const siginfo_t& info) {
   SignalInfoBytes bytes;
@@ -47,7 +46,7 @@ ImageProgram ProgramOf(const LoadedElf& elf) {
 class Capturer {
  public:
   Capturer(Process& process, const CaptureOptions& options)
-      : process_(process), options_(options) {}
+      : process_(process), options_(options), files_(process.files(), options.unnamed_limit) {}
 
   absl::StatusOr<Captured> Run() {
     KM_RETURN_IF_ERROR(CaptureHeader());
@@ -55,10 +54,16 @@ class Capturer {
     KM_RETURN_IF_ERROR(CaptureDirectory());
     CaptureThreads();
     if (!options_.fatal_signal.has_value()) {
-      KM_RETURN_IF_ERROR(CheckUncarried());
-      KM_RETURN_IF_ERROR(CaptureFiles());
+      CheckUncarried();
+      files_.SaveAll(&obstacles_);
     }
     KM_RETURN_IF_ERROR(CaptureMemory());
+    // Said by name, all of it, before anything is written.
+    if (!obstacles_.empty()) return ErrnoStatus(EBUSY, absl::StrJoin(obstacles_, "; "));
+    CaptureObjects();
+    image().descriptions = std::move(files_.descriptions);
+    image().descriptors = std::move(files_.descriptors);
+    image().given = files_.given;
     return std::move(captured_);
   }
 
@@ -67,18 +72,19 @@ class Capturer {
   void CaptureProcess();
   absl::Status CaptureDirectory();
   void CaptureThreads();
-  absl::Status CheckUncarried();
-  absl::Status CaptureFiles();
-  absl::Status CaptureFile(const FdTable::Entry& entry);
+  void CheckUncarried();
   absl::Status CaptureMemory();
   void AddMapping(ImageMapping mapping);
   absl::Status CaptureMapping(const Mapping& mapping, TouchedPages& pages);
+  void CaptureSharedFile(const Mapping& mapping, ImageMapping* to);
+  void CaptureObjects();
   Image& image() { return captured_.image; }
 
   Process& process_;
   const CaptureOptions& options_;
   Captured captured_;
-  absl::flat_hash_map<const FileDescription*, uint32_t> description_ids_;
+  FileSaver files_;
+  std::vector<std::string> obstacles_;  // what cannot be carried, a line each
 };
 
 absl::Status Capturer::CaptureHeader() {
@@ -186,66 +192,18 @@ void Capturer::CaptureThreads() {
   if (image().process.comm.empty()) image().process.comm = image().threads.front().comm;
 }
 
-absl::Status Capturer::CheckUncarried() {
+void Capturer::CheckUncarried() {
   if (!process_.aio_contexts().empty()) {
-    return Refused("it has contexts of asynchronous I/O (io_setup)");
+    obstacles_.push_back("it has contexts of asynchronous I/O (io_setup): io_destroy them before");
   }
   for (__itimer_which_t which : {ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF}) {
     itimerval timer = {};
     getitimer(which, &timer);
     if (timer.it_value.tv_sec != 0 || timer.it_value.tv_usec != 0) {
-      return Refused("an interval timer (setitimer or alarm) is running");
+      obstacles_.push_back("an interval timer (setitimer or alarm) is running");
+      return;
     }
   }
-  return absl::OkStatus();
-}
-
-absl::Status Capturer::CaptureFiles() {
-  for (const FdTable::Entry& entry : process_.files().Entries()) {
-    if (entry.file->description->standard && entry.number <= STDERR_FILENO) continue;
-    // What a shell leaves open for its children is often of no use to the program: what it never
-    // used it does not miss.
-    if (entry.untouched) {
-      Log(LogLevel::kInfo,
-          absl::StrCat("descriptor ", entry.number, ", a ",
-                       FileKindName(entry.file->description->kind),
-                       " that was inherited and never used, is not in the snapshot"));
-      continue;
-    }
-    KM_RETURN_IF_ERROR(CaptureFile(entry));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status Capturer::CaptureFile(const FdTable::Entry& entry) {
-  const FileDescription& description = *entry.file->description;
-  int host = entry.file->host.get();
-  auto refuse = [&](absl::string_view why) {
-    return Refused(absl::StrCat("descriptor ", entry.number, " is a ",
-                                FileKindName(description.kind), why,
-                                "; close it before, or wait for a version that carries it"));
-  };
-  if (description.kind != FileKind::kRegular) return refuse("");
-  // The name it has now: it may have been renamed since it was opened.
-  std::string path = HostPathOf(host);
-  struct stat by_descriptor, by_path;
-  if (fstat(host, &by_descriptor) != 0 || stat(path.c_str(), &by_path) != 0 ||
-      by_descriptor.st_ino != by_path.st_ino || by_descriptor.st_dev != by_path.st_dev) {
-    return refuse(absl::StrCat(" without a name ('", path, "')"));
-  }
-  auto [it, fresh] = description_ids_.try_emplace(&description, description_ids_.size() + 1);
-  if (fresh) {
-    int flags = fcntl(host, F_GETFL);
-    ImageDescription to;
-    to.id = it->second;
-    to.path = path;
-    to.flags = static_cast<uint32_t>(flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_NOCTTY));
-    to.offset = lseek(host, 0, SEEK_CUR);
-    image().descriptions.push_back(std::move(to));
-  }
-  image().descriptors.push_back(
-      {static_cast<uint32_t>(entry.number), it->second, entry.close_on_exec});
-  return absl::OkStatus();
 }
 
 absl::Status Capturer::CaptureMemory() {
@@ -259,6 +217,7 @@ absl::Status Capturer::CaptureMemory() {
     to.flags = static_cast<uint32_t>(mapping.flags);
     to.name = mapping.file != nullptr ? mapping.file->path : mapping.name;
     to.file_offset = (mapping.flags & MAP_ANONYMOUS) ? 0 : mapping.offset;
+    CaptureSharedFile(mapping, &to);
     AddMapping(std::move(to));
     KM_RETURN_IF_ERROR(CaptureMapping(mapping, pages));
   }
@@ -280,14 +239,8 @@ void Capturer::AddMapping(ImageMapping mapping) {
 }
 
 absl::Status Capturer::CaptureMapping(const Mapping& mapping, TouchedPages& pages) {
-  if (mapping.file != nullptr && (mapping.flags & MAP_SHARED)) {
-    struct stat by_path;
-    bool found = stat(mapping.file->path.c_str(), &by_path) == 0 && S_ISREG(by_path.st_mode) &&
-                 by_path.st_ino == mapping.file->inode && by_path.st_dev == mapping.file->device;
-    if (found || options_.fatal_signal.has_value()) return absl::OkStatus();
-    return Refused(absl::StrCat("the shared mapping at ", absl::Hex(mapping.start), " is of '",
-                                mapping.file->path, "', which is no file with a name"));
-  }
+  // The bytes of shared files stay in them, or are those of an object.
+  if (mapping.file != nullptr && (mapping.flags & MAP_SHARED)) return absl::OkStatus();
   uint64_t end = AddressSpace::ReadableEnd(mapping);
   if (end == mapping.start) return absl::OkStatus();
   // What a shrinking file may take away is not touched directly either.
@@ -307,6 +260,41 @@ absl::Status Capturer::CaptureMapping(const Mapping& mapping, TouchedPages& page
     image().memory.push_back({range.start - window, range.end - range.start, 0});
   }
   return absl::OkStatus();
+}
+
+// A shared mapping of a file that can be opened again by its name is one of that file; otherwise
+// of a memory object.
+void Capturer::CaptureSharedFile(const Mapping& mapping, ImageMapping* to) {
+  if (mapping.file == nullptr || !(mapping.flags & MAP_SHARED)) return;
+  if (options_.fatal_signal.has_value() || HasName(mapping.file->fd.get(), mapping.file->path)) {
+    return;
+  }
+  absl::string_view name = absl::StripSuffix(mapping.file->path, " (deleted)");
+  const uint32_t kind =
+      absl::ConsumePrefix(&name, "/memfd:") ? KM_OBJECT_MEMFD : KM_OBJECT_DELETED_FILE;
+  absl::StatusOr<uint64_t> object = files_.Memory(mapping.file->fd.get(), kind, std::string(name));
+  if (object.ok()) {
+    to->object = *object;
+    return;
+  }
+  obstacles_.push_back(absl::StrCat("the shared mapping at ", absl::Hex(mapping.start), " of '",
+                                    mapping.file->path, "' ", object.status().message()));
+}
+
+void Capturer::CaptureObjects() {
+  for (FileSaver::SavedObject& from : files_.TakeObjects()) {
+    const MemoryObject& object = from.object;
+    image().objects.push_back(object);
+    for (const auto& [start, end] : from.data) {
+      image().memory.push_back({object.address + start, end - start, 0});
+    }
+    if (!from.bytes.valid()) continue;
+    captured_.memory.objects.emplace_back(object.address, from.bytes.data());
+    // Another process may make the file shorter at any time.
+    captured_.memory.unreadable.push_back(
+        {object.address, object.address + ((object.size + kPageMask) & ~kPageMask)});
+    captured_.objects.push_back(std::move(from.bytes));
+  }
 }
 
 }  // namespace

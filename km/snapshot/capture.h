@@ -6,18 +6,23 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
+#include "km/base/owned.h"
 #include "km/process/process.h"
 #include "km/snapshot/image.h"
 #include "km/snapshot/writer.h"
 
 namespace km {
 
+inline constexpr uint64_t kDefaultUnnamedLimit = uint64_t{1} << 30;
+
 struct CaptureOptions {
   std::string label, description;
   std::string producer;
-  uint32_t first_thread = 0;  // the tid that comes first in the file
+  uint32_t first_thread = 0;                      // the tid that comes first in the file
+  uint64_t unnamed_limit = kDefaultUnnamedLimit;  // bytes of one file without a name
   // For a core dump: what killed the process. Then nothing is refused.
   std::optional<siginfo_t> fatal_signal;
 };
@@ -25,9 +30,10 @@ struct CaptureOptions {
 struct Captured {
   Image image;
   MemorySource memory;
+  std::vector<OwnedMapping> objects;  // what memory.objects points to
 };
 
-// Everything `process` has, while it is paused. EBUSY names what a snapshot cannot carry.
+// Everything `process` has, while it is paused. EBUSY names all that a snapshot cannot carry.
 absl::StatusOr<Captured> Capture(Process& process, const CaptureOptions& options);
 
 }  // namespace km

@@ -9,7 +9,9 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_format.h"
+#include "km/base/records.h"
 #include "km/base/status.h"
+#include "km/files/kind.h"
 #include "km/snapshot/layout.h"
 #include "km/snapshot/notes.h"
 
@@ -22,23 +24,6 @@ constexpr size_t kMaxText = size_t{16} << 20;  // labels, descriptions, command 
 constexpr size_t kMaxLimits = 64;
 constexpr size_t kMaxCpuFeatures = 1024;
 constexpr uint32_t kMaxDescriptor = 1 << 20;
-
-// Calls on_record(tag, &value) for each record; it returns false for a tag that it does not know.
-template <typename F>
-absl::Status ForEachRecord(ByteReader records, const F& on_record) {
-  uint32_t tag = 0;
-  ByteReader value;
-  while (records.Record(&tag, &value)) {
-    if (!on_record(tag, &value) && (tag & KM_TAG_REQUIRED) != 0) {
-      return absl::FailedPreconditionError(
-          absl::StrFormat("its record %#x is of a newer km, and necessary", tag));
-    }
-    if (!value.ok())
-      return absl::DataLossError(absl::StrFormat("its record %#x is too short", tag));
-  }
-  if (!records.ok()) return absl::DataLossError("a record does not fit into it");
-  return absl::OkStatus();
-}
 
 absl::Status CheckText(absl::string_view what, absl::string_view text, size_t limit) {
   if (text.size() <= limit && text.find('\0') == text.npos) return absl::OkStatus();
@@ -279,30 +264,42 @@ absl::Status DecodeSignals(ByteReader records, ImageProcess* process) {
   return valid ? absl::OkStatus() : absl::DataLossError(kBadSignal);
 }
 
-absl::Status DecodeMappings(ByteReader records, std::vector<ImageMapping>* mappings) {
-  KM_RETURN_IF_ERROR(ForEachRecord(records, [&](uint32_t tag, ByteReader* value) {
-    if (tag != KM_MAPPINGS_MAPPING) return false;
-    ImageMapping mapping;
-    mapping.start = value->U64();
-    mapping.end = value->U64();
-    mapping.protection = value->U32();
-    mapping.flags = value->U32();
-    mapping.file_offset = value->U64();
-    mapping.name = std::string(value->CountedText());
-    mappings->push_back(std::move(mapping));
-    return true;
-  }));
+namespace {
+
+absl::Status CheckObjects(const std::vector<MemoryObject>& objects) {
+  uint64_t previous_end = KM_OBJECT_BASE;
+  for (const MemoryObject& object : objects) {
+    if (object.address < previous_end || object.address % kLargePageSize != 0 ||
+        object.address >= KM_OBJECT_END || object.size > KM_OBJECT_END - object.address ||
+        object.kind < KM_OBJECT_MEMFD || object.kind > KM_OBJECT_DELETED_FILE) {
+      return absl::DataLossError(
+          absl::StrFormat("memory object %#x (%u bytes, kind %u) is impossible or out of order",
+                          object.address, object.size, object.kind));
+    }
+    previous_end = object.address + object.size + kImagePageSize;
+    KM_RETURN_IF_ERROR(CheckText("memory object's name", object.name, kMaxPath));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckMappings(const std::vector<ImageMapping>& mappings,
+                           const std::vector<MemoryObject>& objects) {
+  absl::flat_hash_set<uint64_t> known;
+  for (const MemoryObject& object : objects) known.insert(object.address);
   uint64_t previous_end = 0;
-  for (const ImageMapping& mapping : *mappings) {
+  for (const ImageMapping& mapping : mappings) {
     const uint32_t sharing = mapping.flags & (MAP_SHARED | MAP_PRIVATE);
     if (mapping.start < previous_end || mapping.end <= mapping.start ||
         mapping.end > KM_GUEST_END || (mapping.protection & ~7u) != 0 ||
         (sharing != MAP_SHARED && sharing != MAP_PRIVATE) ||
         (mapping.start | mapping.end | mapping.file_offset) % kImagePageSize != 0 ||
-        mapping.file_offset > INT64_MAX - (mapping.end - mapping.start)) {
+        mapping.file_offset > INT64_MAX - (mapping.end - mapping.start) ||
+        (mapping.object != 0 && (sharing != MAP_SHARED || !known.contains(mapping.object)))) {
       return absl::DataLossError(absl::StrFormat(
-          "mapping %#x-%#x (protection %#x, flags %#x, offset %#x) is impossible or out of order",
-          mapping.start, mapping.end, mapping.protection, mapping.flags, mapping.file_offset));
+          "mapping %#x-%#x (protection %#x, flags %#x, offset %#x, object %#x) is impossible or "
+          "out of order",
+          mapping.start, mapping.end, mapping.protection, mapping.flags, mapping.file_offset,
+          mapping.object));
     }
     previous_end = mapping.end;
     KM_RETURN_IF_ERROR(CheckText("mapping's name", mapping.name, kMaxPath));
@@ -310,16 +307,75 @@ absl::Status DecodeMappings(ByteReader records, std::vector<ImageMapping>* mappi
   return absl::OkStatus();
 }
 
+}  // namespace
+
+absl::Status DecodeMappings(ByteReader records, Image* image) {
+  KM_RETURN_IF_ERROR(ForEachRecord(records, [&](uint32_t tag, ByteReader* value) {
+    if (tag == KM_MAPPINGS_OBJECT) {
+      MemoryObject& object = image->objects.emplace_back();
+      object.address = value->U64();
+      object.size = value->U64();
+      object.kind = value->U32();
+      object.seals = value->U32();
+      object.name = std::string(value->CountedText());
+      return true;
+    }
+    if (tag != KM_MAPPINGS_MAPPING && tag != KM_MAPPINGS_OF_OBJECT) return false;
+    ImageMapping& mapping = image->mappings.emplace_back();
+    mapping.start = value->U64();
+    mapping.end = value->U64();
+    mapping.protection = value->U32();
+    mapping.flags = value->U32();
+    mapping.file_offset = value->U64();
+    if (tag == KM_MAPPINGS_OF_OBJECT) mapping.object = value->U64();
+    mapping.name = std::string(value->CountedText());
+    return true;
+  }));
+  KM_RETURN_IF_ERROR(CheckObjects(image->objects));
+  return CheckMappings(image->mappings, image->objects);
+}
+
+namespace {
+
+FileRecord DecodeDescription(uint32_t tag, ByteReader* value) {
+  FileRecord description;
+  description.id = value->U32();
+  if (tag == KM_FILES_OBJECT) description.kind = static_cast<FileKind>(value->U32());
+  description.flags = value->U32();
+  if (tag == KM_FILES_OBJECT) value->U32();
+  description.offset = value->I64();
+  description.path = std::string(value->CountedText());
+  if (tag == KM_FILES_OBJECT) {
+    const absl::Span<const uint8_t> state = value->Bytes(value->U32());
+    description.state.assign(state.begin(), state.end());
+  }
+  return description;
+}
+
+absl::Status CheckDescription(const FileRecord& description) {
+  KM_RETURN_IF_ERROR(CheckText("path", description.path, kMaxPath));
+  const FileKindRow& row = KindRow(description.kind);
+  if (row.restore == nullptr) {
+    return absl::FailedPreconditionError(
+        absl::StrFormat("open file %u is of kind %u, which this km does not know", description.id,
+                        description.kind));
+  }
+  const absl::Status status = row.describe(description).status();
+  if (status.ok()) return status;
+  return absl::Status(status.code(), absl::StrFormat("open file %u, a %s: %s", description.id,
+                                                     row.name, status.message()));
+}
+
+}  // namespace
+
 absl::Status DecodeFiles(ByteReader records, Image* image) {
   KM_RETURN_IF_ERROR(ForEachRecord(records, [&](uint32_t tag, ByteReader* value) {
-    if (tag == KM_FILES_DESCRIPTION) {
-      ImageDescription& description = image->descriptions.emplace_back();
-      description.id = value->U32();
-      description.flags = value->U32();
-      description.offset = value->I64();
-      description.path = std::string(value->CountedText());
+    if (tag == KM_FILES_GIVEN) {
+      image->given = value->U32();
+    } else if (tag == KM_FILES_DESCRIPTION || tag == KM_FILES_OBJECT) {
+      image->descriptions.push_back(DecodeDescription(tag, value));
     } else if (tag == KM_FILES_DESCRIPTOR) {
-      ImageDescriptor& descriptor = image->descriptors.emplace_back();
+      DescriptorRecord& descriptor = image->descriptors.emplace_back();
       descriptor.number = value->U32();
       descriptor.description = value->U32();
       descriptor.close_on_exec = (value->U32() & KM_FILES_CLOSE_ON_EXEC) != 0;
@@ -329,13 +385,13 @@ absl::Status DecodeFiles(ByteReader records, Image* image) {
     return true;
   }));
   absl::flat_hash_set<uint32_t> ids, numbers;
-  for (const ImageDescription& description : image->descriptions) {
-    KM_RETURN_IF_ERROR(CheckText("path", description.path, kMaxPath));
+  for (const FileRecord& description : image->descriptions) {
+    KM_RETURN_IF_ERROR(CheckDescription(description));
     if (!ids.insert(description.id).second) {
       return absl::DataLossError(absl::StrFormat("two descriptions %u", description.id));
     }
   }
-  for (const ImageDescriptor& descriptor : image->descriptors) {
+  for (const DescriptorRecord& descriptor : image->descriptors) {
     if (descriptor.number >= kMaxDescriptor || !ids.contains(descriptor.description) ||
         !numbers.insert(descriptor.number).second) {
       return absl::DataLossError(

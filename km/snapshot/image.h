@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "km/files/file_record.h"
 #include "km/kvm/registers.h"
 
 namespace km {
@@ -56,19 +57,9 @@ struct ImageMapping {
   uint32_t flags = 0;  // MAP_SHARED or MAP_PRIVATE, MAP_ANONYMOUS, MAP_GROWSDOWN, MAP_NORESERVE
   std::string name;    // the file's path, or [heap], [stack], or empty
   uint64_t file_offset = 0;  // bytes, of `start`, when it maps a file
-};
-
-struct ImageDescription {  // an open file description
-  uint32_t id = 0;         // what ImageDescriptor::description names
-  std::string path;
-  uint32_t flags = 0;  // O_ACCMODE, O_APPEND, O_NONBLOCK, ...: never O_CREAT, O_EXCL or O_TRUNC
-  int64_t offset = 0;
-};
-
-struct ImageDescriptor {
-  uint32_t number = 0;
-  uint32_t description = 0;
-  bool close_on_exec = false;
+  // The address of the memory object that it is of, with file_offset in it, or 0. It then has no
+  // bytes of its own in Image::memory.
+  uint64_t object = 0;
 };
 
 struct ImageProgram {  // NT_KM_GUEST and NT_KM_DYNLINKER
@@ -127,9 +118,11 @@ struct Image {
   ImageProcess process;
   std::vector<ImageThread> threads;    // the thread that asked first
   std::vector<ImageMapping> mappings;  // ascending, not overlapping
-  std::vector<ImageMemory> memory;     // ascending, not overlapping, each within one mapping
-  std::vector<ImageDescription> descriptions;
-  std::vector<ImageDescriptor> descriptors;
+  std::vector<ImageMemory> memory;  // ascending, not overlapping, each within one mapping or object
+  std::vector<MemoryObject> objects;  // ascending, not overlapping; their bytes are in `memory`
+  std::vector<FileRecord> descriptions;
+  std::vector<DescriptorRecord> descriptors;
+  uint32_t given = 7;  // bit N: descriptor N comes from whoever resumes
   ImageProgram program;
   std::optional<ImageProgram> dynamic_linker;
   std::vector<ImageNote> unknown_notes;

@@ -2,10 +2,13 @@
 
 #include <elf.h>
 #include <km/layout.h>
+#include <km/notes.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cerrno>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_format.h"
 #include "km/base/status.h"
 
@@ -23,11 +26,14 @@ uint32_t SegmentFlags(uint32_t protection) {
 // them.
 void AddMapping(const ImageMapping& mapping, const std::vector<ImageMemory>& memory, size_t* next,
                 std::vector<Segment>* segments) {
-  Segment segment{.address = mapping.start, .flags = SegmentFlags(mapping.protection)};
+  Segment segment{.address = mapping.start,
+                  .flags = SegmentFlags(mapping.protection),
+                  .object = mapping.object,
+                  .object_offset = mapping.file_offset};
   for (; *next < memory.size() && memory[*next].address < mapping.end; ++*next) {
     const ImageMemory& piece = memory[*next];
     const uint64_t end_in_file = segment.address + segment.file_size;
-    if (piece.address - end_in_file >= kLargePageSize) {
+    if (piece.address - end_in_file >= kLargePageSize && mapping.start < KM_OBJECT_BASE) {
       segment.memory_size = piece.address - segment.address;
       segments->push_back(segment);
       segment.address = piece.address;
@@ -38,11 +44,11 @@ void AddMapping(const ImageMapping& mapping, const std::vector<ImageMemory>& mem
   segments->push_back(segment);
 }
 
-absl::Status CheckImage(const Image& image) {
+absl::Status CheckImage(const std::vector<ImageMapping>& mappings, const Image& image) {
   uint64_t previous_end = 0;
-  for (const ImageMapping& mapping : image.mappings) {
+  for (const ImageMapping& mapping : mappings) {
     if (mapping.start < previous_end || mapping.end <= mapping.start ||
-        mapping.end > KM_GUEST_END || (mapping.start | mapping.end) % kImagePageSize != 0) {
+        mapping.end > KM_OBJECT_END || (mapping.start | mapping.end) % kImagePageSize != 0) {
       return absl::InternalError(
           absl::StrFormat("snapshot: mapping %#x-%#x is out of order", mapping.start, mapping.end));
     }
@@ -51,10 +57,10 @@ absl::Status CheckImage(const Image& image) {
   size_t next = 0;
   previous_end = 0;
   for (const ImageMemory& piece : image.memory) {
-    while (next < image.mappings.size() && image.mappings[next].end <= piece.address) ++next;
-    if (next == image.mappings.size() || piece.address < image.mappings[next].start ||
-        piece.address < previous_end || piece.size == 0 ||
-        piece.size > image.mappings[next].end - piece.address ||
+    while (next < mappings.size() && mappings[next].end <= piece.address) ++next;
+    if (next == mappings.size() || piece.address < mappings[next].start ||
+        mappings[next].object != 0 || piece.address < previous_end || piece.size == 0 ||
+        piece.size > mappings[next].end - piece.address ||
         (piece.address | piece.size) % kImagePageSize != 0) {
       return absl::InternalError(absl::StrFormat(
           "snapshot: memory at %#x, %u bytes, is in no mapping", piece.address, piece.size));
@@ -66,11 +72,25 @@ absl::Status CheckImage(const Image& image) {
 
 }  // namespace
 
+std::vector<ImageMapping> MappingsAndObjects(const Image& image) {
+  std::vector<ImageMapping> all = image.mappings;
+  for (const MemoryObject& object : image.objects) {
+    if (object.size == 0) continue;
+    ImageMapping& mapping = all.emplace_back();
+    mapping.start = object.address;
+    mapping.end = object.address + RoundUp(object.size, kImagePageSize);
+    mapping.protection = PROT_READ | PROT_WRITE;
+    mapping.flags = MAP_SHARED;
+  }
+  return all;
+}
+
 absl::StatusOr<std::vector<Segment>> BuildSegments(const Image& image) {
-  KM_RETURN_IF_ERROR(CheckImage(image));
+  const std::vector<ImageMapping> mappings = MappingsAndObjects(image);
+  KM_RETURN_IF_ERROR(CheckImage(mappings, image));
   std::vector<Segment> segments;
   size_t next = 0;
-  for (const ImageMapping& mapping : image.mappings) {
+  for (const ImageMapping& mapping : mappings) {
     AddMapping(mapping, image.memory, &next, &segments);
   }
   if (segments.size() > kMaxSegments) {
@@ -83,6 +103,7 @@ absl::StatusOr<std::vector<Segment>> BuildSegments(const Image& image) {
 
 uint64_t PlaceSegments(uint64_t head_size, std::vector<Segment>* segments) {
   uint64_t end = head_size;
+  absl::flat_hash_map<uint64_t, const Segment*> by_address;
   for (Segment& segment : *segments) {
     uint64_t offset = RoundUp(end, kImagePageSize);
     if (segment.file_size >= kLargePageSize) {
@@ -91,6 +112,15 @@ uint64_t PlaceSegments(uint64_t head_size, std::vector<Segment>* segments) {
     // A segment without bytes has an offset too, as in a core of the kernel's: within the file.
     segment.file_offset = segment.file_size == 0 ? RoundUp(head_size, kImagePageSize) : offset;
     if (segment.file_size != 0) end = offset + segment.file_size;
+    if (segment.address >= KM_OBJECT_BASE) by_address[segment.address] = &segment;
+  }
+  for (Segment& segment : *segments) {
+    auto it = by_address.find(segment.object);
+    if (segment.object == 0 || it == by_address.end()) continue;
+    const Segment& object = *it->second;
+    if (segment.object_offset >= object.file_size) continue;
+    segment.file_size = std::min(segment.memory_size, object.file_size - segment.object_offset);
+    segment.file_offset = object.file_offset + segment.object_offset;
   }
   return end;
 }

@@ -24,12 +24,17 @@ struct Segment {
   uint64_t file_size = 0;
   uint64_t file_offset = 0;
   uint32_t flags = 0;  // PF_*
+  // Of a mapping of a memory object: shares the bytes of that object's segment, from object_offset.
+  uint64_t object = 0, object_offset = 0;
 };
+
+// The mappings of `image` and behind them, as one mapping each, its memory objects.
+std::vector<ImageMapping> MappingsAndObjects(const Image& image);
 
 // The segments of `image`, ascending, without offsets. A segment never crosses the border of a
 // mapping; pieces of one mapping that are less than 2 MiB apart become one, with a hole in the file
-// between them. kInternal when mappings or memory are not as image.h says, kResourceExhausted
-// (ENOMEM) for too many.
+// between them; a memory object is one in any case. kInternal when mappings or memory are not as
+// image.h says, kResourceExhausted (ENOMEM) for too many.
 absl::StatusOr<std::vector<Segment>> BuildSegments(const Image& image);
 
 // Gives every segment its place behind the first `head_size` bytes, and returns the file's length.

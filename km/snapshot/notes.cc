@@ -115,32 +115,54 @@ void EncodeSignals(const ImageProcess& process, ByteWriter* out) {
   EndKmNote(note, out);
 }
 
-void EncodeMappings(const std::vector<ImageMapping>& mappings, ByteWriter* out) {
+void EncodeMappings(const Image& image, ByteWriter* out) {
   const size_t note = BeginKmNote(NT_KM_MAPPINGS, true, out);
-  for (const ImageMapping& mapping : mappings) {
-    const size_t record = out->BeginRecord(KM_MAPPINGS_MAPPING);
+  for (const MemoryObject& object : image.objects) {
+    const size_t record = out->BeginRecord(KM_MAPPINGS_OBJECT);
+    out->U64(object.address);
+    out->U64(object.size);
+    out->U32(object.kind);
+    out->U32(object.seals);
+    out->CountedText(object.name);
+    out->EndRecord(record);
+  }
+  for (const ImageMapping& mapping : image.mappings) {
+    const size_t record =
+        out->BeginRecord(mapping.object != 0 ? KM_MAPPINGS_OF_OBJECT : KM_MAPPINGS_MAPPING);
     out->U64(mapping.start);
     out->U64(mapping.end);
     out->U32(mapping.protection);
     out->U32(mapping.flags);
     out->U64(mapping.file_offset);
+    if (mapping.object != 0) out->U64(mapping.object);
     out->CountedText(mapping.name);
     out->EndRecord(record);
   }
   EndKmNote(note, out);
 }
 
+// Regular files with a name and nothing more to say of them are as the first version wrote them.
+void EncodeDescription(const FileRecord& description, ByteWriter* out) {
+  const bool plain = description.kind == FileKind::kRegular && description.state.empty();
+  const size_t record = out->BeginRecord(plain ? KM_FILES_DESCRIPTION : KM_FILES_OBJECT);
+  out->U32(description.id);
+  if (!plain) out->U32(static_cast<uint32_t>(description.kind));
+  out->U32(description.flags);
+  if (!plain) out->U32(0);
+  out->I64(description.offset);
+  out->CountedText(description.path);
+  if (!plain) {
+    out->CountedText(
+        {reinterpret_cast<const char*>(description.state.data()), description.state.size()});
+  }
+  out->EndRecord(record);
+}
+
 void EncodeFiles(const Image& image, ByteWriter* out) {
   const size_t note = BeginKmNote(NT_KM_FILES, true, out);
-  for (const ImageDescription& description : image.descriptions) {
-    const size_t record = out->BeginRecord(KM_FILES_DESCRIPTION);
-    out->U32(description.id);
-    out->U32(description.flags);
-    out->I64(description.offset);
-    out->CountedText(description.path);
-    out->EndRecord(record);
-  }
-  for (const ImageDescriptor& descriptor : image.descriptors) {
+  U32Record(KM_FILES_GIVEN, image.given, out);
+  for (const FileRecord& description : image.descriptions) EncodeDescription(description, out);
+  for (const DescriptorRecord& descriptor : image.descriptors) {
     const size_t record = out->BeginRecord(KM_FILES_DESCRIPTOR);
     out->U32(descriptor.number);
     out->U32(descriptor.description);
@@ -231,7 +253,7 @@ void EncodeKmNotes(const Image& image, absl::Span<const uint64_t> checksums, Byt
   }
   EncodeProcess(image.process, out);
   EncodeSignals(image.process, out);
-  EncodeMappings(image.mappings, out);
+  EncodeMappings(image, out);
   EncodeFiles(image, out);
   EncodeChecksums(checksums, out);
   for (const ImageNote& unknown : image.unknown_notes) {

@@ -157,7 +157,7 @@ class NoteDecoder {
       case NT_KM_SIGNALS:
         return Named(name, DecodeSignals(records, &image_->process));
       case NT_KM_MAPPINGS:
-        return Named(name, DecodeMappings(records, &image_->mappings));
+        return Named(name, DecodeMappings(records, image_));
       case NT_KM_FILES:
         return Named(name, DecodeFiles(records, image_));
       case NT_KM_CHECKSUMS:
@@ -202,18 +202,17 @@ absl::Status DecodeNotes(Elf* elf, const GElf_Phdr& header, HeaderNote header_no
 absl::Status DecodeSegments(Elf* elf, size_t count, uint64_t file_size, Image* image) {
   uint64_t previous_end = 0;
   uint64_t chunks = 0;
+  const std::vector<ImageMapping> mappings = MappingsAndObjects(*image);
   size_t mapping = 0;
   for (size_t i = 1; i < count; ++i) {
     GElf_Phdr load;
     if (gelf_getphdr(elf, static_cast<int>(i), &load) == nullptr || load.p_type != PT_LOAD) {
       return absl::DataLossError(absl::StrFormat("program header %u is not PT_LOAD", i));
     }
-    while (mapping < image->mappings.size() && image->mappings[mapping].end <= load.p_vaddr) {
-      ++mapping;
-    }
-    if (mapping == image->mappings.size() || load.p_vaddr < image->mappings[mapping].start ||
+    while (mapping < mappings.size() && mappings[mapping].end <= load.p_vaddr) ++mapping;
+    if (mapping == mappings.size() || load.p_vaddr < mappings[mapping].start ||
         load.p_vaddr < previous_end || load.p_filesz > load.p_memsz ||
-        load.p_memsz > image->mappings[mapping].end - load.p_vaddr ||
+        load.p_memsz > mappings[mapping].end - load.p_vaddr ||
         (load.p_vaddr | load.p_memsz | load.p_filesz | load.p_offset) % kImagePageSize != 0) {
       return absl::DataLossError(absl::StrFormat(
           "the snapshot's segment %u (%#x, %u bytes) overlaps another, is misaligned, or is in no "
@@ -227,6 +226,8 @@ absl::Status DecodeSegments(Elf* elf, size_t count, uint64_t file_size, Image* i
           "the snapshot is cut short: the memory at %#x, %u bytes at offset %u, is not in the file",
           load.p_vaddr, load.p_filesz, load.p_offset));
     }
+    // These are bytes of the object, shown at another address to debuggers.
+    if (mappings[mapping].object != 0) continue;
     chunks += ChunkCount(load.p_vaddr, load.p_filesz);
     image->memory.push_back({load.p_vaddr, load.p_filesz, load.p_offset});
   }

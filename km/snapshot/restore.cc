@@ -1,7 +1,9 @@
 #include "km/snapshot/restore.h"
 
 #include <fcntl.h>
+#include <km/notes.h>
 #include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -14,6 +16,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "km/base/status.h"
+#include "km/files/unnamed_file.h"
 #include "km/kvm/cpu_features.h"
 
 namespace km {
@@ -61,14 +64,16 @@ absl::Status CheckProcessor(const Image& image, Process& process) {
 
 class Restorer {
  public:
-  Restorer(const Image& image, int fd, Process& process)
-      : image_(image), fd_(fd), process_(process) {}
+  Restorer(const Image& image, int fd, FilePolicy policy, Process& process)
+      : image_(image), fd_(fd), policy_(policy), process_(process) {}
 
   absl::Status Run() {
     KM_RETURN_IF_ERROR(CheckProcessor(image_, process_));
     RestoreIdentity();
+    KM_RETURN_IF_ERROR(RestoreObjects());
     KM_RETURN_IF_ERROR(RestoreMemory());
     KM_RETURN_IF_ERROR(RestoreFiles());
+    KM_RETURN_IF_ERROR(SealObjects());
     KM_RETURN_IF_ERROR(RestoreSignals());
     for (const ImageThread& thread : image_.threads) KM_RETURN_IF_ERROR(RestoreThread(thread));
     process_.SetNextTid(std::max(image_.process.next_tid, LargestTid() + 1));
@@ -78,6 +83,9 @@ class Restorer {
  private:
   void RestoreIdentity();
   void RestoreClock();
+  absl::Status RestoreObjects();
+  absl::Status CopyToObject(const ImageMemory& piece, const MemoryObject& object, int to);
+  absl::Status SealObjects();
   absl::Status RestoreMemory();
   absl::Status RestorePrivate(const ImageMapping& mapping);
   absl::Status MapPiece(const ImageMapping& from, uint64_t start, uint64_t end,
@@ -95,9 +103,11 @@ class Restorer {
 
   const Image& image_;
   const int fd_;
+  const FilePolicy policy_;
   Process& process_;
-  size_t next_memory_ = 0;  // in image_.memory
-  uint64_t copied_ = 0;     // bytes, by CopySmall
+  absl::flat_hash_map<uint64_t, OwnedFd> objects_;  // by their addresses
+  size_t next_memory_ = 0;                          // in image_.memory
+  uint64_t copied_ = 0;                             // bytes, by CopySmall
 };
 
 LoadedElf ElfOf(const ImageProgram& program) {
@@ -254,8 +264,14 @@ absl::Status Restorer::RestoreSharedMemory(const ImageMapping& from) {
 }
 
 absl::Status Restorer::RestoreSharedFile(const ImageMapping& from) {
-  // A mapping that may be made writable later needs a descriptor that allows it.
-  std::shared_ptr<const MappedFile> file = MappedFile::Open(from.name, O_RDWR);
+  auto object = objects_.find(from.object);
+  std::shared_ptr<const MappedFile> file;
+  if (object != objects_.end()) {
+    file = MappedFile::Of(object->second.get());
+  } else {
+    // A mapping that may be made writable later needs a descriptor that allows it.
+    file = MappedFile::Open(from.name, O_RDWR);
+  }
   if (file == nullptr && !(from.protection & PROT_WRITE)) {
     file = MappedFile::Open(from.name, O_RDONLY);
   }
@@ -268,7 +284,7 @@ absl::Status Restorer::RestoreSharedFile(const ImageMapping& from) {
   request.length = from.end - from.start;
   request.protection = static_cast<int>(from.protection);
   request.flags = MAP_SHARED | MAP_FIXED;
-  request.host_fd = file->fd.get();
+  request.host_fd = object != objects_.end() ? object->second.get() : file->fd.get();
   request.offset = from.file_offset;
   request.file = std::move(file);
   int64_t placed = process_.space().Map(request);
@@ -276,41 +292,63 @@ absl::Status Restorer::RestoreSharedFile(const ImageMapping& from) {
 }
 
 absl::Status Restorer::RestoreFiles() {
-  FdTable& files = process_.files();
-  files.AdoptStandard();
-  absl::flat_hash_map<uint32_t, std::shared_ptr<OpenFile>> opened;
-  for (const ImageDescription& from : image_.descriptions) {
-    // Whatever the file says: never created, never truncated.
-    int flags = static_cast<int>(from.flags) &
-                (O_ACCMODE | O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME | O_DSYNC | O_SYNC);
-    // Where it was there may be a FIFO now: opening one must not wait for its other end.
-    OwnedFd host(open(from.path.c_str(), flags | O_NONBLOCK | O_CLOEXEC | O_NOCTTY));
-    if (!host.valid()) {
-      return ErrnoStatus(errno, absl::StrCat("cannot open '", from.path, "', which it had open"));
+  FileRestorer restorer(process_.files(), policy_, image_.descriptions, objects_);
+  return restorer.RestoreAll(image_.descriptors, image_.given);
+}
+
+// Made before the memory that is mapped of them, and read at once: they may be changed through
+// descriptors.
+absl::Status Restorer::RestoreObjects() {
+  for (const MemoryObject& object : image_.objects) {
+    KM_ASSIGN_OR_RETURN(OwnedFd file, MakeMemoryObject(object));
+    for (const ImageMemory& piece : image_.memory) {
+      if (piece.address < object.address || piece.address - object.address >= object.size) continue;
+      KM_RETURN_IF_ERROR(CopyToObject(piece, object, file.get()));
     }
-    if (!IsOrdinaryFile(host.get())) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("'", from.path, "', which it had open, is no regular file any more"));
-    }
-    if (fcntl(host.get(), F_SETFL, flags) != 0 || lseek(host.get(), from.offset, SEEK_SET) < 0) {
-      return ErrnoStatus(errno, absl::StrCat("cannot seek in '", from.path, "'"));
-    }
-    auto description = std::make_shared<FileDescription>();
-    description->kind = FileKind::kRegular;
-    description->path = from.path;
-    opened[from.id] = std::make_shared<OpenFile>(std::move(host), std::move(description));
+    objects_[object.address] = std::move(file);
   }
-  for (const ImageDescriptor& from : image_.descriptors) {
-    auto it = opened.find(from.description);
-    if (it == opened.end()) return absl::InvalidArgumentError("a descriptor has no description");
-    // Each descriptor has a host descriptor of its own.
-    OwnedFd host(fcntl(it->second->host.get(), F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
-    if (!host.valid()) return ErrnoStatus(errno, "cannot duplicate a descriptor");
-    int placed = files.InstallAt(
-        from.number, std::make_shared<OpenFile>(std::move(host), it->second->description),
-        from.close_on_exec);
-    if (placed < 0) {
-      return ErrnoStatus(-placed, absl::StrCat("cannot have descriptor ", from.number));
+  return absl::OkStatus();
+}
+
+// Holes stay holes.
+absl::Status Restorer::CopyToObject(const ImageMemory& piece, const MemoryObject& object, int to) {
+  auto failed = [&object](int error) {
+    return ErrnoStatus(error, absl::StrCat("cannot restore what '", object.name, "' held"));
+  };
+  const uint64_t offset = piece.address - object.address;
+  // The last page of an object whose size is not a multiple of one is zeros behind it.
+  const uint64_t end = piece.file_offset + std::min(piece.size, object.size - offset);
+  for (uint64_t from = piece.file_offset; from < end;) {
+    const off_t data = lseek(fd_, static_cast<off_t>(from), SEEK_DATA);
+    if (data < 0 && errno == ENXIO) break;
+    if (data < 0) return failed(errno);
+    from = std::max(from, static_cast<uint64_t>(data));
+    const off_t hole = lseek(fd_, static_cast<off_t>(from), SEEK_HOLE);
+    if (hole < 0) return failed(errno);
+    const uint64_t stop = std::min(end, static_cast<uint64_t>(hole));
+    if (from < stop &&
+        lseek(to, static_cast<off_t>(offset + (from - piece.file_offset)), SEEK_SET) < 0) {
+      return failed(errno);
+    }
+    while (from < stop) {
+      auto at = static_cast<off_t>(from);
+      const ssize_t bytes = sendfile(to, fd_, &at, stop - from);
+      if (bytes <= 0) return failed(bytes < 0 ? errno : EIO);
+      from += static_cast<uint64_t>(bytes);
+    }
+  }
+  return absl::OkStatus();
+}
+
+// At last: what seals forbid has been done by now.
+absl::Status Restorer::SealObjects() {
+  for (const MemoryObject& object : image_.objects) {
+    const int seals = static_cast<int>(object.seals);
+    if (object.kind != KM_OBJECT_MEMFD ||
+        fcntl(objects_[object.address].get(), F_GET_SEALS) == seals)
+      continue;
+    if (fcntl(objects_[object.address].get(), F_ADD_SEALS, seals) != 0) {
+      return ErrnoStatus(errno, absl::StrCat("cannot seal '", object.name, "' again"));
     }
   }
   return absl::OkStatus();
@@ -364,8 +402,8 @@ uint32_t Restorer::LargestTid() const {
 
 }  // namespace
 
-absl::Status Restore(const Image& image, int fd, Process& process) {
-  return Restorer(image, fd, process).Run();
+absl::Status Restore(const Image& image, int fd, FilePolicy policy, Process& process) {
+  return Restorer(image, fd, policy, process).Run();
 }
 
 }  // namespace km

@@ -3,15 +3,17 @@
 #define KM_SNAPSHOT_RESTORE_H_
 
 #include "absl/status/status.h"
+#include "km/files/file_restorer.h"
 #include "km/process/process.h"
 #include "km/snapshot/image.h"
 
 namespace km {
 
 // Makes a fresh `process` what `image` says, as ParseSnapshot gave it; `fd` is the snapshot's file,
-// which memory is mapped from. Threads are made but do not run yet. Errors say what of the image is
-// not to be had on this machine; the process is then of no more use.
-absl::Status Restore(const Image& image, int fd, Process& process);
+// which memory is mapped from; `policy`: what to do about files that are not what they were.
+// Threads are made but do not run yet. Errors say what of the image is not to be had on this
+// machine; the process is then of no more use.
+absl::Status Restore(const Image& image, int fd, FilePolicy policy, Process& process);
 
 }  // namespace km
 

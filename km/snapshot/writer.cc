@@ -1,6 +1,7 @@
 #include "km/snapshot/writer.h"
 
 #include <fcntl.h>
+#include <km/notes.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -96,7 +97,7 @@ class MemoryWriter {
     const bool readable = next_unreadable_ == source_.unreadable.size() ||
                           source_.unreadable[next_unreadable_].start >= address + size;
     if (in_one_piece && readable) {
-      return WriteBytes(reinterpret_cast<const uint8_t*>(source_.window) + address, size, offset);
+      return WriteBytes(reinterpret_cast<const uint8_t*>(source_.At(address)), size, offset);
     }
     KM_RETURN_IF_ERROR(Flush());  // the buffer may be waiting
     KM_RETURN_IF_ERROR(Gather(address, size));
@@ -114,7 +115,7 @@ class MemoryWriter {
       const uint64_t start = std::max(address, pieces_[i].address);
       const uint64_t end = std::min(address + size, pieces_[i].address + pieces_[i].size);
       for (uint64_t at = start; at < end;) {
-        const auto host = reinterpret_cast<uintptr_t>(source_.window) + at;
+        const auto host = reinterpret_cast<uintptr_t>(source_.At(at));
         const ssize_t count = pread(memory_.get(), buffer_.data() + (at - address), end - at,
                                     static_cast<off_t>(host));
         if (count < 0 && errno == EINTR) continue;
@@ -243,7 +244,8 @@ absl::Status Write(const Image& image, const MemorySource& memory, const std::st
   KM_ASSIGN_OR_RETURN(std::vector<Segment> segments, BuildSegments(image));
   uint64_t chunks = 0;
   for (const Segment& segment : segments) {
-    if (segment.file_size != 0) chunks += ChunkCount(segment.address, segment.file_size);
+    if (segment.file_size != 0 && segment.object == 0)
+      chunks += ChunkCount(segment.address, segment.file_size);
   }
   const std::vector<uint64_t> no_checksums(chunks);
   const size_t head_size = EncodeHead(image, segments, no_checksums, 0).size();
@@ -258,7 +260,9 @@ absl::Status Write(const Image& image, const MemorySource& memory, const std::st
     return ErrnoStatus(errno, absl::StrFormat("making it %u bytes long", file_length));
   }
   MemoryWriter writer(file.fd(), image.memory, memory);
-  for (const Segment& segment : segments) KM_RETURN_IF_ERROR(writer.Write(segment));
+  for (const Segment& segment : segments) {
+    if (segment.object == 0) KM_RETURN_IF_ERROR(writer.Write(segment));
+  }
   KM_RETURN_IF_ERROR(writer.Flush());
   // The head comes last: it holds the checksums of what was written.
   const std::vector<uint8_t> head = EncodeHead(image, segments, writer.checksums(), file_length);
@@ -271,6 +275,15 @@ absl::Status Write(const Image& image, const MemorySource& memory, const std::st
 }
 
 }  // namespace
+
+const std::byte* MemorySource::At(uint64_t address) const {
+  if (address < KM_OBJECT_BASE) return window + address;
+  auto object = std::upper_bound(
+      objects.begin(), objects.end(), address,
+      [](uint64_t wanted, const auto& candidate) { return wanted < candidate.first; });
+  --object;
+  return object->second + (address - object->first);
+}
 
 absl::Status WriteSnapshot(const Image& image, const MemorySource& memory, const std::string& path,
                            const WriteOptions& options) {

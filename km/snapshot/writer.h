@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -18,7 +19,12 @@ struct AddressRange {
 
 // Where the bytes of Image::memory are. They must not change while they are written.
 struct MemorySource {
+  // Where the bytes of an address of the image are in the monitor.
+  const std::byte* At(uint64_t address) const;
+
   const std::byte* window = nullptr;  // the host address of guest address 0
+  // Of memory objects: address in the image, and where the object is mapped. Ascending.
+  std::vector<std::pair<uint64_t, const std::byte*>> objects;
   // What the host's page tables refuse to read (PROT_NONE, PROT_EXEC alone): ascending, page
   // aligned. It is read through /proc/self/mem. Everything else is read in place and must not
   // fault: pages past the end of a mapped file are not in Image::memory.

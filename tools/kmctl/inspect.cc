@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "km/files/kind.h"
 #include "km/kvm/cpu_features.h"
 #include "tools/kmctl/names.h"
 #include "tools/kmctl/symbols.h"
@@ -95,6 +96,7 @@ Json DescribeMappings(const Image& image, int fd) {
                     {"protection", ProtectionText(mapping.protection)},
                     {"sharing", is_shared ? "shared" : "private"},
                     {"name", mapping.name},
+                    {"object", mapping.object != 0 ? HexText(mapping.object) : ""},
                     {"offset", is_file ? mapping.file_offset : 0},
                     {"size", size},
                     {"touched", stored},
@@ -104,13 +106,34 @@ Json DescribeMappings(const Image& image, int fd) {
   return list;
 }
 
+Json DescribeObjects(const Image& image, int fd) {
+  Json list = Json::array();
+  for (const MemoryObject& object : image.objects) {
+    uint64_t stored = 0;
+    for (const ImageMemory& piece : image.memory) {
+      if (piece.address >= object.address && piece.address - object.address < object.size) {
+        stored += StoredBytes(fd, piece);
+      }
+    }
+    list.push_back({{"address", HexText(object.address)},
+                    {"kind", object.kind == KM_OBJECT_MEMFD ? "memfd" : "deleted file"},
+                    {"name", object.name},
+                    {"size", object.size},
+                    {"seals", object.seals},
+                    {"touched", stored}});
+  }
+  return list;
+}
+
 Json DescribeDescriptors(const Image& image) {
   Json list = Json::array();
-  for (const ImageDescriptor& descriptor : image.descriptors) {
-    for (const ImageDescription& description : image.descriptions) {
+  for (const DescriptorRecord& descriptor : image.descriptors) {
+    for (const FileRecord& description : image.descriptions) {
       if (description.id != descriptor.description) continue;
       list.push_back({{"number", descriptor.number},
                       {"description", description.id},
+                      {"kind", KindRow(description.kind).name},
+                      {"detail", KindRow(description.kind).describe(description).value_or("")},
                       {"path", description.path},
                       {"flags", OpenFlagsText(description.flags)},
                       {"offset", description.offset},
@@ -206,6 +229,8 @@ Json Describe(const Image& image, int fd, const std::string& path) {
     threads.push_back(DescribeThread(thread, image.header.monotonic_ns, &symbols));
   }
   result["mappings"] = DescribeMappings(image, fd);
+  result["objects"] = DescribeObjects(image, fd);
+  result["given"] = image.given;
   result["descriptors"] = DescribeDescriptors(image);
   result["signals"] = {{"actions", DescribeActions(image.process, &symbols)},
                        {"pending", DescribeSignals(image.process.pending)}};

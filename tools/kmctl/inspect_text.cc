@@ -168,15 +168,34 @@ void AppendMappings(const Json& mappings, std::string* out) {
   }
 }
 
-void AppendDescriptors(const Json& descriptors, std::string* out) {
-  absl::StrAppend(out, "\nDescriptors: ", descriptors.size(),
-                  " (0, 1 and 2 come from whoever resumes)\n");
+void AppendObjects(const Json& objects, std::string* out) {
+  if (objects.empty()) return;
+  absl::StrAppend(out, "\nMemory objects: ", objects.size(), "\n");
+  for (const Json& object : objects) {
+    absl::StrAppend(out, "  ", Text(object["address"]), "  ", Text(object["kind"]), " '",
+                    Text(object["name"]), "', ", SizeText(object["size"].get<uint64_t>()), ", ",
+                    SizeText(object["touched"].get<uint64_t>()), " touched\n");
+  }
+}
+
+void AppendDescriptors(const Json& descriptors, uint32_t given, std::string* out) {
+  std::vector<int> from_outside;
+  for (int number = 0; number <= 2; ++number) {
+    if ((given >> number & 1) != 0) from_outside.push_back(number);
+  }
+  absl::StrAppend(out, "\nDescriptors: ", descriptors.size());
+  if (!from_outside.empty()) {
+    absl::StrAppend(out, " (", absl::StrJoin(from_outside, ", "), " from whoever resumes)");
+  }
+  absl::StrAppend(out, "\n");
   for (const Json& descriptor : descriptors) {
-    absl::StrAppendFormat(out, "  %-4d %s, %s, at %d%s, description %d\n",
-                          descriptor["number"].get<uint32_t>(), Text(descriptor["path"]),
-                          Text(descriptor["flags"]), descriptor["offset"].get<int64_t>(),
-                          descriptor["close_on_exec"].get<bool>() ? ", close on exec" : "",
-                          descriptor["description"].get<uint32_t>());
+    const std::string path = Text(descriptor["path"]), detail = Text(descriptor["detail"]);
+    absl::StrAppendFormat(
+        out, "  %-4d %s%s%s, %s, at %d%s, description %d%s%s\n",
+        descriptor["number"].get<uint32_t>(), Text(descriptor["kind"]), path.empty() ? "" : " ",
+        path, Text(descriptor["flags"]), descriptor["offset"].get<int64_t>(),
+        descriptor["close_on_exec"].get<bool>() ? ", close on exec" : "",
+        descriptor["description"].get<uint32_t>(), detail.empty() ? "" : ": ", detail);
   }
 }
 
@@ -201,7 +220,8 @@ std::string DescriptionText(const Json& description) {
   AppendProcess(description, &out);
   AppendThreads(description["threads"], &out);
   AppendMappings(description["mappings"], &out);
-  AppendDescriptors(description["descriptors"], &out);
+  AppendObjects(description["objects"], &out);
+  AppendDescriptors(description["descriptors"], description["given"].get<uint32_t>(), &out);
   AppendSignals(description["signals"], &out);
   for (const Json& note : description["unknown_notes"]) {
     absl::StrAppend(&out, "\nUnknown note of ", Text(note["owner"]), ", type ", Text(note["type"]),

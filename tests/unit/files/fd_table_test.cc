@@ -20,7 +20,7 @@ void AdoptAndExit(int kept, int own) {
   }
   auto file = table.Get(static_cast<uint64_t>(kept));
   if (file == nullptr || file->host.get() != kept) _exit(4);
-  if (file->description->kind != FileKind::kPipe || file->description->standard) status |= 8;
+  if (file->description->kind != FileKind::kPipe || file->description->given >= 0) status |= 8;
   // An exec of the monitor's would not hand it on twice.
   if (fcntl(kept, F_GETFD) != FD_CLOEXEC) status |= 16;
   for (const FdTable::Entry& entry : table.Entries()) {

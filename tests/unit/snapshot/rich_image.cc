@@ -182,7 +182,8 @@ Image RichImage(const TestMemory& memory) {
   uint64_t seed = 1;
   for (const ImageMemory& piece : image.memory) memory.Fill(piece.address, piece.size, seed++);
   std::memset(memory.At(kAt + 3 * kPage), 0, kPage);
-  image.descriptions = {{3, "/var/lib/data", 02, 123456789012}, {9, "/tmp/log", 02001, 0}};
+  image.descriptions = {{3, FileKind::kRegular, 02, 123456789012, "/var/lib/data", {}},
+                        {9, FileKind::kRegular, 02001, 0, "/tmp/log", {}}};
   image.descriptors = {{5, 3, false}, {6, 3, true}, {1000, 9, false}};
   image.program = Program("/usr/bin/program", 0x10000000);
   image.dynamic_linker = Program("/lib64/ld-linux-x86-64.so.2", 0x10800000);

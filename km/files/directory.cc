@@ -1,0 +1,38 @@
+// Directories, with their position.
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "km/base/records.h"
+#include "km/base/status.h"
+#include "km/files/host_path.h"
+#include "km/files/kind.h"
+#include "km/files/named_file.h"
+
+namespace km {
+namespace {
+
+absl::StatusOr<std::string> Describe(const FileRecord& record) {
+  KM_RETURN_IF_ERROR(ForEachRecord(ByteReader(record.state), ReadIdentity));
+  return std::string();
+}
+
+absl::Status Save(const OpenFile& file, FileSaver& /*saver*/, FileRecord& record) {
+  record.path = HostPathOf(file.host.get());
+  if (!HasName(file.host.get(), record.path)) {
+    return absl::FailedPreconditionError("was deleted: close it before");
+  }
+  SaveOffset(file.host.get(), record);
+  SaveIdentity(file.host.get(), record);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<OwnedFd> Restore(const FileRecord& record, FileRestorer& restorer) {
+  return OpenNamed(record, S_IFDIR, O_DIRECTORY, restorer);
+}
+
+}  // namespace
+
+const FileKindRow kDirectoryKind = {
+    FileKind::kDirectory, "directory", Describe, Save, Restore, nullptr};
+
+}  // namespace km

@@ -1,0 +1,62 @@
+// Records -> the program's open files.
+#ifndef KM_FILES_FILE_RESTORER_H_
+#define KM_FILES_FILE_RESTORER_H_
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "km/base/owned.h"
+#include "km/files/file_record.h"
+
+namespace km {
+
+// What to do when a file is not what it was when the snapshot was taken (device and inode; of a
+// file open for reading only also size and time).
+enum class FilePolicy { kStrict, kWarn, kIgnore };
+
+// For one resume, before any thread of the program runs. Not thread-safe. The records come from a
+// file that may say anything: every error is a status.
+class FileRestorer {
+ public:
+  // `memory`: host descriptors of the memory objects by address, which are not kept.
+  FileRestorer(FdTable& table, FilePolicy policy, absl::Span<const FileRecord> records,
+               absl::flat_hash_map<uint64_t, OwnedFd>& memory);
+
+  absl::Status RestoreAll(absl::Span<const DescriptorRecord> descriptors, uint32_t given);
+
+  // ---- For the kinds ----
+
+  // The description `id`, restored if it was not yet.
+  absl::StatusOr<std::shared_ptr<OpenFile>> Description(uint32_t id);
+  // Two host descriptors that are kept open until all is restored, for the object with this number:
+  // invalid the first time.
+  std::array<OwnedFd, 2>& Held(uint32_t object) { return held_[object]; }
+  // The host's descriptor of a memory object.
+  absl::StatusOr<int> Memory(uint64_t address) const;
+  FdTable& table() { return table_; }
+  FilePolicy policy() const { return policy_; }
+
+ private:
+  struct Restored {
+    const FileRecord* record = nullptr;
+    std::shared_ptr<OpenFile> file;
+    bool begun = false;
+  };
+
+  FdTable& table_;
+  const FilePolicy policy_;
+  absl::flat_hash_map<uint32_t, Restored> by_id_;
+  absl::flat_hash_map<uint64_t, OwnedFd>& memory_;
+  absl::flat_hash_map<uint32_t, std::array<OwnedFd, 2>> held_;
+};
+
+}  // namespace km
+
+#endif  // KM_FILES_FILE_RESTORER_H_

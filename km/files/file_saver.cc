@@ -1,0 +1,138 @@
+#include "km/files/file_saver.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "absl/strings/str_cat.h"
+#include "km/base/log.h"
+#include "km/base/status.h"
+#include "km/files/kind.h"
+
+namespace km {
+namespace {
+
+constexpr uint64_t kPage = 4096, kObjectAlignment = uint64_t{2} << 20;
+
+uint64_t RoundUp(uint64_t value, uint64_t to) { return (value + to - 1) / to * to; }
+
+// The ranges of a file that are not holes, page aligned. Moves the offset of `fd`, which is put
+// back.
+std::vector<std::pair<uint64_t, uint64_t>> DataOf(int fd, uint64_t size) {
+  std::vector<std::pair<uint64_t, uint64_t>> ranges;
+  const off_t offset = lseek(fd, 0, SEEK_CUR);
+  off_t start = 0;
+  while ((start = lseek(fd, start, SEEK_DATA)) >= 0 && static_cast<uint64_t>(start) < size) {
+    off_t end = lseek(fd, start, SEEK_HOLE);
+    if (end <= start) break;
+    uint64_t from = static_cast<uint64_t>(start) / kPage * kPage;
+    uint64_t to = RoundUp(std::min<uint64_t>(static_cast<uint64_t>(end), size), kPage);
+    if (!ranges.empty() && from <= ranges.back().second) {
+      ranges.back().second = to;
+    } else {
+      ranges.emplace_back(from, to);
+    }
+    start = end;
+  }
+  lseek(fd, offset, SEEK_SET);
+  return ranges;
+}
+
+}  // namespace
+
+void FileSaver::SaveAll(std::vector<std::string>* obstacles) {
+  for (const FdTable::Entry& entry : table_.Entries()) {
+    if (entry.number <= STDERR_FILENO && entry.file->description->given == entry.number) {
+      given |= 1u << entry.number;
+      continue;
+    }
+    const char* kind = KindRow(entry.file->description->kind).name;
+    // What a shell leaves open for its children is often of no use to the program: what it never
+    // used it does not miss.
+    if (entry.untouched) {
+      Log(LogLevel::kInfo, absl::StrCat("descriptor ", entry.number, ", a ", kind,
+                                        " that was inherited and never used, is not in the "
+                                        "snapshot"));
+      continue;
+    }
+    if (absl::Status status = SaveOne(entry); !status.ok()) {
+      obstacles->push_back(
+          absl::StrCat("descriptor ", entry.number, ", a ", kind, ", ", status.message()));
+    }
+  }
+}
+
+absl::Status FileSaver::SaveOne(const FdTable::Entry& entry) {
+  KM_ASSIGN_OR_RETURN(uint32_t id, Description(entry.file));
+  descriptors.push_back({static_cast<uint32_t>(entry.number), id, entry.close_on_exec});
+  return absl::OkStatus();
+}
+
+absl::StatusOr<uint32_t> FileSaver::Description(const std::shared_ptr<OpenFile>& file) {
+  const FileDescription& description = *file->description;
+  auto [it, fresh] = ids_.try_emplace(&description, ids_.size() + 1);
+  const uint32_t id = it->second;
+  if (!fresh) return id;
+  const FileKindRow& row = KindRow(description.given >= 0 ? FileKind::kGiven : description.kind);
+  if (row.save == nullptr) {
+    return absl::FailedPreconditionError(
+        "is of a kind that snapshots do not carry yet: close it before");
+  }
+  FileRecord record;
+  record.id = id;
+  record.kind = row.kind;
+  record.flags = static_cast<uint32_t>(fcntl(file->host.get(), F_GETFL) &
+                                       ~(O_CREAT | O_EXCL | O_TRUNC | O_NOCTTY));
+  KM_RETURN_IF_ERROR(row.save(*file, *this, record));
+  descriptions.push_back(std::move(record));
+  return id;
+}
+
+int64_t FileSaver::Object(int host_fd, bool* first) {
+  struct stat status;
+  if (fstat(host_fd, &status) != 0) return -1;
+  auto [it, fresh] =
+      host_objects_.try_emplace({status.st_dev, status.st_ino}, host_objects_.size() + 1);
+  *first = fresh;
+  return it->second;
+}
+
+absl::StatusOr<uint64_t> FileSaver::Memory(int host_fd, uint32_t kind, const std::string& name) {
+  struct stat status;
+  if (fstat(host_fd, &status) != 0) return ErrnoStatus(errno, "fstat");
+  auto [it, fresh] = memory_.try_emplace({status.st_dev, status.st_ino}, next_address_);
+  if (!fresh) return it->second;
+  const auto size = static_cast<uint64_t>(status.st_size);
+  if (size > unnamed_limit_) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("has no name, and its ", size, " bytes are more than the ", unnamed_limit_,
+                     " that a snapshot carries of such a file (--max-unnamed=BYTES)"));
+  }
+  if (size > KM_OBJECT_END - next_address_) return ErrnoStatus(EFBIG, "is too large");
+  // To be mapped it must be open for reading. An O_PATH descriptor is opened once more.
+  OwnedFd reading;
+  int fd = host_fd;
+  const int flags = fcntl(host_fd, F_GETFL);
+  if ((flags & O_PATH) != 0 || (flags & O_ACCMODE) == O_WRONLY) {
+    reading = OwnedFd(open(absl::StrCat("/proc/self/fd/", host_fd).c_str(), O_RDONLY | O_CLOEXEC));
+    if (!reading.valid()) return ErrnoStatus(errno, "cannot be read");
+    fd = reading.get();
+  }
+  SavedObject saved;
+  saved.object = {next_address_, size, kind, 0, name};
+  if (kind == KM_OBJECT_MEMFD) saved.object.seals = static_cast<uint32_t>(fcntl(fd, F_GET_SEALS));
+  if (size != 0) {
+    saved.bytes = OwnedMapping(mmap(nullptr, size, PROT_READ, MAP_SHARED, fd, 0), size);
+    if (!saved.bytes.valid()) return ErrnoStatus(errno, "cannot be mapped");
+    saved.data = DataOf(fd, size);
+  }
+  objects_.push_back(std::move(saved));
+  // One page between two objects at least, so that none looks like a part of another.
+  next_address_ = RoundUp(next_address_ + size + kPage, kObjectAlignment);
+  return objects_.back().object.address;
+}
+
+}  // namespace km

@@ -1,0 +1,71 @@
+// The program's open files -> records.
+#ifndef KM_FILES_FILE_SAVER_H_
+#define KM_FILES_FILE_SAVER_H_
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+#include "km/base/owned.h"
+#include "km/files/file_record.h"
+
+namespace km {
+
+// For one snapshot, while no thread of the program runs. Not thread-safe.
+class FileSaver {
+ public:
+  // `unnamed_limit`: bytes of one file without a name that are carried.
+  FileSaver(FdTable& table, uint64_t unnamed_limit)
+      : table_(table), unnamed_limit_(unnamed_limit) {}
+
+  // Saves every descriptor of the table, and what hangs on it. What cannot be carried is added to
+  // `obstacles`, a line each.
+  void SaveAll(std::vector<std::string>* obstacles);
+
+  // ---- For the kinds ----
+
+  // The id of the description behind `file`, which is saved if it was not yet.
+  absl::StatusOr<uint32_t> Description(const std::shared_ptr<OpenFile>& file);
+  // A number for an object of the host kernel's that several descriptions may be open on (a pipe);
+  // *first when it is new. -1: fstat failed.
+  int64_t Object(int host_fd, bool* first);
+  // The address of the memory object that `host_fd` is open on (a memfd, a deleted file): its
+  // bytes will be in the snapshot, once.
+  absl::StatusOr<uint64_t> Memory(int host_fd, uint32_t kind, const std::string& name);
+  FdTable& table() { return table_; }
+
+  // ---- What came out ----
+
+  std::vector<FileRecord> descriptions;
+  std::vector<DescriptorRecord> descriptors;
+  uint32_t given = 0;  // bit N: descriptor N is the one that the monitor was given
+
+  struct SavedObject {
+    MemoryObject object;
+    OwnedMapping bytes;  // of the file, readable; invalid when it is empty
+    std::vector<std::pair<uint64_t, uint64_t>> data;  // ranges that are not holes, page aligned
+  };
+  const std::vector<SavedObject>& objects() const { return objects_; }
+  std::vector<SavedObject> TakeObjects() { return std::move(objects_); }
+
+ private:
+  absl::Status SaveOne(const FdTable::Entry& entry);
+
+  FdTable& table_;
+  const uint64_t unnamed_limit_;
+  absl::flat_hash_map<const FileDescription*, uint32_t> ids_;
+  absl::flat_hash_map<std::pair<dev_t, ino_t>, uint32_t> host_objects_;
+  absl::flat_hash_map<std::pair<dev_t, ino_t>, uint64_t> memory_;
+  std::vector<SavedObject> objects_;
+  uint64_t next_address_ = KM_OBJECT_BASE;
+};
+
+}  // namespace km
+
+#endif  // KM_FILES_FILE_SAVER_H_

@@ -1,0 +1,46 @@
+#include "km/files/kind.h"
+
+#include "km/base/records.h"
+#include "km/base/status.h"
+
+namespace km {
+namespace {
+
+constexpr FileKindRow NotCarried(FileKind kind, const char* name) {
+  return {kind, name, nullptr, nullptr, nullptr, nullptr};
+}
+
+constexpr FileKindRow kSocketKind = NotCarried(FileKind::kSocket, "socket");
+constexpr FileKindRow kTerminalKind = NotCarried(FileKind::kTerminal, "terminal");
+constexpr FileKindRow kCharacterDeviceKind =
+    NotCarried(FileKind::kCharacterDevice, "character device");
+constexpr FileKindRow kBlockDeviceKind = NotCarried(FileKind::kBlockDevice, "block device");
+constexpr FileKindRow kEventFdKind = NotCarried(FileKind::kEventFd, "eventfd");
+constexpr FileKindRow kEpollKind = NotCarried(FileKind::kEpoll, "epoll instance");
+constexpr FileKindRow kTimerFdKind = NotCarried(FileKind::kTimerFd, "timerfd");
+constexpr FileKindRow kSignalFdKind = NotCarried(FileKind::kSignalFd, "signalfd");
+constexpr FileKindRow kInotifyKind = NotCarried(FileKind::kInotify, "inotify instance");
+constexpr FileKindRow kPathKind = NotCarried(FileKind::kPath, "O_PATH descriptor");
+constexpr FileKindRow kOtherKind = NotCarried(FileKind::kOther, "file of another kind");
+
+}  // namespace
+
+const FileKindRow& KindRow(FileKind kind) {
+  static constexpr const FileKindRow* kRows[] = {
+      &kRegularKind,     &kDirectoryKind, &kPipeKind,  &kSocketKind,  &kTerminalKind,
+      &kBlockDeviceKind, &kEventFdKind,   &kEpollKind, &kTimerFdKind, &kSignalFdKind,
+      &kInotifyKind,     &kMemFdKind,     &kPathKind,  &kGivenKind,   &kCharacterDeviceKind,
+  };
+  for (const FileKindRow* row : kRows) {
+    if (row->kind == kind) return *row;
+  }
+  return kOtherKind;
+}
+
+absl::StatusOr<std::string> DescribeNothing(const FileRecord& record) {
+  KM_RETURN_IF_ERROR(
+      ForEachRecord(ByteReader(record.state), [](uint32_t, ByteReader*) { return false; }));
+  return std::string();
+}
+
+}  // namespace km

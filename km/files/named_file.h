@@ -1,0 +1,42 @@
+// Files that a snapshot knows by their names: what they were, and opening them again.
+#ifndef KM_FILES_NAMED_FILE_H_
+#define KM_FILES_NAMED_FILE_H_
+
+#include <sys/stat.h>
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "km/base/bytes.h"
+#include "km/base/owned.h"
+#include "km/files/file_record.h"
+#include "km/files/file_restorer.h"
+
+namespace km {
+
+// Whether `path` now leads to the file that `host_fd` is open on.
+bool HasName(int host_fd, const std::string& path);
+
+// Appends what the file is to record.state (KM_NAMED_IDENTITY).
+void SaveIdentity(int host_fd, FileRecord& record);
+// Whether `tag` is such a record; reads it.
+bool ReadIdentity(uint32_t tag, ByteReader* value);
+
+// The offset of a file or directory into `record`.
+void SaveOffset(int host_fd, FileRecord& record);
+
+// Opens record.path anew with what can be kept of its flags, and those of `extra`: never creates or
+// truncates, follows no magic link (/proc/self/fd/N), does not wait for the other end of a FIFO.
+// The file must be of `type` (S_IF*); whether it is the same one as before is judged by the
+// restorer's policy. Sets flags and offset.
+absl::StatusOr<OwnedFd> OpenNamed(const FileRecord& record, mode_t type, int extra,
+                                  const FileRestorer& restorer);
+
+// Opens what `host_fd` is open on once more, as a description of its own, with the access mode and
+// the flags of `record`.
+absl::StatusOr<OwnedFd> Reopen(int host_fd, const FileRecord& record);
+
+}  // namespace km
+
+#endif  // KM_FILES_NAMED_FILE_H_

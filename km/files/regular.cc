@@ -1,0 +1,50 @@
+// Regular files: with a name by their names, deleted ones and O_TMPFILEs with their contents.
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "km/base/records.h"
+#include "km/base/status.h"
+#include "km/files/host_path.h"
+#include "km/files/kind.h"
+#include "km/files/named_file.h"
+#include "km/files/unnamed_file.h"
+
+namespace km {
+namespace {
+
+absl::StatusOr<std::string> Describe(const FileRecord& record) {
+  uint64_t object = 0;
+  KM_RETURN_IF_ERROR(ForEachRecord(ByteReader(record.state), [&](uint32_t tag, ByteReader* value) {
+    return ReadIdentity(tag, value) || ReadMemoryObject(tag, value, &object);
+  }));
+  return object == 0 ? "" : absl::StrCat("deleted, with its contents at ", absl::Hex(object));
+}
+
+absl::Status Save(const OpenFile& file, FileSaver& saver, FileRecord& record) {
+  const int host = file.host.get();
+  SaveOffset(host, record);
+  // The name it has now: it may have been renamed since it was opened.
+  record.path = HostPathOf(host);
+  if (HasName(host, record.path)) {
+    SaveIdentity(host, record);
+    return absl::OkStatus();
+  }
+  return SaveMemoryObject(host, KM_OBJECT_DELETED_FILE,
+                          std::string(absl::StripSuffix(record.path, " (deleted)")), saver, record);
+}
+
+absl::StatusOr<OwnedFd> Restore(const FileRecord& record, FileRestorer& restorer) {
+  if (MemoryObjectOf(record) != 0) return RestoreMemoryObject(record, restorer);
+  return OpenNamed(record, S_IFREG, 0, restorer);
+}
+
+}  // namespace
+
+const FileKindRow kRegularKind = {
+    FileKind::kRegular, "regular file", Describe, Save, Restore, nullptr};
+
+}  // namespace km

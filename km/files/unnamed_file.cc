@@ -1,0 +1,68 @@
+#include "km/files/unnamed_file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "absl/strings/str_cat.h"
+#include "km/base/records.h"
+#include "km/base/status.h"
+#include "km/files/named_file.h"
+
+namespace km {
+
+absl::Status SaveMemoryObject(int host_fd, uint32_t kind, const std::string& name, FileSaver& saver,
+                              FileRecord& record) {
+  KM_ASSIGN_OR_RETURN(uint64_t address, saver.Memory(host_fd, kind, name));
+  ByteWriter out;
+  out.U64Record(KM_UNNAMED_OBJECT, address);
+  record.state = out.Take();
+  return absl::OkStatus();
+}
+
+bool ReadMemoryObject(uint32_t tag, ByteReader* value, uint64_t* object) {
+  if (tag != KM_UNNAMED_OBJECT) return false;
+  *object = value->U64();
+  return true;
+}
+
+uint64_t MemoryObjectOf(const FileRecord& record) {
+  uint64_t object = 0;
+  (void)ForEachRecord(ByteReader(record.state), [&](uint32_t tag, ByteReader* value) {
+    return ReadMemoryObject(tag, value, &object);
+  });
+  return object;
+}
+
+absl::StatusOr<OwnedFd> RestoreMemoryObject(const FileRecord& record, FileRestorer& restorer) {
+  KM_ASSIGN_OR_RETURN(int object, restorer.Memory(MemoryObjectOf(record)));
+  KM_ASSIGN_OR_RETURN(OwnedFd host, Reopen(object, record));
+  if (lseek(host.get(), record.offset, SEEK_SET) < 0) {
+    return ErrnoStatus(errno, absl::StrCat("cannot seek in '", record.path, "'"));
+  }
+  return host;
+}
+
+absl::StatusOr<OwnedFd> MakeMemoryObject(const MemoryObject& object) {
+  OwnedFd fd;
+  if (object.kind == KM_OBJECT_DELETED_FILE) {
+    // On the file system where it was, if that can be: statfs(2) and limits are then the same.
+    size_t slash = object.name.rfind('/');
+    std::string directory = slash == std::string::npos ? "/" : object.name.substr(0, slash + 1);
+    fd = OwnedFd(open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+    if (!fd.valid()) fd = OwnedFd(open(P_tmpdir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+  }
+  if (!fd.valid()) {
+    fd = OwnedFd(memfd_create(object.name.substr(0, 200).c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  }
+  if (!fd.valid()) return ErrnoStatus(errno, absl::StrCat("cannot make '", object.name, "' anew"));
+  if (ftruncate(fd.get(), static_cast<off_t>(object.size)) != 0) {
+    return ErrnoStatus(
+        errno, absl::StrCat("cannot make '", object.name, "' ", object.size, " bytes long"));
+  }
+  return fd;
+}
+
+}  // namespace km

@@ -1,0 +1,90 @@
+// variants: dynamic static
+// Files without a name in a snapshot: memfds with seals and holes, deleted files, O_TMPFILE; shared
+// mappings of them stay shared with each other and with the descriptors. Directories keep their
+// position, duplicates of 0 stay duplicates.
+#include <dirent.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include "tests/guest/guest.h"
+
+#define kFar (64l << 20)
+
+int main(void) {
+  int memory = memfd_create("numbers", MFD_ALLOW_SEALING | MFD_CLOEXEC);
+  CHECK_OK(memory);
+  CHECK_OK(ftruncate(memory, kFar + 100));
+  CHECK_EQ(pwrite(memory, "near", 4, 10), 4);
+  CHECK_EQ(pwrite(memory, "far", 3, kFar + 97), 3);
+  CHECK_OK(fcntl(memory, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW));
+  char* first = mmap(NULL, 2 * kPage, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
+  char* second = mmap(NULL, kPage, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
+  CHECK(first != MAP_FAILED && second != MAP_FAILED);
+  int only_mapped = memfd_create("mapped", 0);
+  CHECK_OK(ftruncate(only_mapped, kPage));
+  char* third = mmap(NULL, kPage, PROT_READ | PROT_WRITE, MAP_SHARED, only_mapped, 0);
+  char* fourth = mmap(NULL, kPage, PROT_READ, MAP_SHARED, only_mapped, 0);
+  CHECK(third != MAP_FAILED && fourth != MAP_FAILED);
+  CHECK_OK(close(only_mapped));
+  strcpy(third, "kept");
+
+  int deleted = open("deleted", O_RDWR | O_CREAT | O_APPEND, 0600);
+  CHECK_EQ(write(deleted, "no name", 7), 7);
+  CHECK_OK(unlink("deleted"));
+  int twin = dup(deleted);
+  int temporary = open(".", O_TMPFILE | O_RDWR, 0600);
+  if (temporary >= 0) CHECK_EQ(write(temporary, "temporary", 9), 9);
+
+  CHECK_OK(mkdir("directory", 0700));
+  for (int i = 0; i < 20; i++) {
+    char name[32];
+    snprintf(name, sizeof name, "directory/%d", i);
+    CHECK_OK(close(open(name, O_CREAT | O_WRONLY, 0600)));
+  }
+  DIR* directory = opendir("directory");
+  CHECK(directory != NULL);
+  int entries = 0;
+  char before[256] = "";
+  for (; entries < 7; entries++) strcpy(before, readdir(directory)->d_name);
+  int another_stdin = fcntl(0, F_DUPFD, 60);
+  CHECK_EQ(another_stdin, 60);
+
+  for (int round = 0; round < 2; round++) {
+    GuestSnapshot();
+    char bytes[16] = "";
+    CHECK_EQ(pread(memory, bytes, 4, 10), 4);
+    CHECK(memcmp(bytes, "near", 4) == 0);
+    CHECK_EQ(pread(memory, bytes, 16, kFar + 97), 3);
+    CHECK(memcmp(bytes, "far", 3) == 0);
+    CHECK_EQ(fcntl(memory, F_GET_SEALS), F_SEAL_SHRINK | F_SEAL_GROW);
+    CHECK_ERRNO(ftruncate(memory, 5), EPERM);
+    struct stat status;
+    CHECK_OK(fstat(memory, &status));
+    CHECK_EQ(status.st_size, kFar + 100);
+    CHECK(status.st_blocks < 100);  // holes are holes
+    first[100 + round] = (char)('a' + round);
+    CHECK_EQ(second[100 + round], 'a' + round);
+    CHECK_EQ(pread(memory, bytes, 1, 100 + round), 1);
+    CHECK_EQ(bytes[0], 'a' + round);
+    CHECK(strcmp(fourth, "kept") == 0);
+    third[10] = (char)('0' + round);
+    CHECK_EQ(fourth[10], '0' + round);
+    CHECK_EQ(lseek(deleted, 0, SEEK_CUR), 7 + round);
+    CHECK_EQ(write(twin, "!", 1), 1);
+    CHECK_EQ(pread(deleted, bytes, 16, 0), 8 + round);
+    CHECK(memcmp(bytes, "no name!", 8) == 0);
+    CHECK_OK(fstat(deleted, &status));
+    CHECK_EQ(status.st_nlink, 0);
+    if (temporary >= 0) {
+      CHECK_EQ(pread(temporary, bytes, 16, 0), 9);
+      CHECK(memcmp(bytes, "temporary", 9) == 0);
+    }
+    CHECK_EQ(fcntl(another_stdin, F_GETFL) & O_ACCMODE, fcntl(0, F_GETFL) & O_ACCMODE);
+  }
+  for (struct dirent* entry; (entry = readdir(directory)) != NULL; entries++) {
+    CHECK(strcmp(entry->d_name, before) != 0);
+  }
+  CHECK_EQ(entries, 22);
+  Say("files without a name are what they were");
+  return 0;
+}
