@@ -5,6 +5,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "km/base/status.h"
@@ -19,6 +20,7 @@ constexpr uint32_t kMsrFsBase = 0xc0000100, kMsrGsBase = 0xc0000101;
 // The flags a program may set itself, as far as they outlive an `iretq` (Intel SDM vol. 1, 3.4.3):
 // CF PF AF ZF SF TF DF OF NT RF AC ID.
 constexpr uint64_t kUserFlags = 0x254dd5;
+constexpr uint64_t kTrapFlag = 0x100;
 constexpr uint64_t kFixedFlags = 0x202;  // IF, and bit 1 that is always set
 
 // What `iretq` takes.
@@ -156,18 +158,25 @@ uint64_t Vcpu::frame_address() const {
   return KM_FRAME_BASE + kPageSize * static_cast<uint64_t>(pages_.index);
 }
 
-// The same `iretq` serves a stub that runs in ring 3 (PVM) and one in ring 0 (VMX, SVM).
+// The same `iretq` serves a stub that runs in ring 3 (PVM) and one in ring 0 (VMX, SVM). It is not
+// needed where the last exit was in ring 3 already.
 void Vcpu::Enter(const Registers& registers) {
   kvm_regs& regs = run()->s.regs.regs;
 #define KM_STORE(member, kvm_member, index) regs.kvm_member = registers.member;
   KM_GENERAL_REGISTERS(KM_STORE)
 #undef KM_STORE
-  InterruptFrame frame = {registers.rip, kUserCs, (registers.eflags & kUserFlags) | kFixedFlags,
-                          registers.rsp, kUserSs};
-  memcpy(pages_.frame_page, &frame, sizeof(frame));
-  regs.rip = KM_STUB_IRET;
-  regs.rsp = frame_address();
-  regs.rflags = kFixedFlags;
+  const uint64_t flags = (registers.eflags & kUserFlags) | kFixedFlags;
+  if (std::exchange(in_ring_3_, false) && (flags & kTrapFlag) == 0) {
+    regs.rip = registers.rip;
+    regs.rsp = registers.rsp;
+    regs.rflags = flags;
+  } else {
+    InterruptFrame frame = {registers.rip, kUserCs, flags, registers.rsp, kUserSs};
+    memcpy(pages_.frame_page, &frame, sizeof(frame));
+    regs.rip = KM_STUB_IRET;
+    regs.rsp = frame_address();
+    regs.rflags = kFixedFlags;
+  }
   run()->kvm_dirty_regs = KVM_SYNC_X86_REGS;
 }
 
@@ -229,6 +238,12 @@ VcpuExit Vcpu::PortExit(Registers& registers) {
   }
   if (rip >= KM_GATES_ADDRESS && rip < KM_GATES_ADDRESS + KM_GATE_SIZE * KM_GATE_COUNT) {
     return ExceptionAt(rip, registers);
+  }
+  if (run()->io.direction == KVM_EXIT_IO_OUT) {
+    LoadGeneral(registers);
+    in_ring_3_ = true;
+    exit.kind = VcpuExit::Kind::kUserOut;
+    return exit;
   }
   // An `in` is completed by the next KVM_RUN, which would overwrite a RIP set now: let it.
   bool kicked = run()->immediate_exit != 0;

@@ -23,8 +23,11 @@ struct VcpuExit {
     kException,    // vector, error_code, fault_address
     kInterrupted,  // a kick; the registers are the program's, or it never entered
     kHostFault,    // the host refused a page that the guest's tables grant: no address is known
-    kStrayPort,    // the program itself touched the exit port: a general protection fault
-    kFailed,       // KVM gave up: `reason` is the exit reason, `detail` its sub-code
+    // An `out` of the program's own to the exit port; rip is behind it. The vCPU is in ring 3 and
+    // can go on from there without `iretq`.
+    kUserOut,
+    kStrayPort,  // an `in` of the program's from the exit port: a general protection fault
+    kFailed,     // KVM gave up: `reason` is the exit reason, `detail` its sub-code
   };
   Kind kind = Kind::kFailed;
   uint8_t vector = 0;
@@ -90,6 +93,7 @@ class Vcpu {
   OwnedMapping run_;
   VcpuPages pages_;
   size_t xsave_size_;
+  bool in_ring_3_ = false;  // where the last exit left it, as far as is known
 };
 
 }  // namespace km

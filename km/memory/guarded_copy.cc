@@ -16,6 +16,10 @@ km_guarded_load32:
     mov %ecx, (%rsi)
     mov $1, %eax
     ret
+km_guarded_store16:
+    mov %si, (%rdi)
+    mov $1, %eax
+    ret
 km_guarded_cmpxchg32:
     mov (%rsi), %eax
     lock cmpxchg %edx, (%rdi)
@@ -32,6 +36,7 @@ extern "C" {
 extern const char km_guarded_begin[], km_guarded_end[], km_guarded_fault[];
 int km_guarded_copy(void* to, const void* from, size_t size);
 int km_guarded_load32(const void* from, uint32_t* value);
+int km_guarded_store16(void* at, uint16_t value);
 int km_guarded_cmpxchg32(void* at, uint32_t* expected, uint32_t desired);
 }
 
@@ -44,6 +49,8 @@ bool GuardedCopy(void* to, const void* from, size_t size) {
 bool GuardedLoad32(const void* from, uint32_t* value) {
   return km_guarded_load32(from, value) != 0;
 }
+
+bool GuardedStore16(void* at, uint16_t value) { return km_guarded_store16(at, value) != 0; }
 
 bool GuardedCompareExchange32(void* at, uint32_t* expected, uint32_t desired) {
   return km_guarded_cmpxchg32(at, expected, desired) != 0;

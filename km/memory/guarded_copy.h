@@ -14,6 +14,8 @@ namespace km {
 // SIGSEGV and SIGBUS that calls FixGuardedFault.
 bool GuardedCopy(void* to, const void* from, size_t size);
 bool GuardedLoad32(const void* from, uint32_t* value);
+// One store.
+bool GuardedStore16(void* at, uint16_t value);
 // Compare-and-swap; *expected gets what was found.
 bool GuardedCompareExchange32(void* at, uint32_t* expected, uint32_t desired);
 

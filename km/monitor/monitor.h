@@ -22,6 +22,8 @@
 
 namespace km {
 
+inline constexpr uint64_t kSyscallInstructionSize = 2;  // of `syscall`, and of the `out` instead
+
 // How the program ended.
 struct ExitStatus {
   int status = 0;  // of exit_group, as the program gave it
@@ -61,6 +63,8 @@ class Monitor {
   Next Dispatch(Thread& thread);
   Next Finish(Thread& thread, Call& call, const SyscallResult& result);
   void HostFault(Thread& thread);
+  void CountSite(Thread& thread);
+  Next UserOut(Thread& thread);
   void PageFault(Thread& thread, const VcpuExit& exit);
   void Exception(Thread& thread, const VcpuExit& exit);
   Next TakeSnapshotFor(Thread& thread, const SnapshotRequest& request);

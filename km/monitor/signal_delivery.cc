@@ -7,9 +7,7 @@
 #include "km/signals/siginfo.h"
 
 namespace km {
-namespace {
-constexpr uint64_t kSyscallInstructionSize = 2;
-}
+namespace {}
 
 void Monitor::ForceSignal(Thread& thread, const siginfo_t& info) {
   process_->signals().Force(thread.tid, info);

@@ -40,6 +40,8 @@ const char* KindName(VcpuExit::Kind kind) {
       return "kick";
     case VcpuExit::Kind::kHostFault:
       return "host fault";
+    case VcpuExit::Kind::kUserOut:
+      return "system call by out";
     case VcpuExit::Kind::kStrayPort:
       return "stray port access";
     case VcpuExit::Kind::kFailed:

@@ -85,7 +85,10 @@ Monitor::Next Monitor::EnterGuest(Thread& thread) {
   if (exit.kind != VcpuExit::Kind::kHostFault) thread.host_faults = 0;
   switch (exit.kind) {
     case VcpuExit::Kind::kSystemCall:
+      CountSite(thread);
       return Dispatch(thread);
+    case VcpuExit::Kind::kUserOut:
+      return UserOut(thread);
     case VcpuExit::Kind::kException:
       if (exit.vector == kVectorPageFault) {
         PageFault(thread, exit);
@@ -110,6 +113,33 @@ Monitor::Next Monitor::EnterGuest(Thread& thread) {
       absl::StrFormat("KVM cannot go on: exit reason %d, detail %d, at address %#x of thread %d",
                       exit.reason, exit.detail, thread.registers.rip, thread.tid));
   Stay(thread);
+}
+
+// A `syscall` that is often made becomes an `out` (docs/decisions/0018).
+void Monitor::CountSite(Thread& thread) {
+  const uint64_t site = thread.registers.rip - kSyscallInstructionSize;
+  if (thread.sites.Count(site) == SyscallSites::kHot && process_->space().PatchSyscall(site)) {
+    thread.sites.SetPatched(site);
+  }
+}
+
+// One of those, or an `out` of the program's own, which natively is a protection fault.
+Monitor::Next Monitor::UserOut(Thread& thread) {
+  Registers& registers = thread.registers;
+  const uint64_t site = registers.rip - kSyscallInstructionSize;
+  if (!thread.sites.IsPatched(site)) {
+    if (!process_->space().IsPatched(site)) {
+      registers.rip = site;
+      thread.fault = {kVectorProtection, 0, thread.fault.address};
+      ForceSignal(thread, KernelSiginfo(SIGSEGV));
+      return Next::kRun;
+    }
+    thread.sites.SetPatched(site);
+  }
+  registers.orig_rax = registers.rax;
+  registers.rcx = registers.rip;
+  registers.r11 = registers.eflags;
+  return Dispatch(thread);
 }
 
 void Monitor::PageFault(Thread& thread, const VcpuExit& exit) {

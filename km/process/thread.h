@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <optional>
@@ -24,6 +25,36 @@ namespace km {
 inline constexpr int64_t kRestart = -512;        // again, or EINTR for a handler without SA_RESTART
 inline constexpr int64_t kRestartAlways = -513;  // again
 inline constexpr int64_t kRestartNoHandler = -514;  // again, or EINTR when a handler runs
+
+// How often a thread came to each of the program's `syscall` instructions: a cache of one entry a
+// slot.
+class SyscallSites {
+ public:
+  // Exactly here it pays to make the instruction cheaper; before, it may never come again.
+  static constexpr uint32_t kHot = 16;
+
+  // Counts one more time at `address` by a `syscall`: how many that makes.
+  uint32_t Count(uint64_t address) {
+    Site& site = At(address);
+    if (site.address != address || site.patched) site = {address, 0, false};
+    return ++site.count;
+  }
+  void SetPatched(uint64_t address) { At(address) = {address, 0, true}; }
+  bool IsPatched(uint64_t address) {
+    const Site& site = At(address);
+    return site.address == address && site.patched;
+  }
+
+ private:
+  struct Site {
+    uint64_t address = 0;
+    uint32_t count = 0;
+    bool patched = false;
+  };
+  Site& At(uint64_t address) { return sites_[(address ^ address >> 7) % sites_.size()]; }
+
+  std::array<Site, 64> sites_;
+};
 
 // Belongs to its host thread while that runs; to the main thread while it is parked (see Process).
 // Its signals are in SignalState.
@@ -63,8 +94,9 @@ struct Thread {
   uint64_t robust_list_length = 0;
   AltStack alt_stack;
   FaultInfo fault;
-  bool forced = false;    // a fault's signal is due, wherever rip stands
-  int host_faults = 0;    // since the program last ran
+  bool forced = false;  // a fault's signal is due, wherever rip stands
+  int host_faults = 0;  // since the program last ran
+  SyscallSites sites;
   bool stepping = false;  // TF is set to leave the runtime's pages
 };
 

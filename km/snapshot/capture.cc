@@ -49,6 +49,7 @@ class Capturer {
       : process_(process), options_(options), files_(process.files(), options.unnamed_limit) {}
 
   absl::StatusOr<Captured> Run() {
+    process_.space().UnpatchAll();  // the file holds the program as it is, not as it runs here
     KM_RETURN_IF_ERROR(CaptureHeader());
     CaptureProcess();
     KM_RETURN_IF_ERROR(CaptureDirectory());

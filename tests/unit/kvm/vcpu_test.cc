@@ -142,14 +142,22 @@ TEST_F(VcpuTest, RipThatIsNotCanonical) {
 
 TEST_F(VcpuTest, TheProgramsOwnUseOfThePort) {
   Registers registers = Program({0xe6, KM_EXIT_PORT, 0xe4, KM_EXIT_PORT, 0x0f, 0x05});
-  EXPECT_EQ(vcpu_->Run(registers).kind, Kind::kStrayPort);
-  registers.rip = kCode + 2;  // in
+  EXPECT_EQ(vcpu_->Run(registers).kind, Kind::kUserOut);
+  EXPECT_EQ(registers.rip, kCode + 2);  // and it goes on from there, with what was set
+
   EXPECT_EQ(vcpu_->Run(registers).kind, Kind::kStrayPort);
   // A register file set after it is what the program goes on with.
   registers.rip = kCode + 4;
   registers.rax = 77;
   EXPECT_EQ(vcpu_->Run(registers).kind, Kind::kSystemCall);
   EXPECT_EQ(registers.orig_rax, 77u);
+  // Straight from one `out` into another: no `iretq` in between.
+  registers = Patterned(Program({0xe6, KM_EXIT_PORT, 0xe6, KM_EXIT_PORT}));
+  EXPECT_EQ(vcpu_->Run(registers).kind, Kind::kUserOut);
+  Registers expected = registers;
+  expected.rip = kCode + 4;
+  EXPECT_EQ(vcpu_->Run(registers).kind, Kind::kUserOut);
+  EXPECT_EQ(memcmp(&registers, &expected, sizeof(registers)), 0);
 }
 
 TEST_F(VcpuTest, RequestedExitKeepsTheProgramFromRunning) {

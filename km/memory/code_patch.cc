@@ -1,0 +1,60 @@
+// System-call instructions of the program that exit at once (docs/decisions/0018).
+#include <km/layout.h>
+#include <sys/mman.h>
+
+#include <cstdint>
+
+#include "km/memory/address_space.h"
+#include "km/memory/guarded_copy.h"
+
+namespace km {
+namespace {
+
+// Both have two bytes, so one store changes one into the other.
+constexpr uint16_t kSyscall = 0x050f;
+constexpr uint16_t kOut = KM_EXIT_PORT << 8 | 0xe6;
+constexpr uint64_t kPage = 4096, kCacheLine = 64;
+
+}  // namespace
+
+// The store is a single one within a cache line, into a page that other vCPUs may be executing:
+// they see the old instruction or the new one. The guest's entries stay as they are.
+bool AddressSpace::ReplaceCode(uint64_t address, uint16_t old_code, uint16_t new_code) {
+  auto it = FindMapping(address);
+  if (it == mappings_.end() || address % kCacheLine == kCacheLine - 1) return false;
+  const Mapping& mapping = it->second;
+  uint16_t code = 0;
+  if ((mapping.flags & MAP_PRIVATE) == 0 || (mapping.protection & PROT_EXEC) == 0 ||
+      (mapping.protection & PROT_WRITE) != 0 || memory_->CopyIn(&code, GuestAddr(address)) != 0 ||
+      code != old_code) {
+    return false;
+  }
+  std::byte* page = memory_->window() + address / kPage * kPage;
+  const int protection = HostProtection(mapping.protection);
+  if (mprotect(page, kPage, protection | PROT_WRITE) != 0) return false;
+  const bool done = GuardedStore16(memory_->window() + address, new_code);
+  mprotect(page, kPage, protection);
+  return done;
+}
+
+bool AddressSpace::PatchSyscall(uint64_t address) {
+  absl::MutexLock lock(&mutex_);
+  // Marked first: the vCPU of another thread may come out of it before this returns.
+  if (!patched_.insert(address).second) return true;
+  if (ReplaceCode(address, kSyscall, kOut)) return true;
+  patched_.erase(address);
+  return false;
+}
+
+bool AddressSpace::IsPatched(uint64_t address) const {
+  absl::MutexLock lock(&mutex_);
+  return patched_.contains(address);
+}
+
+void AddressSpace::UnpatchAll() {
+  absl::MutexLock lock(&mutex_);
+  for (uint64_t address : patched_) ReplaceCode(address, kOut, kSyscall);
+  patched_.clear();
+}
+
+}  // namespace km
