@@ -278,6 +278,15 @@ void ExpectSameMemory(const Image& wanted, const Image& got) {
     EXPECT_EQ(wanted.mappings[i].flags, got.mappings[i].flags);
     EXPECT_EQ(wanted.mappings[i].name, got.mappings[i].name);
     EXPECT_EQ(wanted.mappings[i].file_offset, got.mappings[i].file_offset);
+    EXPECT_EQ(wanted.mappings[i].object, got.mappings[i].object);
+  }
+  ASSERT_EQ(wanted.objects.size(), got.objects.size());
+  for (size_t i = 0; i < wanted.objects.size(); ++i) {
+    EXPECT_EQ(wanted.objects[i].address, got.objects[i].address);
+    EXPECT_EQ(wanted.objects[i].size, got.objects[i].size);
+    EXPECT_EQ(wanted.objects[i].kind, got.objects[i].kind);
+    EXPECT_EQ(wanted.objects[i].seals, got.objects[i].seals);
+    EXPECT_EQ(wanted.objects[i].name, got.objects[i].name);
   }
   ASSERT_EQ(wanted.memory.size(), got.memory.size());
   for (size_t i = 0; i < wanted.memory.size(); ++i) {
@@ -287,10 +296,13 @@ void ExpectSameMemory(const Image& wanted, const Image& got) {
 }
 
 void ExpectSameFiles(const Image& wanted, const Image& got) {
+  EXPECT_EQ(wanted.given, got.given);
   ASSERT_EQ(wanted.descriptions.size(), got.descriptions.size());
   for (size_t i = 0; i < wanted.descriptions.size(); ++i) {
     EXPECT_EQ(wanted.descriptions[i].id, got.descriptions[i].id);
+    EXPECT_EQ(wanted.descriptions[i].kind, got.descriptions[i].kind);
     EXPECT_EQ(wanted.descriptions[i].path, got.descriptions[i].path);
+    EXPECT_EQ(wanted.descriptions[i].state, got.descriptions[i].state);
     EXPECT_EQ(wanted.descriptions[i].flags, got.descriptions[i].flags);
     EXPECT_EQ(wanted.descriptions[i].offset, got.descriptions[i].offset);
   }
