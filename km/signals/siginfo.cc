@@ -95,4 +95,19 @@ siginfo_t ExceptionSiginfo(int vector, const Registers& registers,
   }
 }
 
+bool KnownSiginfoLayout(int sig, int code) {
+  // Codes of a signal's own go from 1 up to here (include/uapi/asm-generic/siginfo.h).
+  constexpr struct {
+    int sig, last;
+  } kOwnCodes[] = {{SIGILL, 11}, {SIGFPE, 15}, {SIGSEGV, 10}, {SIGBUS, 5},
+                   {SIGTRAP, 6}, {SIGCHLD, 6}, {SIGPOLL, 6},  {SIGSYS, 2}};
+  constexpr int kLastOfPoll = 6, kDethread = -7, kAsyncNameLookup = -60;
+  if (code == SI_KERNEL) return true;
+  if (code <= SI_USER) return code >= kDethread || code == kAsyncNameLookup;
+  for (const auto& own : kOwnCodes) {
+    if (sig == own.sig) return code <= own.last;
+  }
+  return code <= kLastOfPoll;
+}
+
 }  // namespace km

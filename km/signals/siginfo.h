@@ -25,6 +25,12 @@ siginfo_t SenderSiginfo(int sig, int code, int32_t pid, uint32_t uid);
 // The kernel's own, without more to say: SI_KERNEL.
 siginfo_t KernelSiginfo(int sig);
 
+// The part of a siginfo_t that the kernel keeps; the rest is zero in every handler.
+inline constexpr size_t kKernelSiginfoSize = 48;
+// Whether the kernel knows what a signal with this code carries: of others it refuses what it would
+// lose (known_siginfo_layout in kernel/signal.c).
+bool KnownSiginfoLayout(int sig, int code);
+
 // What Linux makes of an exception in user mode (arch/x86/kernel/traps.c). `xsave` is read for the
 // x87 and SIMD exceptions only and may be empty otherwise. Page faults are not for this function:
 // what they mean is known to the address space alone (they yield SIGSEGV, SI_KERNEL here).

@@ -3,6 +3,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 
 #include "km/process/clock.h"
@@ -32,9 +34,15 @@ int64_t SendTo(Call& call, uint32_t tid, int sig, const siginfo_t& info) {
 // The siginfo of rt_sigqueueinfo: the program says what is in it, but cannot pose as the kernel to
 // others; towards itself Linux lets it.
 int ReadInfo(Call& call, size_t index, int sig, siginfo_t* info) {
-  if (int error = call.memory().CopyIn(info, call.Addr(index)); error != 0) return error;
+  *info = {};
+  int error = call.memory().CopyIn(info, call.Addr(index), kKernelSiginfoSize);
+  if (error != 0) return error;
   info->si_signo = sig;
-  return 0;
+  if (KnownSiginfoLayout(sig, info->si_code)) return 0;
+  std::array<uint8_t, sizeof(siginfo_t) - kKernelSiginfoSize> rest;
+  error = call.memory().CopyIn(&rest, call.Addr(index) + kKernelSiginfoSize);
+  if (error != 0) return error;
+  return std::all_of(rest.begin(), rest.end(), [](uint8_t byte) { return byte == 0; }) ? 0 : -E2BIG;
 }
 
 }  // namespace

@@ -76,7 +76,8 @@ SyscallResult TimerCreate(Call& call) {
     bad_notice = CheckNotice(call, event, &notice.emplace());
   }
   int clock = AbsoluteClock(call, call.Int(0));
-  if (clock < 0 && (clock & kClockKind) == kClockOfFile) return -EOPNOTSUPP;
+  // CLOCKFD: without the bit that makes it a thread's (include/uapi/linux/time.h of newer kernels).
+  if (clock < 0 && (clock & (kClockOfThread | kClockKind)) == kClockOfFile) return -EOPNOTSUPP;
   ClockRef reference = call.process.Clock(clock, call.thread.tid);
   Timers& timers = call.process.timers();
   // The kernel looks for the clock first, and whether the caller may have it last.

@@ -254,6 +254,7 @@ static const struct Case kCases[] = {
     {"timerfd_settime", {kTimer, 0, B, B}},
     {"timerfd_gettime", {kTimer, B}},
     {"timer_create", {CLOCK_MONOTONIC, 0, B}},
+    {"clock_settime", {CLOCK_REALTIME, B}},
     {"clock_nanosleep", {CLOCK_MONOTONIC, TIMER_ABSTIME, B, B}},
     {"getitimer", {ITIMER_REAL, B}},
     {"setitimer", {ITIMER_VIRTUAL, B, B}},
