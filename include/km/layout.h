@@ -6,8 +6,11 @@
 #ifndef KM_LAYOUT_H_
 #define KM_LAYOUT_H_
 
-/* The program's own addresses are [0, KM_GUEST_END). */
-#define KM_GUEST_END 0x400000000000
+/* The program's own addresses are [0, KM_GUEST_END): 101 TiB, so that the address sanitizer's heap,
+ * which is at 0x600000000000 always, has a place. What the program leaves to the monitor to place
+ * lies below KM_PLACED_END: every machine and build of the monitor can resume that. */
+#define KM_GUEST_END 0x650000000000
+#define KM_PLACED_END 0x400000000000
 
 /* User-accessible pages that the monitor supplies; never in a snapshot. */
 #define KM_RUNTIME_BASE 0x7f0000000000

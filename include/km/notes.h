@@ -105,6 +105,7 @@ enum km_process_tag {
   KM_PROCESS_LIMITS = 7,      /* u64 current, u64 maximum: by RLIMIT_ number */
   KM_PROCESS_LAYOUT = 8,      /* u64 brk start, brk end, mmap base, stack end, arguments start, end,
                                  environment start, end */
+  KM_PROCESS_MEMORY = 40, /* u32 MCL_FUTURE and MCL_ONFAULT, u32 MEMBARRIER_CMD_REGISTER_ bits */
 };
 
 enum km_signals_tag {
@@ -122,13 +123,16 @@ enum km_mappings_tag {
      size in bytes, u32 kind, u32 seals (F_SEAL_), counted text name. Its bytes are those of the
      segment at `address`, which is beyond every address of the program's. Repeated, ascending. */
   KM_MAPPINGS_OBJECT = KM_TAG_REQUIRED | 3,
+  KM_MAPPINGS_ADVICE = 4, /* u32 advice, u32 0: of the mapping before it */
 };
 
 enum km_object_kind {
   KM_OBJECT_MEMFD = 1,
   KM_OBJECT_DELETED_FILE = 2, /* the name is what it was called */
+  KM_OBJECT_ANONYMOUS = 3,    /* MAP_SHARED | MAP_ANONYMOUS: no name, no seals */
 };
-#define KM_OBJECT_BASE (1ull << 46)     /* addresses of memory objects: from here ... */
+#define KM_OBJECT_BASE \
+  0x650000000000ull /* KM_GUEST_END. Addresses of memory objects: from here ... */
 #define KM_OBJECT_END 0x7e0000000000ull /* ... to here, each a multiple of 2 MiB */
 
 enum km_files_tag {

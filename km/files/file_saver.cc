@@ -106,7 +106,8 @@ absl::StatusOr<uint64_t> FileSaver::Memory(int host_fd, uint32_t kind, const std
   auto [it, fresh] = memory_.try_emplace({status.st_dev, status.st_ino}, next_address_);
   if (!fresh) return it->second;
   const auto size = static_cast<uint64_t>(status.st_size);
-  if (size > unnamed_limit_) {
+  // Memory of the process alone has no limit.
+  if (size > unnamed_limit_ && kind != KM_OBJECT_ANONYMOUS) {
     return absl::FailedPreconditionError(
         absl::StrCat("has no name, and its ", size, " bytes are more than the ", unnamed_limit_,
                      " that a snapshot carries of such a file (--max-unnamed=BYTES)"));

@@ -29,7 +29,7 @@ namespace {
 // Sizes and ranges are those of the kernel's arch/x86/mm/mmap.c and fs/binfmt_elf.c, but for the
 // stack's place.
 constexpr uint64_t kMiB = uint64_t{1} << 20;
-constexpr uint64_t kTop = KM_GUEST_END - kPageSize;
+constexpr uint64_t kTop = KM_PLACED_END - kPageSize;
 constexpr uint64_t kProgramBase = PageDown(kTop / 3 * 2);  // of what can lie anywhere
 constexpr uint64_t kMapRandomPages = uint64_t{1} << 28;
 constexpr uint64_t kStackRandomPages = uint64_t{1} << 28;
@@ -215,7 +215,8 @@ absl::Status MapStack(const ElfProgram& program, const Plan& plan, const Initial
   request.address = plan.stack_start;
   request.length = plan.layout.stack_end - plan.stack_start;
   request.protection = PROT_READ | PROT_WRITE | (program.executable_stack ? PROT_EXEC : 0);
-  request.flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE | MAP_STACK;
+  request.flags =
+      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE | MAP_STACK | MAP_GROWSDOWN;
   request.name = "[stack]";
   KM_RETURN_IF_ERROR(MapOrFail(space, request, program.path));
   int error = space.memory().CopyOut(GuestAddr(stack.stack_pointer), stack.bytes.data(),

@@ -2,7 +2,6 @@
 #include "km/memory/address_space.h"
 
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
@@ -27,8 +26,13 @@ bool Mergeable(const Mapping& low, const Mapping& high) {
   return low.end == high.start && low.protection == high.protection && low.flags == high.flags &&
          low.file == high.file && low.name == high.name &&
          low.from_snapshot == high.from_snapshot &&
-         low.snapshot_file_end == high.snapshot_file_end &&
-         ((low.flags & MAP_ANONYMOUS) || low.offset + (low.end - low.start) == high.offset);
+         low.snapshot_file_end == high.snapshot_file_end && low.advice == high.advice &&
+         (Anonymous(low) || low.offset + (low.end - low.start) == high.offset);
+}
+
+// As is_data_mapping of the kernel's mm/internal.h.
+bool IsData(const Mapping& mapping) {
+  return (mapping.protection & PROT_WRITE) && !(mapping.flags & (MAP_SHARED | MAP_GROWSDOWN));
 }
 
 }  // namespace
@@ -75,7 +79,23 @@ void AddressSpace::SplitAt(uint64_t address) {
   mappings_.emplace(address, std::move(high));
 }
 
+void AddressSpace::Count(const Mapping& mapping, uint64_t bytes) {
+  total_ += bytes;
+  if (IsData(mapping)) data_ += bytes;
+}
+
+bool AddressSpace::MayGrow(uint64_t bytes, uint64_t data_bytes) const {
+  if (bytes != 0 && (total_ > limits_.total || bytes > limits_.total - total_)) return false;
+  return data_bytes == 0 || (data_ <= limits_.data && data_bytes <= limits_.data - data_);
+}
+
+void AddressSpace::SetLimits(const Limits& limits) {
+  absl::MutexLock lock(&mutex_);
+  limits_ = limits;
+}
+
 void AddressSpace::Insert(Mapping mapping) {
+  Count(mapping, mapping.end - mapping.start);
   auto it = mappings_.lower_bound(mapping.start);
   if (it != mappings_.end() && Mergeable(mapping, it->second)) {
     mapping.end = it->second.end;
@@ -91,10 +111,13 @@ void AddressSpace::Insert(Mapping mapping) {
 void AddressSpace::Erase(uint64_t start, uint64_t end) {
   SplitAt(start);
   SplitAt(end);
+  for (auto it = mappings_.lower_bound(start); it != mappings_.end() && it->first < end; ++it) {
+    Count(it->second, it->first - it->second.end);
+  }
   auto next = mappings_.erase(mappings_.lower_bound(start), mappings_.lower_bound(end));
   // What is free now may be part of a larger gap that ends where the next mapping begins.
   searched_above_ =
-      std::max(searched_above_, next != mappings_.end() ? next->first : uint64_t{KM_GUEST_END});
+      std::max(searched_above_, next != mappings_.end() ? next->first : memory_->end());
 }
 
 uint64_t AddressSpace::ReadableEnd(const Mapping& mapping) {
@@ -134,24 +157,19 @@ bool AddressSpace::FillAround(const Mapping& mapping, uint64_t start, uint64_t e
 bool AddressSpace::GrowDown(uint64_t address) {
   auto it = mappings_.upper_bound(address);
   if (it == mappings_.end() || !(it->second.flags & MAP_GROWSDOWN)) return false;
-  rlimit limit;
   uint64_t start = PageDown(address);
-  if (getrlimit(RLIMIT_STACK, &limit) != 0 || it->second.end - start > limit.rlim_cur) return false;
+  uint64_t length = it->second.start - start;
+  if (it->second.end - start > limits_.stack || !MayGrow(length, 0)) return false;
   if (it != mappings_.begin()) {
     const Mapping& below = std::prev(it)->second;
     if (start - below.end < kGuardGap && below.protection != PROT_NONE) return false;
   }
-  MapRequest request;
-  request.length = it->second.start - start;
-  request.protection = it->second.protection;
-  request.flags = it->second.flags;
-  request.name = it->second.name;
-  return PlaceLocked(request, start, request.length) >= 0;
+  return PlaceLocked(MoreOf(it->second), start, length) >= 0;
 }
 
 FaultOutcome AddressSpace::Fault(uint64_t address, uint64_t error_code) {
   absl::MutexLock lock(&mutex_);
-  if (address >= KM_GUEST_END) {
+  if (address >= memory_->end()) {
     bool runtime = address >= KM_RUNTIME_BASE && address < KM_RUNTIME_END;
     return {SIGSEGV, runtime ? SEGV_ACCERR : SEGV_MAPERR};
   }
@@ -195,6 +213,33 @@ bool AddressSpace::IsMapped(uint64_t address, uint64_t length) const {
   return length == 0 || (address + length > address && RangeMapped(address, address + length));
 }
 
+std::vector<std::pair<uint64_t, uint64_t>> AddressSpace::MappedPieces(uint64_t start,
+                                                                      uint64_t end) const {
+  absl::MutexLock lock(&mutex_);
+  std::vector<std::pair<uint64_t, uint64_t>> pieces;
+  auto it = mappings_.upper_bound(start);
+  if (it != mappings_.begin() && std::prev(it)->second.end > start) --it;
+  for (; it != mappings_.end() && it->first < end; ++it) {
+    uint64_t from = std::max(start, it->first), to = std::min(end, it->second.end);
+    if (!pieces.empty() && pieces.back().second == from) {
+      pieces.back().second = to;
+    } else {
+      pieces.emplace_back(from, to);
+    }
+  }
+  return pieces;
+}
+
+uint64_t AddressSpace::MappedBytes(uint64_t start, uint64_t end) const {
+  uint64_t bytes = 0;
+  auto it = mappings_.upper_bound(start);
+  if (it != mappings_.begin() && std::prev(it)->second.end > start) --it;
+  for (; it != mappings_.end() && it->first < end; ++it) {
+    bytes += std::min(end, it->second.end) - std::max(start, it->first);
+  }
+  return bytes;
+}
+
 std::vector<Mapping> AddressSpace::Mappings() const {
   absl::MutexLock lock(&mutex_);
   std::vector<Mapping> all;
@@ -205,6 +250,7 @@ std::vector<Mapping> AddressSpace::Mappings() const {
 
 void AddressSpace::Adopt(Mapping mapping) {
   absl::MutexLock lock(&mutex_);
+  if (mapping.advice != 0) AdviseHost(mapping.start, mapping.end, mapping.advice);
   if (mapping.end - mapping.start <= kEagerFill) FillAround(mapping, mapping.start, mapping.end);
   Insert(std::move(mapping));
 }
@@ -219,9 +265,10 @@ std::string AddressSpace::MapsText() const {
         "%08x-%08x %c%c%c%c %08x %02x:%02x %d ", start, mapping.end,
         mapping.protection & PROT_READ ? 'r' : '-', mapping.protection & PROT_WRITE ? 'w' : '-',
         mapping.protection & PROT_EXEC ? 'x' : '-', mapping.flags & MAP_SHARED ? 's' : 'p',
-        mapping.flags & MAP_ANONYMOUS ? 0 : mapping.offset, major(device), minor(device),
+        Anonymous(mapping) ? 0 : mapping.offset, major(device), minor(device),
         file != nullptr ? file->inode : 0);
-    const std::string& name = file != nullptr ? file->path : mapping.name;
+    // A name that the program gave it goes before a path that it did not.
+    const std::string& name = !mapping.name.empty() || file == nullptr ? mapping.name : file->path;
     // The kernel pads to column 73 when a name follows.
     if (!name.empty()) line.resize(std::max<size_t>(line.size(), 73), ' ');
     absl::StrAppend(&text, line, name, "\n");

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -31,7 +32,37 @@ struct Mapping {
   bool from_snapshot = false;
   // With from_snapshot, where the file that the program mapped ended: beyond it is SIGBUS.
   uint64_t snapshot_file_end = 0;
+  uint32_t advice = 0;  // kAdvice*
 };
+
+// What madvise(2), mlock(2) and mseal(2) said of a mapping. The values are part of the snapshot
+// format (KM_MAPPINGS_ADVICE). The first row is the monitor's to act upon, the second the host's.
+inline constexpr uint32_t kAdviceDontFork = 1 << 0;
+inline constexpr uint32_t kAdviceWipeOnFork = 1 << 1;
+inline constexpr uint32_t kAdviceDontDump = 1 << 2;
+inline constexpr uint32_t kAdviceSealed = 1 << 3;
+inline constexpr uint32_t kAdviceDroppable = 1 << 4;  // MAP_DROPPABLE
+
+inline constexpr uint32_t kAdviceSequential = 1 << 8;
+inline constexpr uint32_t kAdviceRandom = 1 << 9;
+inline constexpr uint32_t kAdviceHuge = 1 << 10;
+inline constexpr uint32_t kAdviceNoHuge = 1 << 11;
+inline constexpr uint32_t kAdviceMergeable = 1 << 12;
+inline constexpr uint32_t kAdviceLocked = 1 << 13;
+inline constexpr uint32_t kAdviceLockOnFault = 1 << 14;  // with kAdviceLocked
+
+inline constexpr uint32_t kAdviceAll = 0x7f1f;
+
+// Private memory that no file is behind. Shared anonymous memory has a file without a name, as in
+// the kernel.
+inline bool Anonymous(const Mapping& mapping) {
+  return (mapping.flags & MAP_ANONYMOUS) && mapping.file == nullptr;
+}
+
+// Memory of a System V segment: file->inode is the program's id of it.
+inline bool IsSysv(const Mapping& mapping) {
+  return mapping.file != nullptr && !mapping.file->fd.valid();
+}
 
 // What mmap(2) is asked for. `file` is needed unless MAP_ANONYMOUS; `host_fd` is what the host
 // maps.
@@ -44,6 +75,7 @@ struct MapRequest {
   uint64_t offset = 0;
   std::shared_ptr<const MappedFile> file;
   std::string name;
+  uint32_t advice = 0;  // kAdvice*, of a mapping that is extended or put back
 };
 
 // The outcome of a page fault.
@@ -65,6 +97,12 @@ class AddressSpace {
     uint64_t stack_end = 0;
     uint64_t arguments_start = 0, arguments_end = 0;
     uint64_t environment_start = 0, environment_end = 0;
+    int lock_future = 0;  // MCL_FUTURE and MCL_ONFAULT, of mlockall(2)
+  };
+
+  // Of setrlimit(2), in bytes: RLIMIT_AS, RLIMIT_DATA, RLIMIT_STACK.
+  struct Limits {
+    uint64_t total = ~uint64_t{0}, data = ~uint64_t{0}, stack = ~uint64_t{0};
   };
 
   AddressSpace() = default;
@@ -74,13 +112,32 @@ class AddressSpace {
   Layout layout() const ABSL_LOCKS_EXCLUDED(mutex_);
   void SetLayout(const Layout& layout) ABSL_LOCKS_EXCLUDED(mutex_);
 
+  void SetLimits(const Limits& limits) ABSL_LOCKS_EXCLUDED(mutex_);
+
   int64_t Map(const MapRequest& request) ABSL_LOCKS_EXCLUDED(mutex_);
   int64_t Unmap(uint64_t address, uint64_t length) ABSL_LOCKS_EXCLUDED(mutex_);
   int64_t Protect(uint64_t address, uint64_t length, int protection) ABSL_LOCKS_EXCLUDED(mutex_);
   int64_t Remap(uint64_t address, uint64_t old_length, uint64_t new_length, int flags,
                 uint64_t new_address) ABSL_LOCKS_EXCLUDED(mutex_);
+  // shmat(2) of the host's segment `id`, `length` bytes long: at `address`, 0 for anywhere; `file`
+  // has a name and no descriptor. shmdt(2).
+  int64_t Attach(int id, uint64_t length, uint64_t address, int flags,
+                 std::shared_ptr<const MappedFile> file) ABSL_LOCKS_EXCLUDED(mutex_);
+  int64_t Detach(uint64_t address) ABSL_LOCKS_EXCLUDED(mutex_);
   int64_t Brk(uint64_t end) ABSL_LOCKS_EXCLUDED(mutex_);
   int64_t Advise(uint64_t address, uint64_t length, int advice) ABSL_LOCKS_EXCLUDED(mutex_);
+  // mlock2(2), munlock(2); mlockall(2) with MCL_* (`unlimited`: RLIMIT_MEMLOCK does not bind),
+  // munlockall(2).
+  int64_t Lock(uint64_t address, uint64_t length, bool on_fault) ABSL_LOCKS_EXCLUDED(mutex_);
+  int64_t Unlock(uint64_t address, uint64_t length) ABSL_LOCKS_EXCLUDED(mutex_);
+  int64_t LockAll(int flags, uint64_t limit) ABSL_LOCKS_EXCLUDED(mutex_);
+  int64_t UnlockAll() ABSL_LOCKS_EXCLUDED(mutex_);
+  int64_t RemapFilePages(uint64_t start, uint64_t length, uint64_t page_offset, int flags)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  int64_t Seal(uint64_t address, uint64_t length) ABSL_LOCKS_EXCLUDED(mutex_);  // mseal(2)
+  // PR_SET_VMA_ANON_NAME of prctl(2); an empty name takes it away.
+  int64_t SetName(uint64_t address, uint64_t length, const std::string& name)
+      ABSL_LOCKS_EXCLUDED(mutex_);
 
   // A #PF at `address` with the processor's error code.
   FaultOutcome Fault(uint64_t address, uint64_t error_code) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -90,6 +147,10 @@ class AddressSpace {
 
   // Whether every page of [address, address + length) is mapped. True for no pages at all.
   bool IsMapped(uint64_t address, uint64_t length) const ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // The mapped pieces of [start, end), ascending, neighbours joined: [first, second).
+  std::vector<std::pair<uint64_t, uint64_t>> MappedPieces(uint64_t start, uint64_t end) const
+      ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Where the file behind the mapping ends, if before the mapping does: beyond it is SIGBUS.
   static uint64_t ReadableEnd(const Mapping& mapping);
@@ -129,7 +190,23 @@ class AddressSpace {
   void SplitAt(uint64_t address) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Insert(Mapping mapping) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Erase(uint64_t start, uint64_t end) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  int64_t MapLocked(const MapRequest& request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Adds to the sums that RLIMIT_AS and RLIMIT_DATA bound; `bytes` wraps to subtract.
+  void Count(const Mapping& mapping, uint64_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool MayGrow(uint64_t bytes, uint64_t data_bytes) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  uint64_t MappedBytes(uint64_t start, uint64_t end) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool AnySealed(uint64_t start, uint64_t end) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Takes and gives kAdvice* bits, in what is mapped of [start, end).
+  void Mark(uint64_t start, uint64_t end, uint32_t take, uint32_t give)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  int64_t AdviseOne(const Mapping& mapping, uint64_t start, uint64_t end, int advice)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  uint32_t FutureAdvice() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void AdviseHost(uint64_t start, uint64_t end, uint32_t advice);
+  int64_t ValidMapping(const MapRequest& request, uint64_t* length) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  int64_t CheckRemap(uint64_t address, uint64_t old_length, uint64_t new_length, int flags,
+                     uint64_t new_address) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  int64_t MapLocked(MapRequest request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int64_t PlaceLocked(const MapRequest& request, uint64_t start, uint64_t length)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int64_t UnmapLocked(uint64_t start, uint64_t end) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -147,6 +224,12 @@ class AddressSpace {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool ReplaceCode(uint64_t address, uint16_t old_code, uint16_t new_code)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool ValidRange(uint64_t start, uint64_t length) const;
+  static void Must(const absl::Status& status);
+  bool HintFree(uint64_t start, uint64_t length) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  static void MakeShared(uint64_t length, MapRequest* request);
+  // What extends the mapping: the same kind of memory.
+  static MapRequest MoreOf(const Mapping& mapping);
   bool GrowDown(uint64_t address) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Makes [start, end) of the mapping present, as far as its file reaches. False (and a message)
   // when the machine has no more room.
@@ -161,6 +244,8 @@ class AddressSpace {
   Tree mappings_ ABSL_GUARDED_BY(mutex_);
   Layout layout_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_set<uint64_t> patched_ ABSL_GUARDED_BY(mutex_);  // see PatchSyscall
+  Limits limits_ ABSL_GUARDED_BY(mutex_);
+  uint64_t total_ ABSL_GUARDED_BY(mutex_) = 0, data_ ABSL_GUARDED_BY(mutex_) = 0;  // bytes
   // Between searched_above_ and mmap_base there is no gap of searched_length_ bytes or more: a
   // search need not look there again.
   uint64_t searched_above_ ABSL_GUARDED_BY(mutex_) = 0;

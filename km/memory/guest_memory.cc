@@ -62,17 +62,19 @@ absl::StatusOr<std::unique_ptr<GuestMemory>> GuestMemory::Create(Vm* vm) {
 }
 
 absl::Status GuestMemory::ReserveWindow() {
-  uint64_t size = KM_GUEST_END + kWindowAlignment;
-  reservation_ = OwnedMapping(
-      mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0), size);
-  if (!reservation_.valid()) {
-    return ErrnoStatus(errno,
-                       "cannot reserve 64 TiB of addresses for the program (is a limit on virtual "
-                       "memory set? see ulimit -v)");
+  for (uint64_t end : {uint64_t{KM_GUEST_END}, uint64_t{KM_PLACED_END}}) {
+    uint64_t size = end + kWindowAlignment;
+    reservation_ = OwnedMapping(
+        mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0), size);
+    if (!reservation_.valid()) continue;
+    auto base = reinterpret_cast<uint64_t>(reservation_.data());
+    window_ = reservation_.data() + (-base & (kWindowAlignment - 1));
+    end_ = end;
+    return absl::OkStatus();
   }
-  auto base = reinterpret_cast<uint64_t>(reservation_.data());
-  window_ = reservation_.data() + (-base & (kWindowAlignment - 1));
-  return absl::OkStatus();
+  return ErrnoStatus(errno,
+                     "cannot reserve 64 TiB of addresses for the program (is a limit on virtual "
+                     "memory set? see ulimit -v)");
 }
 
 absl::StatusOr<std::byte*> GuestMemory::MapNewPage(uint64_t va, int rights,

@@ -22,7 +22,7 @@
 
 namespace km {
 
-// Host address = window + guest address, for every address below KM_GUEST_END.
+// Host address = window + guest address, for every address below end().
 //
 // Span, CopyIn, CopyOut and the like are thread-safe; what changes tables and chunks is not, and is
 // called by AddressSpace under its lock (or before the first vCPU runs).
@@ -30,12 +30,15 @@ class GuestMemory {
  public:
   static absl::StatusOr<std::unique_ptr<GuestMemory>> Create(Vm* vm);
 
-  // The host address of [address, address + size), or null when it is not below KM_GUEST_END. Not a
+  // The host address of [address, address + size), or null when it is not below end(). Not a
   // promise that it is mapped: give it to the host kernel, or to a guarded copy.
   std::byte* Span(GuestAddr address, uint64_t size) const {
-    if (size > KM_GUEST_END || address.value() > KM_GUEST_END - size) return nullptr;
+    if (size > end_ || address.value() > end_ - size) return nullptr;
     return window_ + address.value();
   }
+  // Where the window ends: KM_GUEST_END, or KM_PLACED_END where the monitor's own addresses leave
+  // no room for more (a build with a sanitizer).
+  uint64_t end() const { return end_; }
   std::byte* window() const { return window_; }
 
   // Copies once, in or out; 0 or -EFAULT.
@@ -87,6 +90,7 @@ class GuestMemory {
   Vm* vm_ = nullptr;
   OwnedMapping reservation_;
   std::byte* window_ = nullptr;
+  uint64_t end_ = 0;
   TableArena arena_;
   PageTables tables_;
   absl::btree_map<uint64_t, Chunk> chunks_;

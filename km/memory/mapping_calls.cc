@@ -1,6 +1,6 @@
-// mmap, munmap, mprotect, mremap, brk and madvise.
-#include <fcntl.h>
+// mmap, munmap, mprotect and brk. The others: remap_calls.cc, advice_calls.cc.
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -14,23 +14,36 @@ namespace km {
 namespace {
 
 constexpr uint64_t kLowestAddress = 0x10000;  // vm.mmap_min_addr
+constexpr uint64_t kTaskSize = (uint64_t{1} << 47) - kPageSize;
 constexpr uint64_t kGuardGap = 256 * kPageSize;
-constexpr uint64_t k32BitEnd = uint64_t{1} << 31;
+constexpr uint64_t k32BitStart = uint64_t{1} << 30, k32BitEnd = uint64_t{1} << 31;
 constexpr int kTypeMask = 0xf;
-constexpr int kProtSem = 0x8;  // PROT_SEM of <asm/mman.h>: accepted, without meaning
-constexpr int kKeptFlags = MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_NORESERVE;
+constexpr int kProtSem = 0x8;       // PROT_SEM of <asm/mman.h>: accepted, without meaning
+constexpr int kMapDroppable = 0x8;  // of Linux 6.11, a type
+constexpr int kHugeFlags = MAP_HUGETLB | (MAP_HUGE_MASK << MAP_HUGE_SHIFT);
+constexpr int kKeptFlags = MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_NORESERVE | kHugeFlags;
 constexpr int kMonitorFlags = MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_32BIT | MAP_GROWSDOWN;
 
-bool ValidRange(uint64_t start, uint64_t length) {
-  return length <= KM_GUEST_END && start <= KM_GUEST_END - length;
+uint64_t AlignUp(uint64_t value, uint64_t alignment) {
+  return (value + alignment - 1) & ~(alignment - 1);
 }
 
-// A failure here leaves an entry that the host no longer backs: the table arena is exhausted.
-void Must(const absl::Status& status) {
-  if (!status.ok()) Log(LogLevel::kError, status.message());
+// Of MAP_HUGETLB: as MAP_HUGE_* say, else the machine's default, which is 2 MiB.
+uint64_t HugePageSize(int flags) {
+  int shift = (static_cast<unsigned>(flags) >> MAP_HUGE_SHIFT) & MAP_HUGE_MASK;
+  return shift >= 21 && shift <= 30 ? uint64_t{1} << shift : kLargePageSize;
 }
 
 }  // namespace
+
+bool AddressSpace::ValidRange(uint64_t start, uint64_t length) const {
+  return length <= memory_->end() && start <= memory_->end() - length;
+}
+
+// A failure here leaves an entry that the host no longer backs: the table arena is exhausted.
+void AddressSpace::Must(const absl::Status& status) {
+  if (!status.ok()) Log(LogLevel::kError, status.message());
+}
 
 // The highest gap of `length` bytes below `below`, 0 when there is none.
 uint64_t AddressSpace::FindGap(uint64_t length, uint64_t alignment, uint64_t below) const {
@@ -58,20 +71,34 @@ uint64_t AddressSpace::FindGapBelowBase(uint64_t length, uint64_t alignment) {
   return start;
 }
 
+// Whether [start, start + length) is free, with the gap that Linux keeps below what grows down.
+bool AddressSpace::HintFree(uint64_t start, uint64_t length) const {
+  if (start < kLowestAddress || !ValidRange(start, length)) return false;
+  auto next = mappings_.lower_bound(start + length);
+  bool grows = next != mappings_.end() && (next->second.flags & MAP_GROWSDOWN);
+  return RangeFree(start, start + length) &&
+         (!grows || next->first - (start + length) >= kGuardGap);
+}
+
 uint64_t AddressSpace::ChooseAddress(const MapRequest& request) {
   uint64_t length = PageUp(request.length);
-  uint64_t hint = PageUp(request.address);
-  if (hint >= kLowestAddress && ValidRange(hint, length) && RangeFree(hint, hint + length)) {
-    return hint;
-  }
   // Where 2 MiB entries can serve it, it shall lie so.
   uint64_t alignment =
       length >= kLargePageSize && length % kLargePageSize == 0 ? kLargePageSize : kPageSize;
-  if (request.flags & MAP_32BIT) return FindGap(length, alignment, k32BitEnd);
+  uint64_t least = kPageSize;
+  if (request.flags & MAP_HUGETLB) alignment = least = HugePageSize(request.flags);
+  uint64_t hint = PageDown(request.address);
+  if (hint != 0) hint = AlignUp(std::max(hint, kLowestAddress), least);
+  if (request.flags & MAP_32BIT) {
+    if (hint != 0 && hint + length <= k32BitEnd && HintFree(hint, length)) return hint;
+    uint64_t address = FindGap(length, alignment, k32BitEnd);
+    return address >= k32BitStart ? address : 0;
+  }
+  if (hint != 0 && HintFree(hint, length)) return hint;
   uint64_t address = FindGapBelowBase(length, alignment);
-  if (address == 0 && alignment != kPageSize) address = FindGapBelowBase(length, kPageSize);
+  if (address == 0 && alignment != least) address = FindGapBelowBase(length, least);
   // As Linux does when the space below is full: anywhere.
-  return address != 0 ? address : FindGap(length, kPageSize, KM_GUEST_END);
+  return address != 0 ? address : FindGap(length, least, memory_->end());
 }
 
 int64_t AddressSpace::Map(const MapRequest& request) {
@@ -79,23 +106,58 @@ int64_t AddressSpace::Map(const MapRequest& request) {
   return MapLocked(request);
 }
 
-int64_t AddressSpace::MapLocked(const MapRequest& request) {
+// Shared anonymous memory is a file without a name here too: so it can grow, be seen twice, and end
+// where it ends. Where no file can be had (RLIMIT_FSIZE binds those as well), the host's own.
+void AddressSpace::MakeShared(uint64_t length, MapRequest* request) {
+  rlimit limit;
+  if (getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur < length) return;
+  int huge = request->flags & MAP_HUGETLB ? request->flags & kHugeFlags : 0;
+  request->file = MappedFile::SharedMemory(length, huge);
+  request->offset = 0;
+  if (request->file != nullptr) request->host_fd = request->file->fd.get();
+}
+
+// What do_mmap of the kernel's mm/mmap.c refuses before it looks at kinds of memory.
+int64_t AddressSpace::ValidMapping(const MapRequest& request, uint64_t* length) const {
   if (request.length == 0 || !PageAligned(request.offset)) return -EINVAL;
-  uint64_t length = PageUp(request.length);
-  if (length == 0 || length > KM_GUEST_END) return -ENOMEM;
-  int type = request.flags & kTypeMask;
-  if (type != MAP_SHARED && type != MAP_PRIVATE && type != MAP_SHARED_VALIDATE) return -EINVAL;
-  if (request.offset + length < request.offset) return -EOVERFLOW;
+  *length = PageUp(request.length);
+  if (request.flags & MAP_HUGETLB) *length = AlignUp(request.length, HugePageSize(request.flags));
+  if (*length == 0 || *length > memory_->end()) return -ENOMEM;
+  if (request.offset + *length < request.offset) return -EOVERFLOW;
+  if (!(request.flags & (MAP_FIXED | MAP_FIXED_NOREPLACE))) return 0;
+  if (!ValidRange(request.address, *length)) return -ENOMEM;
+  if (!PageAligned(request.address)) return -EINVAL;
+  if (request.address < kLowestAddress) return -EPERM;
+  if ((request.flags & MAP_FIXED_NOREPLACE) &&
+      !RangeFree(request.address, request.address + *length)) {
+    return -EEXIST;
+  }
+  return 0;
+}
+
+int64_t AddressSpace::MapLocked(MapRequest request) {
+  uint64_t length = 0;
+  if (int64_t error = ValidMapping(request, &length); error < 0) return error;
   uint64_t start = request.address;
-  if (request.flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) {
-    if (!PageAligned(start)) return -EINVAL;
-    if (!ValidRange(start, length)) return -ENOMEM;
-    if (start < kLowestAddress) return -EPERM;
-    if ((request.flags & MAP_FIXED_NOREPLACE) && !RangeFree(start, start + length)) return -EEXIST;
-  } else {
+  if (!(request.flags & (MAP_FIXED | MAP_FIXED_NOREPLACE))) {
+    request.length = length;
     start = ChooseAddress(request);
     if (start == 0) return -ENOMEM;
   }
+  int type = request.flags & kTypeMask;
+  bool anonymous = request.flags & MAP_ANONYMOUS;
+  if (type != MAP_SHARED && type != MAP_PRIVATE &&
+      type != (anonymous ? kMapDroppable : MAP_SHARED_VALIDATE)) {
+    return -EINVAL;
+  }
+  if ((request.flags & MAP_GROWSDOWN) && (type == MAP_SHARED || !anonymous)) return -EINVAL;
+  if (AnySealed(start, start + length)) return -EPERM;
+  uint64_t added = length - MappedBytes(start, start + length);
+  bool data =
+      (request.protection & PROT_WRITE) && type != MAP_SHARED && !(request.flags & MAP_GROWSDOWN);
+  if (!MayGrow(added, data ? added : 0)) return -ENOMEM;
+  if (anonymous && type == MAP_SHARED && request.file == nullptr) MakeShared(length, &request);
+  request.advice |= FutureAdvice();
   return PlaceLocked(request, start, length);
 }
 
@@ -117,8 +179,12 @@ int64_t AddressSpace::PlaceLocked(const MapRequest& request, uint64_t start, uin
   Must(memory_->tables().Clear(start, end));
   int protection = request.protection & (PROT_READ | PROT_WRITE | PROT_EXEC);
   void* host = memory_->window() + start;
-  if (mmap(host, length, HostProtection(protection), (request.flags & ~kMonitorFlags) | MAP_FIXED,
-           request.host_fd, static_cast<off_t>(request.offset)) == MAP_FAILED) {
+  int flags = (request.flags & ~kMonitorFlags) | MAP_FIXED;
+  if (request.host_fd >= 0 && (flags & MAP_ANONYMOUS)) flags &= ~(MAP_ANONYMOUS | MAP_HUGETLB);
+  uint32_t advice = request.advice | (request.flags & MAP_LOCKED ? kAdviceLocked : 0);
+  if ((advice & kAdviceLocked) && !(advice & kAdviceLockOnFault)) flags |= MAP_LOCKED;
+  if (mmap(host, length, HostProtection(protection), flags, request.host_fd,
+           static_cast<off_t>(request.offset)) == MAP_FAILED) {
     int error = errno;
     ReserveAgain(start, end);
     return -error;
@@ -128,28 +194,50 @@ int64_t AddressSpace::PlaceLocked(const MapRequest& request, uint64_t start, uin
   mapping.start = start;
   mapping.end = end;
   mapping.protection = protection;
-  mapping.flags = (request.flags & kKeptFlags) |
-                  ((request.flags & kTypeMask) == MAP_PRIVATE ? MAP_PRIVATE : MAP_SHARED);
-  if (!(request.flags & MAP_ANONYMOUS)) {
-    mapping.file = request.file;
-    mapping.offset = request.offset;
-  }
+  int type = request.flags & kTypeMask;
+  bool shared = type == MAP_SHARED || type == MAP_SHARED_VALIDATE;
+  mapping.flags = (request.flags & kKeptFlags) | (shared ? MAP_SHARED : MAP_PRIVATE);
+  mapping.file = request.file;
+  if (request.file != nullptr) mapping.offset = request.offset;
   mapping.name = request.name;
+  mapping.advice = advice;
+  if (type == kMapDroppable) {
+    mapping.advice |= kAdviceDroppable | kAdviceWipeOnFork | kAdviceDontDump;
+    mapping.advice &= ~uint32_t{kAdviceLocked | kAdviceLockOnFault};
+  }
+  if (request.advice != 0) AdviseHost(start, end, mapping.advice);
   if (length <= kEagerFill || (request.flags & MAP_POPULATE)) FillAround(mapping, start, end);
   Insert(std::move(mapping));
   return static_cast<int64_t>(start);
 }
 
+uint32_t AddressSpace::FutureAdvice() const {
+  return (layout_.lock_future & MCL_FUTURE ? kAdviceLocked : 0) |
+         (layout_.lock_future & MCL_ONFAULT ? kAdviceLockOnFault : 0);
+}
+
+MapRequest AddressSpace::MoreOf(const Mapping& mapping) {
+  MapRequest request;
+  request.protection = mapping.protection;
+  request.flags = mapping.flags;
+  if (mapping.advice & kAdviceDroppable) request.flags ^= MAP_PRIVATE ^ kMapDroppable;
+  request.name = mapping.name;
+  request.advice = mapping.advice;
+  return request;
+}
+
 int64_t AddressSpace::Unmap(uint64_t address, uint64_t length) {
   if (!PageAligned(address) || length == 0) return -EINVAL;
   length = PageUp(length);
-  if (length == 0 || !ValidRange(address, length)) return -EINVAL;
+  if (length == 0 || length > kTaskSize || address > kTaskSize - length) return -EINVAL;
   absl::MutexLock lock(&mutex_);
-  return UnmapLocked(address, address + length);
+  // Behind the window there is nothing to unmap.
+  return UnmapLocked(std::min(address, memory_->end()), std::min(address + length, memory_->end()));
 }
 
 int64_t AddressSpace::UnmapLocked(uint64_t start, uint64_t end) {
   if (RangeFree(start, end)) return 0;
+  if (AnySealed(start, end)) return -EPERM;
   Must(memory_->tables().Clear(start, end));
   // The window stays reserved: nothing of the monitor's may come to lie in it.
   if (mmap(memory_->window() + start, end - start, PROT_NONE,
@@ -182,6 +270,7 @@ int64_t AddressSpace::Protect(uint64_t address, uint64_t length, int protection)
     if (it == mappings_.end()) return -ENOMEM;
     Mapping mapping = it->second;
     uint64_t piece_end = std::min(end, mapping.end);
+    if (mapping.advice & kAdviceSealed) return -EPERM;
     if (mapping.protection != protection) {
       if (int64_t error = ProtectOne(mapping, start, piece_end, protection); error < 0)
         return error;
@@ -194,6 +283,10 @@ int64_t AddressSpace::Protect(uint64_t address, uint64_t length, int protection)
 int64_t AddressSpace::ProtectOne(const Mapping& mapping, uint64_t start, uint64_t end,
                                  int protection) {
   int old = mapping.protection;
+  uint64_t length = end - start;
+  bool becomes_data = (protection & ~old & PROT_WRITE) && (mapping.flags & MAP_PRIVATE) &&
+                      !(mapping.flags & MAP_GROWSDOWN);
+  if (becomes_data && MayGrow(length, 0) && !MayGrow(length, length)) return -ENOMEM;
   if (old & ~protection) Must(memory_->tables().Restrict(start, end, old & protection));
   if (mprotect(memory_->window() + start, end - start, HostProtection(protection)) != 0)
     return -errno;
@@ -214,264 +307,27 @@ int64_t AddressSpace::ProtectOne(const Mapping& mapping, uint64_t start, uint64_
 int64_t AddressSpace::Brk(uint64_t end) {
   absl::MutexLock lock(&mutex_);
   uint64_t current = layout_.brk_end;
-  if (end < layout_.brk_start || end > KM_GUEST_END) return static_cast<int64_t>(current);
+  if (end < layout_.brk_start || end > memory_->end()) return static_cast<int64_t>(current);
   uint64_t old_page = PageUp(current), new_page = PageUp(end);
   if (new_page < old_page) {
     if (UnmapLocked(new_page, old_page) < 0) return static_cast<int64_t>(current);
   } else if (new_page > old_page) {
-    if (!RangeFree(old_page, new_page + kPageSize)) return static_cast<int64_t>(current);
+    uint64_t added = new_page - old_page;
+    auto next = mappings_.lower_bound(old_page);
+    bool grows = next != mappings_.end() && (next->second.flags & MAP_GROWSDOWN);
+    if (!RangeFree(old_page, new_page + (grows ? kGuardGap : kPageSize)) ||
+        end - layout_.brk_start > limits_.data || !MayGrow(added, added)) {
+      return static_cast<int64_t>(current);
+    }
     MapRequest request;
     request.protection = PROT_READ | PROT_WRITE;
     request.flags = MAP_PRIVATE | MAP_ANONYMOUS;
     request.name = "[heap]";
-    if (PlaceLocked(request, old_page, new_page - old_page) < 0) {
-      return static_cast<int64_t>(current);
-    }
+    request.advice = FutureAdvice();
+    if (PlaceLocked(request, old_page, added) < 0) return static_cast<int64_t>(current);
   }
   layout_.brk_end = end;
   return static_cast<int64_t>(end);
-}
-
-// Whether [start, end) is one mapping to the program: what came from a snapshot and what was added
-// since differ to the monitor only.
-bool AddressSpace::OneMapping(uint64_t start, uint64_t end) const {
-  auto it = std::prev(mappings_.upper_bound(start));
-  const Mapping& first = it->second;
-  for (; it != mappings_.end() && it->second.end < end; ++it) {
-    auto next = std::next(it);
-    if (next == mappings_.end() || next->second.start != it->second.end ||
-        next->second.protection != first.protection || next->second.flags != first.flags ||
-        next->second.file != first.file || next->second.name != first.name) {
-      return false;
-    }
-  }
-  return true;
-}
-
-// Extends a mapping of a file or of shared memory, which only mremap can do without a descriptor
-// that maps. The host's mapping grows outside the window, where there is room behind it.
-int64_t AddressSpace::GrowObject(const Mapping& mapping, uint64_t start, uint64_t new_end) {
-  uint64_t old_length = mapping.end - start, new_length = new_end - start;
-  std::byte* host = memory_->window() + start;
-  Must(memory_->tables().Clear(start, new_end));
-  void* scratch = mremap(host, old_length, old_length, MREMAP_MAYMOVE | MREMAP_DONTUNMAP);
-  if (scratch == MAP_FAILED) return -errno;
-  void* grown = mremap(scratch, old_length, new_length, MREMAP_MAYMOVE);
-  int error = grown == MAP_FAILED ? errno : 0;
-  uint64_t length = grown == MAP_FAILED ? old_length : new_length;
-  mremap(grown == MAP_FAILED ? scratch : grown, length, length, MREMAP_MAYMOVE | MREMAP_FIXED,
-         host);
-  if (error != 0) return -error;
-  Mapping added = mapping;
-  added.offset += mapping.end - mapping.start;
-  added.start = mapping.end;
-  added.end = new_end;
-  Insert(std::move(added));
-  return static_cast<int64_t>(start);
-}
-
-// Extends the mapping that ends at `old_end`; [old_end, new_end) is free.
-int64_t AddressSpace::Grow(uint64_t start, uint64_t old_end, uint64_t new_end) {
-  Mapping mapping = FindMapping(old_end - 1)->second;
-  if (!(mapping.flags & MAP_ANONYMOUS) || (mapping.flags & MAP_SHARED)) {
-    int64_t grown = GrowObject(mapping, std::max(start, mapping.start), new_end);
-    return grown < 0 ? grown : static_cast<int64_t>(start);
-  }
-  MapRequest request;
-  request.protection = mapping.protection;
-  request.flags = mapping.flags;
-  request.name = mapping.name;
-  int64_t placed = PlaceLocked(request, old_end, new_end - old_end);
-  return placed < 0 ? placed : static_cast<int64_t>(start);
-}
-
-// Moves [from, from + length) to the free range at `to`. The host's mapping is not taken away in
-// the same step (MREMAP_DONTUNMAP): a hole in the window could be filled by a mapping of the
-// monitor's.
-int64_t AddressSpace::Move(uint64_t from, uint64_t to, uint64_t length, bool keep) {
-  SplitAt(from);
-  SplitAt(from + length);
-  std::vector<Mapping> pieces;
-  for (auto it = mappings_.find(from); it != mappings_.end() && it->first < from + length; ++it) {
-    pieces.push_back(it->second);
-  }
-  Must(memory_->tables().Clear(from, from + length));
-  std::byte* window = memory_->window();
-  if (mremap(window + from, length, length, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,
-             window + to) == MAP_FAILED) {
-    return -errno;
-  }
-  for (Mapping& piece : pieces) {
-    piece.start = piece.start - from + to;
-    piece.end = piece.end - from + to;
-    if (length <= kEagerFill) FillAround(piece, piece.start, piece.end);
-    Insert(piece);
-  }
-  if (!keep) return UnmapLocked(from, from + length);
-  // What stays behind is fresh memory, not the snapshot file's once more.
-  for (uint64_t start = from; start < from + length;) {
-    uint64_t end = std::min(FindMapping(start)->second.end, from + length);
-    if (FindMapping(start)->second.from_snapshot) {
-      if (int64_t error = Discard(start, end, MADV_DONTNEED); error < 0) return error;
-    }
-    start = end;
-  }
-  return 0;
-}
-
-// A second view of shared memory: mremap(2) with an old size of 0. `to` 0: anywhere.
-int64_t AddressSpace::Alias(uint64_t from, uint64_t length, uint64_t to) {
-  Mapping mapping = FindMapping(from)->second;
-  MapRequest request;
-  request.length = length;
-  if (to == 0) to = ChooseAddress(request);
-  if (to == 0) return -ENOMEM;
-  Must(memory_->tables().Clear(to, to + length));
-  if (mremap(memory_->window() + from, 0, length, MREMAP_MAYMOVE | MREMAP_FIXED,
-             memory_->window() + to) == MAP_FAILED) {
-    return -errno;
-  }
-  Erase(to, to + length);
-  mapping.offset += from - mapping.start;
-  mapping.start = to;
-  mapping.end = to + length;
-  Insert(std::move(mapping));
-  return static_cast<int64_t>(to);
-}
-
-int64_t AddressSpace::Remap(uint64_t address, uint64_t old_length, uint64_t new_length, int flags,
-                            uint64_t new_address) {
-  constexpr int kKnown = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
-  if ((flags & ~kKnown) || !PageAligned(address)) return -EINVAL;
-  bool fixed = flags & MREMAP_FIXED, keep = flags & MREMAP_DONTUNMAP;
-  if ((fixed || keep) && !(flags & MREMAP_MAYMOVE)) return -EINVAL;
-  old_length = PageUp(old_length);
-  new_length = PageUp(new_length);
-  if (new_length == 0 || (keep && old_length != new_length)) return -EINVAL;
-  if (!ValidRange(address, old_length)) return -EFAULT;
-  if (new_length > KM_GUEST_END) return -ENOMEM;
-  if (fixed) {
-    if (!PageAligned(new_address) || !ValidRange(new_address, new_length)) return -EINVAL;
-    if (new_address < address + old_length && address < new_address + new_length) return -EINVAL;
-  }
-  absl::MutexLock lock(&mutex_);
-  auto it = FindMapping(address);
-  if (it == mappings_.end() || !RangeMapped(address, address + old_length)) return -EFAULT;
-  if (old_length == 0) {
-    if (!(it->second.flags & MAP_SHARED) || !(flags & MREMAP_MAYMOVE)) return -EINVAL;
-    return Alias(address, new_length, fixed ? new_address : 0);
-  }
-  // Only a shrink may span mappings.
-  bool whole = OneMapping(address, address + old_length);
-  if (new_length < old_length) {
-    if (int64_t error = UnmapLocked(address + new_length, address + old_length); error < 0) {
-      return error;
-    }
-    old_length = new_length;
-  } else if (!whole) {
-    return -EFAULT;
-  }
-  uint64_t end = address + old_length;
-  if (!fixed && !keep) {
-    if (new_length == old_length) return static_cast<int64_t>(address);
-    uint64_t new_end = address + new_length;
-    if (ValidRange(address, new_length) && RangeFree(end, new_end)) {
-      if (int64_t grown = Grow(address, end, new_end); grown >= 0) return grown;
-    }
-    if (!(flags & MREMAP_MAYMOVE)) return -ENOMEM;
-  }
-  MapRequest request;
-  request.length = new_length;
-  uint64_t target = fixed ? new_address : ChooseAddress(request);
-  if (target == 0) return -ENOMEM;
-  if (int64_t error = UnmapLocked(target, target + new_length); error < 0) return error;
-  if (int64_t error = Move(address, target, old_length, keep); error < 0) return error;
-  if (new_length == old_length) return static_cast<int64_t>(target);
-  return Grow(target, target + old_length, target + new_length);
-}
-
-// MADV_DONTNEED and MADV_FREE. Memory that the host maps from the snapshot file is replaced by what
-// the program expects, zeros or its own file's bytes: the host's own MADV_DONTNEED would bring back
-// the snapshot's. (A file that is gone leaves nothing better.)
-int64_t AddressSpace::Discard(uint64_t start, uint64_t end, int advice) {
-  Mapping mapping = FindMapping(start)->second;
-  MapRequest request;
-  bool anonymous = mapping.flags & MAP_ANONYMOUS;
-  if (mapping.from_snapshot && !anonymous) request.file = MappedFile::Open(mapping.name, O_RDONLY);
-  if (!mapping.from_snapshot || (!anonymous && request.file == nullptr)) {
-    return madvise(memory_->window() + start, end - start, advice) == 0 ? 0 : -errno;
-  }
-  request.protection = mapping.protection;
-  request.flags = mapping.flags;
-  if (anonymous) {
-    request.name = mapping.name;
-  } else {
-    request.host_fd = request.file->fd.get();
-    request.offset = mapping.offset + (start - mapping.start);
-  }
-  int64_t placed = PlaceLocked(request, start, end - start);
-  return placed < 0 ? placed : 0;
-}
-
-int64_t AddressSpace::Advise(uint64_t address, uint64_t length, int advice) {
-  switch (advice) {
-    case MADV_NORMAL:
-    case MADV_RANDOM:
-    case MADV_SEQUENTIAL:
-    case MADV_WILLNEED:
-    case MADV_DONTNEED:
-    case MADV_FREE:
-    case MADV_REMOVE:
-    case MADV_COLD:
-    case MADV_PAGEOUT:
-    case MADV_HUGEPAGE:
-    case MADV_NOHUGEPAGE:
-    case MADV_POPULATE_READ:
-    case MADV_POPULATE_WRITE:
-    case MADV_MERGEABLE:
-    case MADV_UNMERGEABLE:
-      break;
-    case MADV_DONTFORK:
-    case MADV_DOFORK:
-    case MADV_WIPEONFORK:
-    case MADV_KEEPONFORK:
-    case MADV_DONTDUMP:
-    case MADV_DODUMP:
-      break;  // Without fork and with whole dumps there is nothing to do; the range is still
-              // checked.
-    default:
-      return -EINVAL;
-  }
-  if (!PageAligned(address)) return -EINVAL;
-  uint64_t size = PageUp(length);
-  if ((length != 0 && size == 0) || address + size < address) return -EINVAL;
-  absl::MutexLock lock(&mutex_);
-  bool hole = false, populate = advice == MADV_POPULATE_READ || advice == MADV_POPULATE_WRITE;
-  for (uint64_t start = address, end = address + size; start < end;) {
-    auto it = FindMapping(start);
-    if (it == mappings_.end()) {
-      hole = true;
-      if (populate) break;
-      auto next = mappings_.upper_bound(start);
-      if (next == mappings_.end()) break;
-      start = next->first;
-      continue;
-    }
-    uint64_t piece_end = std::min(end, it->second.end);
-    int64_t result = 0;
-    if (advice == MADV_DONTNEED || advice == MADV_FREE) {
-      result = Discard(start, piece_end, advice);
-    } else if (advice != MADV_DONTFORK && advice != MADV_DOFORK && advice != MADV_WIPEONFORK &&
-               advice != MADV_KEEPONFORK && advice != MADV_DONTDUMP && advice != MADV_DODUMP) {
-      if (madvise(memory_->window() + start, piece_end - start, advice) != 0) result = -errno;
-      if (populate) {
-        FillAround(it->second, start, piece_end);
-      }
-    }
-    if (result < 0) return result;
-    start = piece_end;
-  }
-  return hole ? -ENOMEM : 0;
 }
 
 }  // namespace km

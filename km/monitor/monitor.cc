@@ -183,6 +183,10 @@ void Monitor::ForwardSignals() {
   signalfd_siginfo from;
   while (read(signals_.get(), &from, sizeof(from)) == sizeof(from)) {
     siginfo_t info = SiginfoOf(from);
+    // What the program caused itself, by a message to a queue (mq_notify).
+    if (info.si_code == SI_MESGQ && info.si_pid == getpid()) {
+      info.si_pid = static_cast<pid_t>(process_->identity().pid);
+    }
     // The monitor's own kick, or its own snapshot that met the limit of file sizes.
     if (IsKick(info) || (info.si_signo == SIGXFSZ && info.si_pid == getpid())) continue;
     if (int timer = 0; Timers::IsHint(info, &timer)) {

@@ -72,6 +72,7 @@ void Process::ReadLimits() {
   descriptors.rlim_max = std::min(descriptors.rlim_max, kMaxDescriptors);
   descriptors.rlim_cur = std::min(descriptors.rlim_cur, kMaxDescriptors);
   files_.SetLimit(descriptors.rlim_cur);
+  SetMemoryLimits();
 }
 
 absl::StatusOr<Process::Worker*> Process::IdleWorker() {
@@ -371,6 +372,7 @@ int Process::Limit(int resource, const std::optional<rlimit>& wanted, rlimit* ol
     case RLIMIT_CPU:
     case RLIMIT_FSIZE:
     case RLIMIT_MEMLOCK:
+    case RLIMIT_MSGQUEUE:
     case RLIMIT_NICE:
     case RLIMIT_RTPRIO:
       if (setrlimit(static_cast<__rlimit_resource_t>(resource), &*wanted) != 0) return -errno;
@@ -385,7 +387,13 @@ int Process::Limit(int resource, const std::optional<rlimit>& wanted, rlimit* ol
       break;
   }
   limit = *wanted;
+  SetMemoryLimits();
   return 0;
+}
+
+void Process::SetMemoryLimits() {
+  space_.SetLimits(
+      {limits_[RLIMIT_AS].rlim_cur, limits_[RLIMIT_DATA].rlim_cur, limits_[RLIMIT_STACK].rlim_cur});
 }
 
 std::array<rlimit, RLIM_NLIMITS> Process::Limits() const {

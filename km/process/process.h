@@ -27,6 +27,7 @@
 #include "km/process/clock.h"
 #include "km/process/pi_futex.h"
 #include "km/process/signal_state.h"
+#include "km/process/sysv_objects.h"
 #include "km/process/thread.h"
 #include "km/process/timers.h"
 
@@ -79,6 +80,7 @@ class Process {
   PiFutexes& pi_futexes() { return pi_futexes_; }
   GuestClock& clock() { return clock_; }
   Timers& timers() { return timers_; }
+  SysvObjects& sysv() { return sysv_; }
   Identity& identity() { return identity_; }
   const Identity& identity() const { return identity_; }
   const XsaveFormat& xsave_format() const { return xsave_format_; }
@@ -150,6 +152,7 @@ class Process {
   uint32_t FreeTid() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool ForgetThread(Thread* thread) ABSL_LOCKS_EXCLUDED(mutex_);
   void ReadLimits() ABSL_LOCKS_EXCLUDED(mutex_);
+  void SetMemoryLimits() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status StartHost(Worker* worker) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<Worker*> IdleWorker() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void InterruptLocked(Thread& thread) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -165,6 +168,7 @@ class Process {
   GuestClock clock_;
   Timers timers_{&signals_, &clock_};
   CpuTime cpu_offset_;
+  SysvObjects sysv_;
   Identity identity_;
   XsaveFormat xsave_format_;
 

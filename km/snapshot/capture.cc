@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -15,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
+#include "km/base/log.h"
 #include "km/base/status.h"
 #include "km/files/file_saver.h"
 #include "km/files/named_file.h"
@@ -42,6 +44,11 @@ std::vector<SignalInfoBytes> Bytes(const std::vector<siginfo_t>& all) {
 ImageProgram ProgramOf(const LoadedElf& elf) {
   return {elf.path, elf.load_bias, elf.entry, elf.elf_header, elf.program_headers};
 }
+
+// What of a mapping's flags means something elsewhere: pages from the machine's pool of huge ones
+// come back as others, with the advice to make them huge.
+constexpr int kCarriedFlags =
+    MAP_SHARED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_NORESERVE;
 
 class Capturer {
  public:
@@ -76,7 +83,9 @@ class Capturer {
   void CheckUncarried();
   absl::Status CaptureMemory();
   void AddMapping(ImageMapping mapping);
+  void CaptureMemorySettings();
   absl::Status CaptureMapping(const Mapping& mapping, TouchedPages& pages);
+  bool LeftOut(const Mapping& mapping);
   void CaptureSharedFile(const Mapping& mapping, ImageMapping* to);
   void CaptureObjects();
   Image& image() { return captured_.image; }
@@ -86,6 +95,7 @@ class Capturer {
   Captured captured_;
   FileSaver files_;
   std::vector<std::string> obstacles_;  // what cannot be carried, a line each
+  uint64_t not_dumped_ = 0;             // bytes left out
 };
 
 absl::Status Capturer::CaptureHeader() {
@@ -210,19 +220,46 @@ void Capturer::CheckUncarried() {
 absl::Status Capturer::CaptureMemory() {
   captured_.memory.window = process_.memory().window();
   KM_ASSIGN_OR_RETURN(TouchedPages pages, TouchedPages::Open());
+  CaptureMemorySettings();
   for (const Mapping& mapping : process_.space().Mappings()) {
     ImageMapping to;
     to.start = mapping.start;
     to.end = mapping.end;
     to.protection = static_cast<uint32_t>(mapping.protection);
-    to.flags = static_cast<uint32_t>(mapping.flags);
-    to.name = mapping.file != nullptr ? mapping.file->path : mapping.name;
-    to.file_offset = (mapping.flags & MAP_ANONYMOUS) ? 0 : mapping.offset;
+    to.flags = static_cast<uint32_t>(mapping.flags & kCarriedFlags);
+    to.advice = mapping.advice | (mapping.flags & MAP_HUGETLB ? kAdviceHuge : 0);
+    bool named = mapping.file != nullptr && !(mapping.flags & MAP_ANONYMOUS);
+    to.name = named ? mapping.file->path : mapping.name;
+    to.file_offset = Anonymous(mapping) ? 0 : mapping.offset;
     CaptureSharedFile(mapping, &to);
     AddMapping(std::move(to));
     KM_RETURN_IF_ERROR(CaptureMapping(mapping, pages));
   }
+  if (not_dumped_ != 0 && !options_.fatal_signal.has_value()) {
+    Log(LogLevel::kWarning,
+        absl::StrCat(not_dumped_, " bytes of memory that the program advised not to dump ",
+                     "(MADV_DONTDUMP) are not in the snapshot: zeros after a resume"));
+  }
   return absl::OkStatus();
+}
+
+// What the kernel keeps of memory for the process as a whole.
+void Capturer::CaptureMemorySettings() {
+  constexpr int kGetRegistrations = 1 << 9;  // MEMBARRIER_CMD_GET_REGISTRATIONS, of Linux 6.3
+  image().process.lock_future = static_cast<uint32_t>(process_.space().layout().lock_future);
+  long registrations = syscall(SYS_membarrier, kGetRegistrations, 0, 0);
+  if (registrations > 0) image().process.membarrier = static_cast<uint32_t>(registrations);
+}
+
+// Memory that the program does not want in a dump, or that a copy of it shall not have.
+bool Capturer::LeftOut(const Mapping& mapping) {
+  bool anonymous = Anonymous(mapping) && (mapping.flags & MAP_PRIVATE);
+  bool not_dumped = mapping.advice & kAdviceDontDump;
+  if (options_.fatal_signal.has_value()) return not_dumped;
+  if (!anonymous) return false;
+  if (mapping.advice & kAdviceWipeOnFork) return true;
+  if (not_dumped) not_dumped_ += mapping.end - mapping.start;
+  return not_dumped;
 }
 
 // What only the monitor tells apart (from a snapshot, fresh) is one mapping in the file.
@@ -231,7 +268,8 @@ void Capturer::AddMapping(ImageMapping mapping) {
     ImageMapping& last = image().mappings.back();
     bool anonymous = mapping.flags & MAP_ANONYMOUS;
     if (anonymous && last.end == mapping.start && last.protection == mapping.protection &&
-        last.flags == mapping.flags && last.name == mapping.name && (last.flags & MAP_PRIVATE)) {
+        last.flags == mapping.flags && last.name == mapping.name && last.advice == mapping.advice &&
+        (last.flags & MAP_PRIVATE)) {
       last.end = mapping.end;
       return;
     }
@@ -241,9 +279,10 @@ void Capturer::AddMapping(ImageMapping mapping) {
 
 absl::Status Capturer::CaptureMapping(const Mapping& mapping, TouchedPages& pages) {
   // The bytes of shared files stay in them, or are those of an object.
-  if (mapping.file != nullptr && (mapping.flags & MAP_SHARED)) return absl::OkStatus();
+  bool dumped = options_.fatal_signal.has_value() && (mapping.flags & MAP_ANONYMOUS);
+  if (mapping.file != nullptr && (mapping.flags & MAP_SHARED) && !dumped) return absl::OkStatus();
   uint64_t end = AddressSpace::ReadableEnd(mapping);
-  if (end == mapping.start) return absl::OkStatus();
+  if (end == mapping.start || LeftOut(mapping)) return absl::OkStatus();
   // What a shrinking file may take away is not touched directly either.
   if (mapping.protection == PROT_NONE || mapping.file != nullptr || mapping.from_snapshot) {
     captured_.memory.unreadable.push_back({mapping.start, mapping.end});
@@ -267,12 +306,18 @@ absl::Status Capturer::CaptureMapping(const Mapping& mapping, TouchedPages& page
 // of a memory object.
 void Capturer::CaptureSharedFile(const Mapping& mapping, ImageMapping* to) {
   if (mapping.file == nullptr || !(mapping.flags & MAP_SHARED)) return;
-  if (options_.fatal_signal.has_value() || HasName(mapping.file->fd.get(), mapping.file->path)) {
+  if (options_.fatal_signal.has_value()) return;
+  if (IsSysv(mapping)) {
+    obstacles_.push_back(absl::StrCat("System V shared memory (id ", mapping.file->inode,
+                                      ") is attached at ", absl::Hex(mapping.start),
+                                      "; detach it before"));
     return;
   }
+  bool anonymous = mapping.flags & MAP_ANONYMOUS;
+  if (!anonymous && HasName(mapping.file->fd.get(), mapping.file->path)) return;
   absl::string_view name = absl::StripSuffix(mapping.file->path, " (deleted)");
-  const uint32_t kind =
-      absl::ConsumePrefix(&name, "/memfd:") ? KM_OBJECT_MEMFD : KM_OBJECT_DELETED_FILE;
+  uint32_t kind = absl::ConsumePrefix(&name, "/memfd:") ? KM_OBJECT_MEMFD : KM_OBJECT_DELETED_FILE;
+  if (anonymous) kind = KM_OBJECT_ANONYMOUS;
   absl::StatusOr<uint64_t> object = files_.Memory(mapping.file->fd.get(), kind, std::string(name));
   if (object.ok()) {
     to->object = *object;

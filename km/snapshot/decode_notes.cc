@@ -232,6 +232,10 @@ absl::Status DecodeProcess(ByteReader records, ImageProcess* process) {
           *address = value->U64();
         }
         return true;
+      case KM_PROCESS_MEMORY:
+        process->lock_future = value->U32();
+        process->membarrier = value->U32();
+        return true;
       default:
         return false;
     }
@@ -271,7 +275,7 @@ absl::Status CheckObjects(const std::vector<MemoryObject>& objects) {
   for (const MemoryObject& object : objects) {
     if (object.address < previous_end || object.address % kLargePageSize != 0 ||
         object.address >= KM_OBJECT_END || object.size > KM_OBJECT_END - object.address ||
-        object.kind < KM_OBJECT_MEMFD || object.kind > KM_OBJECT_DELETED_FILE) {
+        object.kind < KM_OBJECT_MEMFD || object.kind > KM_OBJECT_ANONYMOUS) {
       return absl::DataLossError(
           absl::StrFormat("memory object %#x (%u bytes, kind %u) is impossible or out of order",
                           object.address, object.size, object.kind));
@@ -318,6 +322,10 @@ absl::Status DecodeMappings(ByteReader records, Image* image) {
       object.kind = value->U32();
       object.seals = value->U32();
       object.name = std::string(value->CountedText());
+      return true;
+    }
+    if (tag == KM_MAPPINGS_ADVICE && !image->mappings.empty()) {
+      image->mappings.back().advice = value->U32();
       return true;
     }
     if (tag != KM_MAPPINGS_MAPPING && tag != KM_MAPPINGS_OF_OBJECT) return false;

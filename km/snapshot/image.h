@@ -60,6 +60,7 @@ struct ImageMapping {
   // The address of the memory object that it is of, with file_offset in it, or 0. It then has no
   // bytes of its own in Image::memory.
   uint64_t object = 0;
+  uint32_t advice = 0;  // kAdvice* of km/memory/address_space.h
 };
 
 struct ImageProgram {  // NT_KM_GUEST and NT_KM_DYNLINKER
@@ -86,6 +87,8 @@ struct ImageProcess {
   uint64_t mmap_base = 0, stack_end = 0;
   uint64_t arguments_start = 0, arguments_end = 0, environment_start = 0, environment_end = 0;
   std::vector<uint64_t> auxv;  // pairs, AT_NULL last
+  uint32_t lock_future = 0;    // MCL_FUTURE and MCL_ONFAULT, of mlockall(2)
+  uint32_t membarrier = 0;     // MEMBARRIER_CMD_REGISTER_* made
 };
 
 struct ImageHeader {

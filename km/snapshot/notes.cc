@@ -94,6 +94,12 @@ void EncodeProcess(const ImageProcess& process, ByteWriter* out) {
               process.arguments_start, process.arguments_end, process.environment_start,
               process.environment_end},
              out);
+  if (process.lock_future != 0 || process.membarrier != 0) {
+    record = out->BeginRecord(KM_PROCESS_MEMORY);
+    out->U32(process.lock_future);
+    out->U32(process.membarrier);
+    out->EndRecord(record);
+  }
   EndKmNote(note, out);
 }
 
@@ -137,6 +143,12 @@ void EncodeMappings(const Image& image, ByteWriter* out) {
     if (mapping.object != 0) out->U64(mapping.object);
     out->CountedText(mapping.name);
     out->EndRecord(record);
+    if (mapping.advice != 0) {
+      const size_t advice = out->BeginRecord(KM_MAPPINGS_ADVICE);
+      out->U32(mapping.advice);
+      out->U32(0);
+      out->EndRecord(advice);
+    }
   }
   EndKmNote(note, out);
 }

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -60,6 +61,20 @@ absl::Status CheckProcessor(const Image& image, Process& process) {
         "this machine lacks processor state that the snapshot holds (XCR0 bits %#x)", lacking));
   }
   return absl::OkStatus();
+}
+
+// A file may say anything.
+Mapping MappingOf(const ImageMapping& from, uint64_t start, uint64_t end) {
+  constexpr uint32_t kKnownFlags =
+      MAP_SHARED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_NORESERVE;
+  Mapping mapping;
+  mapping.start = start;
+  mapping.end = end;
+  mapping.protection = static_cast<int>(from.protection);
+  mapping.flags = static_cast<int>(from.flags & kKnownFlags);
+  mapping.name = from.name;
+  mapping.advice = from.advice & kAdviceAll;
+  return mapping;
 }
 
 class Restorer {
@@ -142,6 +157,7 @@ void Restorer::RestoreIdentity() {
   layout.arguments_end = from.arguments_end;
   layout.environment_start = from.environment_start;
   layout.environment_end = from.environment_end;
+  layout.lock_future = static_cast<int>(from.lock_future & (MCL_FUTURE | MCL_ONFAULT));
   process_.space().SetLayout(layout);
   umask(from.umask & 0777);
   for (size_t i = 0; i < from.limits.size() && i < RLIM_NLIMITS; ++i) {
@@ -171,11 +187,15 @@ absl::Status Restorer::Fail(const ImageMapping& mapping, int error) const {
 }
 
 absl::Status Restorer::RestoreMemory() {
+  for (uint64_t command = 1; command <= image_.process.membarrier; command <<= 1) {
+    if (image_.process.membarrier & command) (void)syscall(SYS_membarrier, command, 0, 0);
+  }
   for (const ImageMapping& mapping : image_.mappings) {
+    if (mapping.end > process_.memory().end()) return Fail(mapping, ENOMEM);
     bool shared = mapping.flags & MAP_SHARED;
     if (!shared) {
       KM_RETURN_IF_ERROR(RestorePrivate(mapping));
-    } else if (mapping.flags & MAP_ANONYMOUS) {
+    } else if ((mapping.flags & MAP_ANONYMOUS) && mapping.object == 0) {
       KM_RETURN_IF_ERROR(RestoreSharedMemory(mapping));
     } else {
       KM_RETURN_IF_ERROR(RestoreSharedFile(mapping));
@@ -219,12 +239,7 @@ absl::Status Restorer::MapPiece(const ImageMapping& from, uint64_t start, uint64
     return Fail(from, errno);
   }
   if (piece != nullptr && (from.protection & PROT_WRITE)) CopySmall(start, end);
-  Mapping mapping;
-  mapping.start = start;
-  mapping.end = end;
-  mapping.protection = static_cast<int>(from.protection);
-  mapping.flags = static_cast<int>(from.flags);
-  mapping.name = from.name;
+  Mapping mapping = MappingOf(from, start, end);
   if (!anonymous) mapping.offset = from.file_offset + (start - from.start);
   // A file's pages that the snapshot does not hold lay behind the file's end: SIGBUS, not zeros.
   mapping.from_snapshot = piece != nullptr || !anonymous;
@@ -233,10 +248,13 @@ absl::Status Restorer::MapPiece(const ImageMapping& from, uint64_t start, uint64
   return absl::OkStatus();
 }
 
-// The one kind of memory that is read at once: it cannot be mapped from the file and stay shared.
+// Shared anonymous memory of an older file, which holds it as a mapping. Read at once: it cannot be
+// mapped from the file and stay shared.
 absl::Status Restorer::RestoreSharedMemory(const ImageMapping& from) {
-  if (mmap(Host(from.start), from.end - from.start, PROT_READ | PROT_WRITE,
-           MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED) {
+  auto memory_file = MappedFile::SharedMemory(from.end - from.start, 0);
+  if (memory_file == nullptr ||
+      mmap(Host(from.start), from.end - from.start, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+           memory_file->fd.get(), 0) == MAP_FAILED) {
     return Fail(from, errno);
   }
   const std::vector<ImageMemory>& memory = image_.memory;
@@ -253,12 +271,9 @@ absl::Status Restorer::RestoreSharedMemory(const ImageMapping& from) {
                HostProtection(static_cast<int>(from.protection))) != 0) {
     return Fail(from, errno);
   }
-  Mapping mapping;
-  mapping.start = from.start;
-  mapping.end = from.end;
-  mapping.protection = static_cast<int>(from.protection);
-  mapping.flags = static_cast<int>(from.flags);
-  mapping.name = from.name;
+  Mapping mapping = MappingOf(from, from.start, from.end);
+  mapping.file = std::move(memory_file);
+  mapping.offset = 0;
   process_.space().Adopt(std::move(mapping));
   return absl::OkStatus();
 }
@@ -267,7 +282,8 @@ absl::Status Restorer::RestoreSharedFile(const ImageMapping& from) {
   auto object = objects_.find(from.object);
   std::shared_ptr<const MappedFile> file;
   if (object != objects_.end()) {
-    file = MappedFile::Of(object->second.get());
+    file = from.flags & MAP_ANONYMOUS ? MappedFile::SharedMemoryOf(object->second.get())
+                                      : MappedFile::Of(object->second.get());
   } else {
     // A mapping that may be made writable later needs a descriptor that allows it.
     file = MappedFile::Open(from.name, O_RDWR);
@@ -283,7 +299,9 @@ absl::Status Restorer::RestoreSharedFile(const ImageMapping& from) {
   request.address = from.start;
   request.length = from.end - from.start;
   request.protection = static_cast<int>(from.protection);
-  request.flags = MAP_SHARED | MAP_FIXED;
+  request.flags = MAP_SHARED | MAP_FIXED | static_cast<int>(from.flags & MAP_ANONYMOUS);
+  request.advice = from.advice & kAdviceAll;
+  if (from.flags & MAP_ANONYMOUS) request.name = from.name;
   request.host_fd = object != objects_.end() ? object->second.get() : file->fd.get();
   request.offset = from.file_offset;
   request.file = std::move(file);

@@ -14,6 +14,8 @@ namespace km {
 #include "km/syscalls/table.def"
 #undef KM_SYSCALL
 SyscallResult NotPermitted(Call& call);
+// PR_SET_VMA of prctl(2).
+SyscallResult PrctlSetVma(Call& call);
 
 }  // namespace km
 

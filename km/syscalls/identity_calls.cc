@@ -127,7 +127,7 @@ SyscallResult ArchPrctl(Call& call) {
   switch (call.Int(0)) {
     case ARCH_SET_FS:
     case ARCH_SET_GS: {
-      if (value >= KM_GUEST_END) return -EPERM;
+      if (value >= call.memory().end()) return -EPERM;
       Vcpu::Base base = call.Int(0) == ARCH_SET_FS ? Vcpu::Base::kFs : Vcpu::Base::kGs;
       return thread.vcpu->WriteBase(base, value).ok() ? 0 : -EINVAL;
     }
@@ -158,6 +158,8 @@ SyscallResult Prctl(Call& call) {
       call.thread.comm.copy(name, sizeof(name) - 1);
       return call.memory().CopyOut(call.Addr(1), name);
     }
+    case PR_SET_VMA:
+      return PrctlSetVma(call);
     case PR_GET_PDEATHSIG:
       return HostResult(syscall(SYS_prctl, PR_GET_PDEATHSIG, call.HostArg(1, sizeof(int))));
     case PR_SET_PDEATHSIG:
@@ -236,22 +238,10 @@ SyscallResult Setpriority(Call& call) {
   return HostResult(syscall(SYS_setpriority, PRIO_PROCESS, 0, call.Int(2)));
 }
 
-// The host's barrier reaches a processor that runs a guest thread as an interrupt, which is one.
+// The host's barrier reaches a processor that runs a guest thread as an interrupt, which is one. It
+// keeps the registrations, too: the monitor makes none of its own.
 SyscallResult Membarrier(Call& call) {
-  switch (call.Int(0)) {
-    case MEMBARRIER_CMD_QUERY:
-      return HostResult(syscall(SYS_membarrier, MEMBARRIER_CMD_QUERY, 0, 0)) &
-             (MEMBARRIER_CMD_PRIVATE_EXPEDITED | MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED |
-              MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE |
-              MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE);
-    case MEMBARRIER_CMD_PRIVATE_EXPEDITED:
-    case MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED:
-    case MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE:
-    case MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE:
-      return HostResult(syscall(SYS_membarrier, call.Int(0), call.Int(1), 0));
-    default:
-      return -EINVAL;
-  }
+  return HostResult(syscall(SYS_membarrier, call.Int(0), call.Uint(1), call.Int(2)));
 }
 
 }  // namespace km

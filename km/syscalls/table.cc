@@ -122,7 +122,7 @@ uint64_t Call::Host(uint64_t address, uint64_t size) const {
   if (address >= kTaskEnd) return address | kKernelHalf;
   uint64_t offset = address % kPageSize;
   if (size > kTaskEnd - address) return kKernelHalf | offset;
-  return reinterpret_cast<uint64_t>(memory().window() + KM_GUEST_END + offset);
+  return reinterpret_cast<uint64_t>(memory().window() + memory().end() + offset);
 }
 
 }  // namespace km

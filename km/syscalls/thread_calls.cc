@@ -35,7 +35,7 @@ SyscallResult CloneThread(Call& call, const CloneRequest& request) {
   if ((request.flags & CLONE_SIGHAND) && !(request.flags & CLONE_VM)) return -EINVAL;
   if ((request.flags & kThreadFlags) != kThreadFlags) return -ENOSYS;
   if (request.flags & ~kKnownFlags) return -EINVAL;
-  if ((request.flags & CLONE_SETTLS) && request.tls >= KM_GUEST_END) return -EPERM;
+  if ((request.flags & CLONE_SETTLS) && request.tls >= call.memory().end()) return -EPERM;
   Process& process = call.process;
   Thread& parent = call.thread;
   if (!process.SaveState(parent).ok()) return -EAGAIN;

@@ -9,6 +9,10 @@
 //                                       standard input and prints its milliseconds. Resumed, it
 //                                       prints "resumed", then the milliseconds of reading a byte
 //                                       of each page
+//   workload touch MIB HOW              nanoseconds of the first write to a page of fresh anonymous
+//                                       memory (HOW: plain, huge for MADV_HUGEPAGE), of the median
+//                                       of 21 rounds; again HOW: of reading a word of each page of
+//                                       it once more
 //   workload mapped FILE                milliseconds of the same reading of a file mapped privately
 #include <fcntl.h>
 #include <km/hypercall.h>
@@ -197,6 +201,33 @@ static int Mapped(const char* path) {
   return 0;
 }
 
+static double WalkPages(volatile uint64_t* words, size_t pages, int write) {
+  uint64_t sum = 0;
+  double begin = Now();
+  for (size_t i = 0; i < pages; ++i) {
+    if (write) words[i * 512] = 1;
+    sum += words[i * 512];
+  }
+  double end = Now();
+  return sum == pages ? (end - begin) / (double)pages : -1;
+}
+
+static int Touch(size_t mib, const char* how) {
+  int again = strcmp(how, "again") == 0;
+  size_t size = mib << 20;
+  double rounds[kRounds];
+  for (int i = 0; i < kRounds; ++i) {
+    void* memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) return Fail("mmap");
+    if (strcmp(how, "plain") != 0) madvise(memory, size, MADV_HUGEPAGE);
+    rounds[i] = WalkPages(memory, size / kPage, 1);
+    if (again) rounds[i] = WalkPages(memory, size / kPage, 0);
+    munmap(memory, size);
+  }
+  printf("%.2f\n", Median(rounds, kRounds));
+  return 0;
+}
+
 int main(int argc, char** argv) {
   const char* verb = argc > 1 ? argv[1] : "";
   if (strcmp(verb, "getppid") == 0) return Getppid();
@@ -205,6 +236,7 @@ int main(int argc, char** argv) {
   if (strcmp(verb, "snapshots") == 0 && argc == 3) return Snapshots(atoi(argv[2]));
   if (strcmp(verb, "heap") == 0 && argc == 4) return Heap((uint64_t)atoll(argv[2]), argv[3]);
   if (strcmp(verb, "mapped") == 0 && argc == 3) return Mapped(argv[2]);
+  if (strcmp(verb, "touch") == 0 && argc == 4) return Touch((size_t)atoll(argv[2]), argv[3]);
   fprintf(stderr, "workload: see its source for what it does\n");
   return 2;
 }

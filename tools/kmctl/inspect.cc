@@ -116,7 +116,9 @@ Json DescribeObjects(const Image& image, int fd) {
       }
     }
     list.push_back({{"address", HexText(object.address)},
-                    {"kind", object.kind == KM_OBJECT_MEMFD ? "memfd" : "deleted file"},
+                    {"kind", object.kind == KM_OBJECT_MEMFD          ? "memfd"
+                             : object.kind == KM_OBJECT_DELETED_FILE ? "deleted file"
+                                                                     : "anonymous"},
                     {"name", object.name},
                     {"size", object.size},
                     {"seals", object.seals},

@@ -1,0 +1,85 @@
+#include "km/process/sysv_objects.h"
+
+namespace km {
+namespace {
+
+// An id of the program's own for an object whose number on the host means another to it.
+constexpr int kFirstOwn = 1 << 30;
+
+}  // namespace
+
+int SysvObjects::Host(SysvKind kind, int id) {
+  if (id < 0) return id;
+  absl::MutexLock lock(&mutex_);
+  auto known = host_.find({kind, id});
+  if (known != host_.end()) return known->second;
+  // The host's object of that number is known under another: this one is nobody's.
+  return guest_.contains({kind, id}) ? -1 : id;
+}
+
+int SysvObjects::Guest(SysvKind kind, int host) {
+  if (host < 0) return host;
+  absl::MutexLock lock(&mutex_);
+  auto known = guest_.find({kind, host});
+  if (known != guest_.end()) return known->second;
+  int id = host;
+  for (int own = kFirstOwn; host_.contains({kind, id}); ++own) id = own;
+  host_[{kind, id}] = host;
+  guest_[{kind, host}] = id;
+  return id;
+}
+
+void SysvObjects::Bind(SysvKind kind, int id, int host) {
+  absl::MutexLock lock(&mutex_);
+  host_[{kind, id}] = host;
+  guest_[{kind, host}] = id;
+}
+
+void SysvObjects::Forget(SysvKind kind, int id) {
+  absl::MutexLock lock(&mutex_);
+  auto known = host_.find({kind, id});
+  if (known == host_.end()) return;
+  guest_.erase({kind, known->second});
+  host_.erase(known);
+  if (kind != SysvKind::kSemaphores) return;
+  undo_.erase(undo_.lower_bound({id, 0}), undo_.lower_bound({id + 1, 0}));
+}
+
+std::vector<std::pair<int, int>> SysvObjects::Known(SysvKind kind) const {
+  absl::MutexLock lock(&mutex_);
+  std::vector<std::pair<int, int>> known;
+  for (const auto& [key, host] : host_) {
+    if (key.first == kind) known.emplace_back(key.second, host);
+  }
+  return known;
+}
+
+void SysvObjects::NoteUndo(int id, const std::vector<sembuf>& operations) {
+  absl::MutexLock lock(&mutex_);
+  for (const sembuf& operation : operations) {
+    if (!(operation.sem_flg & SEM_UNDO) || operation.sem_op == 0) continue;
+    auto [it, fresh] = undo_.try_emplace({id, operation.sem_num}, 0);
+    it->second += operation.sem_op;
+    if (it->second == 0) undo_.erase(it);
+  }
+}
+
+void SysvObjects::ForgetUndo(int id, int number) {
+  absl::MutexLock lock(&mutex_);
+  if (number >= 0) {
+    undo_.erase({id, number});
+  } else {
+    undo_.erase(undo_.lower_bound({id, 0}), undo_.lower_bound({id + 1, 0}));
+  }
+}
+
+std::vector<std::pair<int, int>> SysvObjects::Undo(int id) const {
+  absl::MutexLock lock(&mutex_);
+  std::vector<std::pair<int, int>> sums;
+  for (auto it = undo_.lower_bound({id, 0}); it != undo_.end() && it->first.first == id; ++it) {
+    sums.emplace_back(it->first.second, it->second);
+  }
+  return sums;
+}
+
+}  // namespace km

@@ -1,0 +1,100 @@
+// Memory policies (numa(7)). They are the host's: of the host thread that runs the guest's, and of
+// the window, which mirrors the program's mappings.
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <vector>
+
+#include "km/syscalls/handlers.h"
+#include "km/syscalls/host.h"
+
+namespace km {
+namespace {
+
+constexpr uint64_t kMaxNodeBits = 1 << 16;  // more than the kernel takes (a page of bits)
+constexpr uint64_t kPagesAtOnce = 4096;
+
+uint64_t NodesArg(const Call& call, size_t i, uint64_t bits) {
+  return call.HostArg(i, std::min(bits, kMaxNodeBits) / 8 + 8);
+}
+
+// What is only reserved in the window is no memory to the program.
+bool Mapped(const Call& call, uint64_t start, uint64_t length) {
+  return call.process.space().IsMapped(start, length);
+}
+
+// The first argument is a pid: 0 or -errno.
+int CheckOwn(const Call& call) {
+  int pid = call.Int(0);
+  if (pid == 0 || static_cast<uint32_t>(pid) == call.process.identity().pid) return 0;
+  return pid < 0 ? -ESRCH : -EPERM;
+}
+
+}  // namespace
+
+SyscallResult SetMempolicy(Call& call) {
+  return HostResult(syscall(SYS_set_mempolicy, call.Int(0), NodesArg(call, 1, call.arguments[2]),
+                            call.arguments[2]));
+}
+
+SyscallResult GetMempolicy(Call& call) {
+  constexpr uint64_t kByAddress = 2;  // MPOL_F_ADDR
+  uint64_t address = call.arguments[3];
+  if ((call.arguments[4] & kByAddress) && !Mapped(call, PageDown(address), kPageSize)) {
+    return -EFAULT;
+  }
+  return HostResult(syscall(SYS_get_mempolicy, call.HostArg(0, sizeof(int)),
+                            NodesArg(call, 1, call.arguments[2]), call.arguments[2],
+                            call.Host(address, 1), call.arguments[4]));
+}
+
+SyscallResult Mbind(Call& call) {
+  uint64_t start = call.arguments[0], length = PageUp(call.arguments[1]);
+  if (!PageAligned(start) || start + length < start) return -EINVAL;
+  if (!Mapped(call, start, length)) return -EFAULT;
+  return HostResult(syscall(SYS_mbind, call.HostArg(0, length), call.arguments[1], call.Int(2),
+                            NodesArg(call, 3, call.arguments[4]), call.arguments[4], call.Uint(5)));
+}
+
+SyscallResult SetMempolicyHomeNode(Call& call) {
+  return HostResult(syscall(SYS_set_mempolicy_home_node, call.HostArg(0, call.arguments[1]),
+                            call.arguments[1], call.arguments[2], call.arguments[3]));
+}
+
+// Addresses are translated a batch at a time; of this process only.
+SyscallResult MovePages(Call& call) {
+  if (int error = CheckOwn(call); error != 0) return error;
+  uint64_t count = call.arguments[1], nodes = call.arguments[3], status = call.arguments[4];
+  std::vector<uint64_t> pages;
+  int64_t not_moved = 0;
+  for (uint64_t done = 0; done < count; done += pages.size()) {
+    pages.resize(std::min(count - done, kPagesAtOnce));
+    GuestAddr from = call.Addr(2) + done * sizeof(uint64_t);
+    if (call.memory().CopyIn(pages.data(), from, pages.size() * sizeof(uint64_t)) != 0) {
+      return -EFAULT;
+    }
+    for (uint64_t& page : pages) {
+      // What is not mapped is -EFAULT in its status.
+      bool mapped = Mapped(call, PageDown(page), kPageSize);
+      page = call.Host(mapped ? page : ~uint64_t{0}, 1);
+    }
+    uint64_t offset = done * sizeof(int), size = pages.size() * sizeof(int);
+    int64_t result = HostResult(syscall(SYS_move_pages, 0, pages.size(), pages.data(),
+                                        nodes != 0 ? call.Host(nodes + offset, size) : 0,
+                                        call.Host(status + offset, size), call.Int(5)));
+    if (result < 0) return result;
+    not_moved += result;
+  }
+  return not_moved;
+}
+
+SyscallResult MigratePages(Call& call) {
+  if (int error = CheckOwn(call); error != 0) return error;
+  return HostResult(syscall(SYS_migrate_pages, 0, call.arguments[1],
+                            NodesArg(call, 2, call.arguments[1]),
+                            NodesArg(call, 3, call.arguments[1])));
+}
+
+}  // namespace km
