@@ -143,6 +143,24 @@ enum km_files_tag {
   /* Of any kind: u32 id, u32 kind, u32 flags, u32 0, s64 offset, counted text path, u32 length and
      records of the kind; repeated */
   KM_FILES_OBJECT = KM_TAG_REQUIRED | 4,
+  /* Held through a description: u32 description, u32 kind, u32 0 shared or 1 exclusive, u32 0, s64
+     start, s64 length (0: to the end); repeated */
+  KM_FILES_LOCK = KM_TAG_REQUIRED | 5,
+  /* Who gets the signals of a description: u32 description, u32 type, u32 thread id or 0, u32
+     signal (F_SETSIG), u32 DN_ mask (F_NOTIFY), u32 1 with O_ASYNC; repeated */
+  KM_FILES_OWNER = KM_TAG_REQUIRED | 6,
+};
+enum km_owner_type {
+  KM_OWNER_NONE = 0,
+  KM_OWNER_PROCESS = 1,
+  KM_OWNER_GROUP = 2, /* its own process group */
+  KM_OWNER_THREAD = 3,
+};
+enum km_lock_kind {
+  KM_LOCK_POSIX = 1, /* fcntl(F_SETLK): of the process */
+  KM_LOCK_OFD = 2,   /* fcntl(F_OFD_SETLK): of the description */
+  KM_LOCK_FLOCK = 3, /* flock(2): without a range */
+  KM_LOCK_LEASE = 4, /* fcntl(F_SETLEASE): without a range */
 };
 #define KM_FILES_CLOSE_ON_EXEC 1u
 
@@ -180,6 +198,11 @@ enum km_pipe_tag {
 };
 
 enum km_given_tag { KM_GIVEN_NUMBER = 5 /* u32: 0, 1 or 2 */ };
+
+enum km_inotify_tag {
+  KM_INOTIFY_NEXT = 40,  /* u32: the number that the next watch gets */
+  KM_INOTIFY_WATCH = 41, /* u32 number, u32 IN_ mask, counted text path; repeated, ascending */
+};
 
 /* KM_FILE_MEMFD, and KM_FILE_REGULAR of a file without a name. */
 enum km_unnamed_tag { KM_UNNAMED_OBJECT = 6 /* u64: address of the memory object */ };

@@ -17,6 +17,7 @@
 #include "absl/synchronization/mutex.h"
 #include "km/base/owned.h"
 #include "km/files/mapped_file.h"
+#include "km/files/watched_paths.h"
 
 namespace km {
 
@@ -59,6 +60,8 @@ class FileDescription {
   // then the signal's number (F_SETSIG). 0: the host knows the owner; SIGIO without a siginfo.
   std::atomic<uint32_t> owner_thread = 0;
   std::atomic<int> owner_signal = 0;
+  std::atomic<uint32_t> notify = 0;  // what F_NOTIFY was last asked for
+  WatchedPaths watched;              // of an inotify instance
 
  private:
   absl::Mutex mutex_;

@@ -26,6 +26,24 @@ struct DescriptorRecord {
   bool close_on_exec = false;
 };
 
+// A lock or lease that is held through a description.
+struct LockRecord {
+  uint32_t description = 0;
+  uint32_t kind = 0;  // km_lock_kind
+  bool exclusive = false;
+  int64_t start = 0, length = 0;  // bytes; length 0: to the end
+};
+
+// Who gets the signals of a description, and what makes them.
+struct OwnerRecord {
+  uint32_t description = 0;
+  uint32_t type = 0;    // km_owner_type
+  uint32_t thread = 0;  // the program's, with KM_OWNER_THREAD
+  uint32_t signal = 0;  // F_SETSIG
+  uint32_t notify = 0;  // F_NOTIFY: DN_*
+  bool async = false;   // O_ASYNC
+};
+
 // Shared memory that descriptions are open on or mappings are of, and that has no name to open it
 // by: a memfd, a file that was deleted. Its bytes are in the image at `address`, which lies beyond
 // every address of the program's and stands for the object.

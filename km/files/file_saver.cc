@@ -10,7 +10,9 @@
 #include "absl/strings/str_cat.h"
 #include "km/base/log.h"
 #include "km/base/status.h"
+#include "km/files/file_locks.h"
 #include "km/files/kind.h"
+#include "km/files/signal_owner.h"
 
 namespace km {
 namespace {
@@ -66,7 +68,12 @@ void FileSaver::SaveAll(std::vector<std::string>* obstacles) {
 }
 
 absl::Status FileSaver::SaveOne(const FdTable::Entry& entry) {
+  const size_t before = descriptions.size();
   KM_ASSIGN_OR_RETURN(uint32_t id, Description(entry.file));
+  if (descriptions.size() != before) {
+    KM_RETURN_IF_ERROR(SaveLocks(entry.file->host.get(), id, &locks));
+    KM_RETURN_IF_ERROR(SaveOwner(*entry.file, id, &owners));
+  }
   descriptors.push_back({static_cast<uint32_t>(entry.number), id, entry.close_on_exec});
   return absl::OkStatus();
 }

@@ -44,6 +44,8 @@ class FileSaver {
 
   std::vector<FileRecord> descriptions;
   std::vector<DescriptorRecord> descriptors;
+  std::vector<LockRecord> locks;
+  std::vector<OwnerRecord> owners;
   uint32_t given = 0;  // bit N: descriptor N is the one that the monitor was given
 
   struct SavedObject {

@@ -19,8 +19,6 @@ constexpr FileKindRow kEventFdKind = NotCarried(FileKind::kEventFd, "eventfd");
 constexpr FileKindRow kEpollKind = NotCarried(FileKind::kEpoll, "epoll instance");
 constexpr FileKindRow kTimerFdKind = NotCarried(FileKind::kTimerFd, "timerfd");
 constexpr FileKindRow kSignalFdKind = NotCarried(FileKind::kSignalFd, "signalfd");
-constexpr FileKindRow kInotifyKind = NotCarried(FileKind::kInotify, "inotify instance");
-constexpr FileKindRow kPathKind = NotCarried(FileKind::kPath, "O_PATH descriptor");
 constexpr FileKindRow kOtherKind = NotCarried(FileKind::kOther, "file of another kind");
 
 }  // namespace

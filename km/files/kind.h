@@ -45,7 +45,9 @@ absl::StatusOr<int> GivenNumber(const FileRecord& record);
 
 extern const FileKindRow kDirectoryKind;
 extern const FileKindRow kGivenKind;
+extern const FileKindRow kInotifyKind;
 extern const FileKindRow kMemFdKind;
+extern const FileKindRow kPathKind;
 extern const FileKindRow kPipeKind;
 extern const FileKindRow kRegularKind;
 

@@ -100,6 +100,23 @@ void SaveOffset(int host_fd, FileRecord& record) {
   record.offset = std::max<int64_t>(lseek(host_fd, 0, SEEK_CUR), 0);
 }
 
+absl::StatusOr<OwnedFd> OpenPlace(const std::string& path, uint64_t flags) {
+  open_how how = {};
+  how.flags = flags | O_PATH | O_CLOEXEC;
+  how.resolve = RESOLVE_NO_MAGICLINKS;
+  OwnedFd host(static_cast<int>(syscall(SYS_openat2, AT_FDCWD, path.c_str(), &how, sizeof(how))));
+  if (!host.valid()) {
+    return ErrnoStatus(errno, absl::StrCat("cannot open '", path, "', which it had open"));
+  }
+  return host;
+}
+
+absl::Status CheckNamed(const FileRecord& record, int host_fd, const FileRestorer& restorer) {
+  struct stat status;
+  if (fstat(host_fd, &status) != 0) return ErrnoStatus(errno, "fstat");
+  return CheckIdentity(record, status, restorer.policy());
+}
+
 absl::StatusOr<OwnedFd> OpenNamed(const FileRecord& record, mode_t type, int extra,
                                   const FileRestorer& restorer) {
   const uint32_t flags = record.flags & kKeptFlags;

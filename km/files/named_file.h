@@ -23,6 +23,13 @@ void SaveIdentity(int host_fd, FileRecord& record);
 // Whether `tag` is such a record; reads it.
 bool ReadIdentity(uint32_t tag, ByteReader* value);
 
+// An O_PATH descriptor of what has the name now; `flags`: O_NOFOLLOW, O_DIRECTORY. Follows no magic
+// link.
+absl::StatusOr<OwnedFd> OpenPlace(const std::string& path, uint64_t flags);
+
+// Whether what was opened by record.path is what it was, judged by the restorer's policy.
+absl::Status CheckNamed(const FileRecord& record, int host_fd, const FileRestorer& restorer);
+
 // The offset of a file or directory into `record`.
 void SaveOffset(int host_fd, FileRecord& record);
 

@@ -71,6 +71,8 @@ class Capturer {
     CaptureObjects();
     image().descriptions = std::move(files_.descriptions);
     image().descriptors = std::move(files_.descriptors);
+    image().locks = std::move(files_.locks);
+    image().owners = std::move(files_.owners);
     image().given = files_.given;
     return std::move(captured_);
   }

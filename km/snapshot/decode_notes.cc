@@ -2,6 +2,7 @@
 #include <elf.h>
 #include <km/layout.h>
 #include <km/notes.h>
+#include <signal.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -360,6 +361,28 @@ FileRecord DecodeDescription(uint32_t tag, ByteReader* value) {
   return description;
 }
 
+LockRecord DecodeLock(ByteReader* value) {
+  LockRecord lock;
+  lock.description = value->U32();
+  lock.kind = value->U32();
+  lock.exclusive = value->U32() != 0;
+  value->U32();
+  lock.start = value->I64();
+  lock.length = value->I64();
+  return lock;
+}
+
+OwnerRecord DecodeOwner(ByteReader* value) {
+  OwnerRecord owner;
+  owner.description = value->U32();
+  owner.type = value->U32();
+  owner.thread = value->U32();
+  owner.signal = value->U32();
+  owner.notify = value->U32();
+  owner.async = value->U32() != 0;
+  return owner;
+}
+
 absl::Status CheckDescription(const FileRecord& description) {
   KM_RETURN_IF_ERROR(CheckText("path", description.path, kMaxPath));
   const FileKindRow& row = KindRow(description.kind);
@@ -387,6 +410,10 @@ absl::Status DecodeFiles(ByteReader records, Image* image) {
       descriptor.number = value->U32();
       descriptor.description = value->U32();
       descriptor.close_on_exec = (value->U32() & KM_FILES_CLOSE_ON_EXEC) != 0;
+    } else if (tag == KM_FILES_LOCK) {
+      image->locks.push_back(DecodeLock(value));
+    } else if (tag == KM_FILES_OWNER) {
+      image->owners.push_back(DecodeOwner(value));
     } else {
       return false;
     }
@@ -405,6 +432,24 @@ absl::Status DecodeFiles(ByteReader records, Image* image) {
       return absl::DataLossError(
           absl::StrFormat("descriptor %u is impossible, there twice, or has no description %u",
                           descriptor.number, descriptor.description));
+    }
+  }
+  absl::flat_hash_set<uint32_t> used;
+  for (const DescriptorRecord& descriptor : image->descriptors) used.insert(descriptor.description);
+  for (const LockRecord& lock : image->locks) {
+    if (!used.contains(lock.description) || lock.kind < KM_LOCK_POSIX ||
+        lock.kind > KM_LOCK_LEASE) {
+      return absl::DataLossError(absl::StrFormat(
+          "a lock of kind %u on open file %u, which it cannot be", lock.kind, lock.description));
+    }
+  }
+  for (const OwnerRecord& owner : image->owners) {
+    const bool thread = owner.type == KM_OWNER_THREAD;
+    if (!used.contains(owner.description) || owner.type > KM_OWNER_THREAD ||
+        thread != (owner.thread != 0) || owner.signal >= NSIG) {
+      return absl::DataLossError(
+          absl::StrFormat("open file %u has an owner of type %u and signal %u, which cannot be",
+                          owner.description, owner.type, owner.signal));
     }
   }
   return absl::OkStatus();

@@ -125,6 +125,8 @@ struct Image {
   std::vector<MemoryObject> objects;  // ascending, not overlapping; their bytes are in `memory`
   std::vector<FileRecord> descriptions;
   std::vector<DescriptorRecord> descriptors;
+  std::vector<LockRecord> locks;
+  std::vector<OwnerRecord> owners;
   uint32_t given = 7;  // bit N: descriptor N comes from whoever resumes
   ImageProgram program;
   std::optional<ImageProgram> dynamic_linker;

@@ -182,6 +182,26 @@ void EncodeFiles(const Image& image, ByteWriter* out) {
     out->U32(0);
     out->EndRecord(record);
   }
+  for (const OwnerRecord& owner : image.owners) {
+    const size_t record = out->BeginRecord(KM_FILES_OWNER);
+    out->U32(owner.description);
+    out->U32(owner.type);
+    out->U32(owner.thread);
+    out->U32(owner.signal);
+    out->U32(owner.notify);
+    out->U32(owner.async ? 1 : 0);
+    out->EndRecord(record);
+  }
+  for (const LockRecord& lock : image.locks) {
+    const size_t record = out->BeginRecord(KM_FILES_LOCK);
+    out->U32(lock.description);
+    out->U32(lock.kind);
+    out->U32(lock.exclusive ? 1 : 0);
+    out->U32(0);
+    out->I64(lock.start);
+    out->I64(lock.length);
+    out->EndRecord(record);
+  }
   EndKmNote(note, out);
 }
 

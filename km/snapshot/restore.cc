@@ -17,6 +17,8 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "km/base/status.h"
+#include "km/files/file_locks.h"
+#include "km/files/signal_owner.h"
 #include "km/files/unnamed_file.h"
 #include "km/kvm/cpu_features.h"
 
@@ -89,6 +91,10 @@ class Restorer {
     KM_RETURN_IF_ERROR(RestoreMemory());
     KM_RETURN_IF_ERROR(RestoreFiles());
     KM_RETURN_IF_ERROR(SealObjects());
+    // Closing a descriptor of a file drops the process's locks on it.
+    objects_.clear();
+    KM_RETURN_IF_ERROR(RestoreLocks(process_.files(), image_.locks, image_.descriptors));
+    KM_RETURN_IF_ERROR(RestoreOwners(process_.files(), image_.owners, image_.descriptors));
     KM_RETURN_IF_ERROR(RestoreSignals());
     for (const ImageThread& thread : image_.threads) KM_RETURN_IF_ERROR(RestoreThread(thread));
     process_.SetNextTid(std::max(image_.process.next_tid, LargestTid() + 1));

@@ -139,10 +139,17 @@ std::optional<int64_t> OwnerCommand(Call& call, const std::shared_ptr<OpenFile>&
       return SetSignal(*file, call.arguments[2]);
     case F_GETSIG:
       return Signal(*file);
-    case F_SETLEASE:
-      return WithOwner(call, file, number != F_UNLCK);
-    case F_NOTIFY:
-      return WithOwner(call, file, number != 0);
+    case F_SETLEASE: {
+      const int64_t result = WithOwner(call, file, number != F_UNLCK);
+      // With the lease the kernel forgets owner and signal.
+      if (result == 0 && number == F_UNLCK) file->description->owner_thread.store(0);
+      return result;
+    }
+    case F_NOTIFY: {
+      const int64_t result = WithOwner(call, file, number != 0);
+      if (result == 0) file->description->notify.store(call.Uint(2));
+      return result;
+    }
     case F_GETLEASE:
       return HostFcntl(*file, F_GETLEASE, 0);
     default:

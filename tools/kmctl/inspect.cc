@@ -145,6 +145,19 @@ Json DescribeDescriptors(const Image& image) {
   return list;
 }
 
+Json DescribeLocks(const Image& image) {
+  constexpr const char* kKinds[] = {"", "POSIX", "OFD", "flock", "lease"};
+  Json list = Json::array();
+  for (const LockRecord& lock : image.locks) {
+    list.push_back({{"description", lock.description},
+                    {"kind", lock.kind < std::size(kKinds) ? kKinds[lock.kind] : ""},
+                    {"exclusive", lock.exclusive},
+                    {"start", lock.start},
+                    {"length", lock.length}});
+  }
+  return list;
+}
+
 Json DescribeActions(const ImageProcess& process, Symbolizer* symbols) {
   Json list = Json::array();
   for (size_t i = 0; i < process.actions.size(); ++i) {
@@ -234,6 +247,7 @@ Json Describe(const Image& image, int fd, const std::string& path) {
   result["objects"] = DescribeObjects(image, fd);
   result["given"] = image.given;
   result["descriptors"] = DescribeDescriptors(image);
+  result["locks"] = DescribeLocks(image);
   result["signals"] = {{"actions", DescribeActions(image.process, &symbols)},
                        {"pending", DescribeSignals(image.process.pending)}};
   Json& unknown = result["unknown_notes"] = Json::array();

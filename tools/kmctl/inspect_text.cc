@@ -199,6 +199,16 @@ void AppendDescriptors(const Json& descriptors, uint32_t given, std::string* out
   }
 }
 
+void AppendLocks(const Json& locks, std::string* out) {
+  for (const Json& lock : locks) {
+    const auto length = lock["length"].get<int64_t>();
+    absl::StrAppendFormat(
+        out, "  %s lock of description %d, %s, from %d %s\n", Text(lock["kind"]),
+        lock["description"].get<uint32_t>(), lock["exclusive"].get<bool>() ? "exclusive" : "shared",
+        lock["start"].get<int64_t>(), length == 0 ? "on" : absl::StrCat("for ", length, " bytes"));
+  }
+}
+
 void AppendSignals(const Json& signals, std::string* out) {
   absl::StrAppend(out, "\nSignals: ", signals["actions"].size(), " not at their default\n");
   for (const Json& action : signals["actions"]) {
@@ -222,6 +232,7 @@ std::string DescriptionText(const Json& description) {
   AppendMappings(description["mappings"], &out);
   AppendObjects(description["objects"], &out);
   AppendDescriptors(description["descriptors"], description["given"].get<uint32_t>(), &out);
+  AppendLocks(description["locks"], &out);
   AppendSignals(description["signals"], &out);
   for (const Json& note : description["unknown_notes"]) {
     absl::StrAppend(&out, "\nUnknown note of ", Text(note["owner"]), ", type ", Text(note["type"]),

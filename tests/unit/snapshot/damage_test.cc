@@ -247,6 +247,14 @@ TEST_F(Damage, FilesAndProcess) {
   EXPECT_THAT(Forged(descriptor, 1 << 20, 4), HasSubstr("descriptor"));
   EXPECT_THAT(Forged(descriptor + 4, 4, 4), HasSubstr("no description 4"));
   EXPECT_THAT(Forged(FindRecord(NT_KM_FILES, KM_FILES_DESCRIPTION), 9, 4), HasSubstr("two"));
+  const size_t lock = FindRecord(NT_KM_FILES, KM_FILES_LOCK);
+  EXPECT_THAT(Forged(lock, 4, 4), HasSubstr("on open file 4"));
+  EXPECT_THAT(Forged(lock + 4, 5, 4), HasSubstr("a lock of kind 5"));
+  const size_t owner = FindRecord(NT_KM_FILES, KM_FILES_OWNER);
+  EXPECT_THAT(Forged(owner, 4, 4), HasSubstr("open file 4 has an owner"));
+  EXPECT_THAT(Forged(owner + 4, 4, 4), HasSubstr("type 4"));
+  EXPECT_THAT(Forged(owner + 8, 0, 4), HasSubstr("an owner of type 3"));
+  EXPECT_THAT(Forged(owner + 12, 65, 4), HasSubstr("signal 65"));
   EXPECT_THAT(Forged(FindRecord(NT_KM_PROCESS, KM_PROCESS_IDS), 0, 4), HasSubstr("pid"));
   EXPECT_THAT(Forged(FindRecord(NT_KM_SIGNALS, KM_SIGNALS_ACTION), 65, 4), HasSubstr("1 to 64"));
   EXPECT_THAT(Forged(FindRecord(NT_KM_GUEST, KM_PROGRAM_ELF_HEADER) - 4, 63, 4),

@@ -185,6 +185,8 @@ Image RichImage(const TestMemory& memory) {
   image.descriptions = {{3, FileKind::kRegular, 02, 123456789012, "/var/lib/data", {}},
                         {9, FileKind::kRegular, 02001, 0, "/tmp/log", {}}};
   image.descriptors = {{5, 3, false}, {6, 3, true}, {1000, 9, false}};
+  image.locks = {{3, KM_LOCK_OFD, true, 100, 0}, {9, KM_LOCK_FLOCK, false, 0, 0}};
+  image.owners = {{3, KM_OWNER_THREAD, 77, 34, 0, true}};
   image.program = Program("/usr/bin/program", 0x10000000);
   image.dynamic_linker = Program("/lib64/ld-linux-x86-64.so.2", 0x10800000);
   return image;
@@ -311,6 +313,23 @@ void ExpectSameFiles(const Image& wanted, const Image& got) {
     EXPECT_EQ(wanted.descriptors[i].number, got.descriptors[i].number);
     EXPECT_EQ(wanted.descriptors[i].description, got.descriptors[i].description);
     EXPECT_EQ(wanted.descriptors[i].close_on_exec, got.descriptors[i].close_on_exec);
+  }
+  ASSERT_EQ(wanted.owners.size(), got.owners.size());
+  for (size_t i = 0; i < wanted.owners.size(); ++i) {
+    EXPECT_EQ(wanted.owners[i].description, got.owners[i].description);
+    EXPECT_EQ(wanted.owners[i].type, got.owners[i].type);
+    EXPECT_EQ(wanted.owners[i].thread, got.owners[i].thread);
+    EXPECT_EQ(wanted.owners[i].signal, got.owners[i].signal);
+    EXPECT_EQ(wanted.owners[i].notify, got.owners[i].notify);
+    EXPECT_EQ(wanted.owners[i].async, got.owners[i].async);
+  }
+  ASSERT_EQ(wanted.locks.size(), got.locks.size());
+  for (size_t i = 0; i < wanted.locks.size(); ++i) {
+    EXPECT_EQ(wanted.locks[i].description, got.locks[i].description);
+    EXPECT_EQ(wanted.locks[i].kind, got.locks[i].kind);
+    EXPECT_EQ(wanted.locks[i].exclusive, got.locks[i].exclusive);
+    EXPECT_EQ(wanted.locks[i].start, got.locks[i].start);
+    EXPECT_EQ(wanted.locks[i].length, got.locks[i].length);
   }
 }
 

@@ -114,6 +114,8 @@ TEST_F(RoundTrip, NoMemoryAtAll) {
   image.mappings.clear();
   image.descriptors.clear();
   image.descriptions.clear();
+  image.locks.clear();
+  image.owners.clear();
   const absl::StatusOr<Image> back = Trip(image, memory_.Source());
   ASSERT_TRUE(back.ok()) << back.status();
   ExpectSameImage(image, *back);

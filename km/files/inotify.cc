@@ -1,0 +1,138 @@
+// inotify instances: what they watch. Source: inotify(7).
+#include <fcntl.h>
+#include <sys/inotify.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "absl/strings/str_cat.h"
+#include "km/base/records.h"
+#include "km/base/status.h"
+#include "km/files/host_path.h"
+#include "km/files/kind.h"
+#include "km/files/named_file.h"
+
+namespace km {
+namespace {
+
+constexpr uint32_t kMaskOfWatch = IN_ALL_EVENTS | IN_EXCL_UNLINK | IN_ONESHOT;
+// Which number the next watch gets (linux/inotify.h).
+constexpr unsigned long kSetNextWatch = _IOW('I', 0, int32_t);
+
+struct Watch {
+  int32_t number = 0;
+  uint32_t mask = 0;
+  std::string path;
+};
+struct InotifyState {
+  int32_t next = 1;  // the number that the next watch gets
+  std::vector<Watch> watches;
+};
+
+absl::StatusOr<InotifyState> Decode(const FileRecord& record) {
+  InotifyState state;
+  KM_RETURN_IF_ERROR(ForEachRecord(ByteReader(record.state), [&](uint32_t tag, ByteReader* value) {
+    switch (tag) {
+      case KM_INOTIFY_NEXT:
+        state.next = static_cast<int32_t>(value->U32());
+        return true;
+      case KM_INOTIFY_WATCH: {
+        Watch watch;
+        watch.number = static_cast<int32_t>(value->U32());
+        watch.mask = value->U32();
+        watch.path = std::string(value->CountedText());
+        state.watches.push_back(std::move(watch));
+        return true;
+      }
+      default:
+        return false;
+    }
+  }));
+  for (const Watch& watch : state.watches) {
+    if (watch.number <= 0 || watch.number >= state.next || (watch.mask & ~kMaskOfWatch) != 0 ||
+        watch.path.empty() || watch.path[0] != '/') {
+      return absl::DataLossError(absl::StrCat("its watch ", watch.number, " is none"));
+    }
+  }
+  return state;
+}
+
+absl::StatusOr<std::string> Describe(const FileRecord& record) {
+  KM_ASSIGN_OR_RETURN(InotifyState state, Decode(record));
+  std::string text;
+  for (const Watch& watch : state.watches) {
+    absl::StrAppend(&text, text.empty() ? "" : ", ", "watch ", watch.number, " of '", watch.path,
+                    "'");
+  }
+  return text;
+}
+
+absl::Status Save(const OpenFile& file, FileSaver& /*saver*/, FileRecord& record) {
+  const int host = file.host.get();
+  // What is read from it is gone from it.
+  int unread = 0;
+  if (ioctl(host, FIONREAD, &unread) != 0 || unread != 0) {
+    return absl::FailedPreconditionError("has events that were not read: read them before");
+  }
+  ByteWriter out;
+  const WatchedPaths& watched = file.description->watched;
+  size_t begin = out.BeginRecord(KM_INOTIFY_NEXT);
+  out.U32(static_cast<uint32_t>(watched.last() + 1));
+  out.EndRecord(begin);
+  for (const LiveWatch& watch : LiveWatches(host)) {
+    const std::string path = watched.Path(watch.number);
+    struct stat status;
+    if (path.empty() || lstat(path.c_str(), &status) != 0 || status.st_ino != watch.inode ||
+        status.st_dev != watch.device) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "watches '", path, "', which has another name or none now: close it before"));
+    }
+    begin = out.BeginRecord(KM_INOTIFY_WATCH);
+    out.U32(static_cast<uint32_t>(watch.number));
+    out.U32(watch.mask & kMaskOfWatch);
+    out.CountedText(path);
+    out.EndRecord(begin);
+  }
+  record.state = out.Take();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<OwnedFd> Restore(const FileRecord& record, FileRestorer& /*restorer*/) {
+  OwnedFd host(inotify_init1(IN_CLOEXEC | (record.flags & O_NONBLOCK ? IN_NONBLOCK : 0)));
+  if (!host.valid()) return ErrnoStatus(errno, "cannot make an inotify instance");
+  return host;
+}
+
+// Behind all others: what is opened for them must not be seen as an event.
+absl::Status Finish(const FileRecord& record, const OpenFile& file, FileRestorer& /*restorer*/) {
+  KM_ASSIGN_OR_RETURN(InotifyState state, Decode(record));
+  const int host = file.host.get();
+  for (const Watch& watch : state.watches) {
+    if (ioctl(host, kSetNextWatch, watch.number) != 0) {
+      return ErrnoStatus(errno, "cannot number inotify's watches (CONFIG_CHECKPOINT_RESTORE)");
+    }
+    KM_ASSIGN_OR_RETURN(OwnedFd place, OpenPlace(watch.path, O_NOFOLLOW));
+    const std::string link = absl::StrCat("/proc/self/fd/", place.get());
+    const int number = inotify_add_watch(host, link.c_str(), watch.mask);
+    if (number < 0) return ErrnoStatus(errno, absl::StrCat("cannot watch '", watch.path, "'"));
+    if (number != watch.number) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("'", watch.path, "' is the same file as another that it watched"));
+    }
+    file.description->watched.Remember(host, number, watch.path);
+  }
+  file.description->watched.SetLast(state.next - 1);
+  if (ioctl(host, kSetNextWatch, state.next) != 0 && state.next != 1) {
+    return ErrnoStatus(errno, "cannot number inotify's watches (CONFIG_CHECKPOINT_RESTORE)");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+const FileKindRow kInotifyKind = {
+    FileKind::kInotify, "inotify instance", Describe, Save, Restore, Finish};
+
+}  // namespace km
