@@ -138,6 +138,32 @@ demo: all
 	$(Q)if [ -x tools/demo ]; then BUILD=$(BUILD) tools/demo; \
 	  else echo "tools/demo is not there yet"; fi
 
+# ---- Fuzzing ---------------------------------------------------------------------------------------
+
+# clang's libFuzzer with the sanitizers, in a directory of its own. The machine is tests/fuzz/no_kvm.cc.
+FUZZ := build-fuzz
+FUZZ_FLAGS = $(COMMON_FLAGS) -Wno-shadow -O1 -g -fno-omit-frame-pointer \
+  -fsanitize=address,undefined -fno-sanitize-recover=all
+FUZZ_MONITOR := $(filter-out km/kvm/vm.cc km/kvm/vcpu.cc km/monitor/%,$(MONITOR_SOURCES))
+FUZZ_SOURCES := $(sort $(wildcard tests/fuzz/*.cc))
+fuzz_objects = $(patsubst %.cc,$(FUZZ)/obj/%.o,$(1))
+
+.PHONY: fuzz
+fuzz: $(FUZZ)/syscalls $(FUZZ)/parse_snapshot
+
+$(FUZZ)/obj/%.o: %.cc Makefile
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  FUZZ $<")
+	$(Q)$(CLANGXX) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -MMD -MP -c $< -o $@
+
+$(FUZZ)/syscalls: $(call fuzz_objects,tests/fuzz/syscalls.cc tests/fuzz/confine.cc \
+  tests/fuzz/no_kvm.cc $(FUZZ_MONITOR)) $(RUNTIME_OBJECTS)
+$(FUZZ)/parse_snapshot: $(call fuzz_objects,tests/fuzz/parse_snapshot.cc \
+  $(filter km/base/% km/snapshot/%,$(MONITOR_SOURCES)) $(FUZZ_MONITOR))
+$(FUZZ)/syscalls $(FUZZ)/parse_snapshot:
+	$(if $(V),,@echo "  LINK $@")
+	$(Q)$(CLANGXX) $(FUZZ_FLAGS) -fsanitize=fuzzer $(LDFLAGS) $(sort $(filter %.o,$^)) $(LIBS) -o $@
+
 # ---- Checks ----------------------------------------------------------------------------------------
 
 FORMATTED := $(sort $(wildcard km/*.cc $(foreach d,km/* include/* runtime runtime/* payloads payloads/* \
@@ -215,3 +241,4 @@ help:
 
 -include $(patsubst %.o,%.d,$(call objects,$(ALL_SOURCES)))
 -include $(CLANG_STAMPS:%=%.d)
+-include $(patsubst %.o,%.d,$(call fuzz_objects,$(FUZZ_SOURCES) $(FUZZ_MONITOR)))

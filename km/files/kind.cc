@@ -19,6 +19,7 @@ constexpr FileKindRow kEventFdKind = NotCarried(FileKind::kEventFd, "eventfd");
 constexpr FileKindRow kEpollKind = NotCarried(FileKind::kEpoll, "epoll instance");
 constexpr FileKindRow kTimerFdKind = NotCarried(FileKind::kTimerFd, "timerfd");
 constexpr FileKindRow kSignalFdKind = NotCarried(FileKind::kSignalFd, "signalfd");
+constexpr FileKindRow kProcKind = NotCarried(FileKind::kProc, "file in /proc/self");
 constexpr FileKindRow kOtherKind = NotCarried(FileKind::kOther, "file of another kind");
 
 }  // namespace
@@ -28,6 +29,7 @@ const FileKindRow& KindRow(FileKind kind) {
       &kRegularKind,     &kDirectoryKind, &kPipeKind,  &kSocketKind,  &kTerminalKind,
       &kBlockDeviceKind, &kEventFdKind,   &kEpollKind, &kTimerFdKind, &kSignalFdKind,
       &kInotifyKind,     &kMemFdKind,     &kPathKind,  &kGivenKind,   &kCharacterDeviceKind,
+      &kProcKind,
   };
   for (const FileKindRow* row : kRows) {
     if (row->kind == kind) return *row;

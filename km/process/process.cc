@@ -237,6 +237,17 @@ std::vector<uint32_t> Process::Tids() const {
   return tids;
 }
 
+std::string Process::Comm(uint32_t tid) const {
+  absl::MutexLock lock(&mutex_);
+  auto it = threads_.find(tid);
+  return it != threads_.end() ? it->second->comm : "";
+}
+
+void Process::SetComm(uint32_t tid, std::string comm) {
+  absl::MutexLock lock(&mutex_);
+  if (auto it = threads_.find(tid); it != threads_.end()) it->second->comm = std::move(comm);
+}
+
 void Process::InterruptLocked(Thread& thread) {
   thread.attention.store(1);
   if (thread.host_tid != 0 && thread.host_tid != gettid()) Kick(thread.host_tid);

@@ -98,6 +98,9 @@ class Process {
   bool HasThread(uint32_t tid) const ABSL_LOCKS_EXCLUDED(mutex_);
   size_t thread_count() const ABSL_LOCKS_EXCLUDED(mutex_);
   std::vector<uint32_t> Tids() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // A thread's name, which others may read and change while it runs; empty when there is no such.
+  std::string Comm(uint32_t tid) const ABSL_LOCKS_EXCLUDED(mutex_);
+  void SetComm(uint32_t tid, std::string comm) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Sends a signal: 0, -ESRCH (no such thread) or -EAGAIN.
   int Signal(const siginfo_t& info) ABSL_LOCKS_EXCLUDED(mutex_);

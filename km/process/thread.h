@@ -70,7 +70,7 @@ struct Thread {
   }
 
   const uint32_t tid;
-  std::string comm;
+  std::string comm;            // see Process::Comm
   Registers registers;         // fs_base and gs_base only after SaveState
   std::vector<uint8_t> xsave;  // after SaveState
   Vcpu* vcpu = nullptr;

@@ -1,29 +1,17 @@
 #include "km/snapshot/touched_pages.h"
 
 #include <fcntl.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 
+#include "km/base/pagemap_scan.h"
 #include "km/base/status.h"
 #include "km/memory/guest_addr.h"
 
 namespace km {
 namespace {
-
-// <linux/fs.h> of Linux 6.7, which Debian 12's headers do not have.
-struct PageRegion {
-  uint64_t start, end, categories;
-};
-struct PmScanArg {
-  uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
-  uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
-};
-static_assert(sizeof(PmScanArg) == 96);
-constexpr unsigned long kPagemapScan = _IOWR('f', 16, PmScanArg);
-constexpr uint64_t kPresent = 1 << 3, kSwapped = 1 << 4, kZeroPage = 1 << 5;
 
 // Bits of a pagemap entry (Documentation/admin-guide/mm/pagemap.rst).
 constexpr uint64_t kEntryPresent = uint64_t{1} << 63, kEntrySwapped = uint64_t{1} << 62;
@@ -64,10 +52,10 @@ absl::Status TouchedPages::Scan(uint64_t start, uint64_t end, std::vector<Addres
     scan.end = end;
     scan.vec = reinterpret_cast<uint64_t>(regions);
     scan.vec_len = std::size(regions);
-    scan.category_inverted = kZeroPage;
-    scan.category_mask = kZeroPage;
-    scan.category_anyof_mask = kPresent | kSwapped;
-    scan.return_mask = kPresent | kSwapped;
+    scan.category_inverted = kPageIsZero;
+    scan.category_mask = kPageIsZero;
+    scan.category_anyof_mask = kPageIsPresent | kPageIsSwapped;
+    scan.return_mask = kPageIsPresent | kPageIsSwapped;
     int count = ioctl(pagemap_.get(), kPagemapScan, &scan);
     if (count < 0) return ErrnoStatus(errno, "cannot scan /proc/self/pagemap");
     for (int i = 0; i < count; ++i) Append(regions[i].start, regions[i].end, found, first);

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "km/syscalls/handlers.h"
 #include "km/syscalls/host.h"
 #include "km/syscalls/paths.h"
@@ -44,12 +45,15 @@ int64_t ListOwn(Call& call, const OpenFile& file, const std::vector<std::string>
   int64_t position = lseek(file.host.get(), 0, SEEK_CUR);
   if (position < 0) return -errno;
   auto index = static_cast<uint64_t>(position);
+  const std::string& path = file.description->path;
+  unsigned char entry_type = DT_REG;
+  if (absl::EndsWith(path, "/task")) entry_type = DT_DIR;
+  if (absl::EndsWith(path, "/fd")) entry_type = DT_LNK;
   std::string answer;
   for (; index < names.size(); ++index) {
     const std::string& name = names[index];
-    unsigned char type = name[0] == '.'                              ? DT_DIR
-                         : file.description->path == "/proc/self/fd" ? DT_LNK
-                                                                     : DT_UNKNOWN;
+    unsigned char type = entry_type;
+    if (name[0] == '.') type = DT_DIR;
     std::string entry = EntryBytes(name, index, type, wide);
     if (answer.size() + entry.size() > call.Uint(2)) break;
     answer += entry;

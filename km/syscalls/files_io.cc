@@ -15,6 +15,7 @@
 #include "km/syscalls/host.h"
 #include "km/syscalls/open_path.h"
 #include "km/syscalls/paths.h"
+#include "km/syscalls/proc_files.h"
 #include "km/syscalls/transfer.h"
 
 namespace km {
@@ -59,6 +60,7 @@ namespace {
 int64_t Transfer(Call& call, long number) {
   auto file = FileArg(call, 0);
   if (file == nullptr) return -EBADF;
+  if (file->description->kind == FileKind::kProc) return ProcTransfer(call, number, file);
   return call.thread.Block(number, HostFd(file), Buffer(call, call.arguments[1], call.arguments[2]),
                            call.arguments[2], call.arguments[3]);
 }
@@ -67,6 +69,7 @@ int64_t Transfer(Call& call, long number) {
 int64_t TransferVector(Call& call, long number) {
   auto file = FileArg(call, 0);
   if (file == nullptr) return -EBADF;
+  if (file->description->kind == FileKind::kProc) return ProcTransfer(call, number, file);
   // The kernel takes no more than the lower half of the count.
   if (call.Uint(2) > kMaxIovecs) return -EINVAL;
   std::vector<iovec> parts;
@@ -99,6 +102,7 @@ SyscallResult Pwritev2(Call& call) { return AfterWrite(call, TransferVector(call
 SyscallResult Lseek(Call& call) {
   auto file = FileArg(call, 0);
   if (file == nullptr) return -EBADF;
+  if (file->description->kind == FileKind::kProc) return ProcSeek(call, file);
   return HostResult(syscall(SYS_lseek, file->host.get(), call.arguments[1], call.Uint(2)));
 }
 

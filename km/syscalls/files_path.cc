@@ -9,7 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "km/files/host_path.h"
@@ -17,6 +17,7 @@
 #include "km/syscalls/host.h"
 #include "km/syscalls/open_path.h"
 #include "km/syscalls/paths.h"
+#include "km/syscalls/proc_files.h"
 #include "km/syscalls/proc_path.h"
 
 namespace km {
@@ -26,22 +27,64 @@ LastLink Follows(uint64_t at_flags) {
   return (at_flags & AT_SYMLINK_NOFOLLOW) ? LastLink::kKeep : LastLink::kFollow;
 }
 
-// A call `number` on (path, a, b, c) with the path in argument `i`, relative to guest_dirfd.
+// A call `number` on (path, a, b, c) with the path in argument `i`, relative to guest_dirfd, that
+// changes what it names.
 template <typename... Rest>
-int64_t At(Call& call, long number, int guest_dirfd, size_t i, LastLink last, Rest... rest) {
+int64_t ChangeAt(Call& call, long number, int guest_dirfd, size_t i, LastLink last, Rest... rest) {
   HostPath path;
-  if (int error = PathArg(call, guest_dirfd, i, last, &path); error != 0) return error;
+  if (int64_t error = PathArg(call, guest_dirfd, i, last, &path); error != 0) return error;
   return HostResult(syscall(number, path.dirfd, path.c_str(), rest...));
 }
 
-// The same for calls that change the file itself and follow a link at the path's end unless `last`
-// says otherwise.
+// The same for a name that is made or removed: a link at the path's end is not followed.
 template <typename... Rest>
-int64_t ChangeAt(Call& call, long number, int guest_dirfd, size_t i, LastLink last, Rest... rest) {
-  if (last == LastLink::kKeep) return At(call, number, guest_dirfd, i, last, rest...);
+int64_t NameAt(Call& call, long number, int guest_dirfd, size_t i, Rest... rest) {
+  return ChangeAt(call, number, guest_dirfd, i, LastLink::kKeep, rest...);
+}
+
+// A call that looks at the file that a path leads to: `act` makes it on (dirfd, path, flags).
+// `known` are the flags that it has.
+template <typename Act>
+int64_t LookAt(Call& call, int guest_dirfd, size_t i, uint64_t all_flags, uint32_t known, Act act) {
+  auto flags = static_cast<uint32_t>(all_flags);
   HostPath path;
-  if (int64_t error = PinnedPath(call, guest_dirfd, i, &path); error != 0) return error;
-  return HostResult(syscall(number, path.dirfd, path.c_str(), rest...));
+  // Since Linux 6.11 a null pointer may stand for the empty path of AT_EMPTY_PATH: the host's
+  // kernel says.
+  bool null = call.Addr(i).null() && (flags & AT_EMPTY_PATH);
+  int error = null ? DirectoryOf(call, guest_dirfd, &path)
+                   : CopyPath(call, guest_dirfd, call.Addr(i), &path);
+  if (error != 0) return error;
+  if (path.path.empty()) {
+    if (!(flags & AT_EMPTY_PATH)) return -ENOENT;
+    OwnedFd own = OwnFileToLookAt(call.process, path.directory);
+    int fd = own.valid() ? own.get() : path.dirfd;
+    return HostResult(act(fd, null ? nullptr : "", flags));
+  }
+  if ((flags & ~known) != 0) return -EINVAL;
+  if (int64_t failed = Pin(call, Follows(flags), &path); failed != 0) return failed;
+  return HostResult(act(path.dirfd, "", flags | AT_EMPTY_PATH));
+}
+
+constexpr uint32_t kStatFlags =
+    AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | AT_STATX_SYNC_TYPE;
+constexpr uint32_t kAccessFlags = AT_SYMLINK_NOFOLLOW | AT_EACCESS | AT_EMPTY_PATH;
+
+int64_t StatAt(Call& call, int guest_dirfd, size_t i, uint64_t flags, size_t buffer) {
+  uint64_t to = call.HostArg(buffer, sizeof(struct stat));
+  return LookAt(call, guest_dirfd, i, flags, kStatFlags,
+                [to](int fd, const char* path, uint32_t host_flags) {
+                  return syscall(SYS_newfstatat, fd, path, to, host_flags);
+                });
+}
+
+int64_t AccessAt(Call& call, int guest_dirfd, size_t i, uint32_t mode, uint64_t flags) {
+  if ((mode & ~uint32_t{R_OK | W_OK | X_OK}) != 0 || (flags & ~uint64_t{kAccessFlags}) != 0) {
+    return -EINVAL;
+  }
+  return LookAt(call, guest_dirfd, i, flags, kAccessFlags,
+                [mode](int fd, const char* path, uint32_t host_flags) {
+                  return syscall(SYS_faccessat2, fd, path, mode, host_flags);
+                });
 }
 
 template <typename... Rest>
@@ -51,21 +94,13 @@ int64_t OnFd(Call& call, long number, Rest... rest) {
   return HostResult(syscall(number, file->host.get(), rest...));
 }
 
-// Since Linux 6.11 a null pointer may stand for the empty path of AT_EMPTY_PATH: the host's kernel
-// says.
+// fstat(2) and the like: a file of the program's own directory in /proc looks as it does there.
 template <typename... Rest>
-int64_t StatAt(Call& call, long number, uint64_t flags, Rest... rest) {
-  if (!call.Addr(1).null() || !(flags & AT_EMPTY_PATH)) {
-    return At(call, number, call.Int(0), 1, Follows(flags), rest...);
-  }
-  if (call.Int(0) == AT_FDCWD) return HostResult(syscall(number, AT_FDCWD, nullptr, rest...));
-  return OnFd(call, number, nullptr, rest...);
-}
-
-uint64_t StatBuffer(const Call& call, size_t i) { return call.HostArg(i, sizeof(struct stat)); }
-
-int64_t AccessAt(Call& call, int guest_dirfd, size_t i, uint32_t mode) {
-  return At(call, SYS_faccessat, guest_dirfd, i, LastLink::kFollow, mode);
+int64_t LookAtFd(Call& call, long number, Rest... rest) {
+  auto file = FileArg(call, 0);
+  if (file == nullptr) return -EBADF;
+  OwnedFd own = OwnFileToLookAt(call.process, file);
+  return HostResult(syscall(number, own.valid() ? own.get() : file->host.get(), rest...));
 }
 
 int64_t DoRename(const HostPath& from, const HostPath& to, uint32_t flags) {
@@ -83,9 +118,9 @@ int64_t TwoPaths(Call& call, int from_dirfd, int to_dirfd, size_t first, TwoPath
   bool at = first == 1;
   uint32_t flags = at && call.number != SYS_renameat ? call.Uint(4) : 0;
   HostPath from, to;
-  int64_t error = act == DoLink && (flags & AT_SYMLINK_FOLLOW)
-                      ? PinnedPath(call, from_dirfd, first, &from)
-                      : PathArg(call, from_dirfd, first, LastLink::kKeep, &from);
+  bool follow = act == DoLink && (flags & AT_SYMLINK_FOLLOW);
+  LastLink last = follow ? LastLink::kFollow : LastLink::kKeep;
+  int64_t error = PathArg(call, from_dirfd, first, last, &from);
   if (error == 0) error = PathArg(call, to_dirfd, at ? 3 : 1, LastLink::kKeep, &to);
   return error != 0 ? error : act(from, to, flags);
 }
@@ -94,52 +129,45 @@ int64_t SymlinkTo(Call& call, int guest_dirfd, size_t i) {
   HostPath text;
   if (int error = CopyPath(call, AT_FDCWD, call.Addr(0), &text); error != 0) return error;
   HostPath path;
-  if (int error = PathArg(call, guest_dirfd, i, LastLink::kKeep, &path); error != 0) return error;
+  if (int64_t error = PathArg(call, guest_dirfd, i, LastLink::kKeep, &path); error != 0) {
+    return error;
+  }
   return HostResult(syscall(SYS_symlinkat, text.c_str(), path.dirfd, path.c_str()));
 }
 
-bool IsOwnPath(const std::string& path) {
-  return path == "/proc/self" || absl::StartsWith(path, "/proc/self/");
-}
-
-// Where one of the program's own links has led to one in procfs.
-bool IsLinkInProc(const HostPath& path) {
-  struct stat link, proc;
-  return !path.path.empty() && fstatat(path.dirfd, path.c_str(), &link, AT_SYMLINK_NOFOLLOW) == 0 &&
-         S_ISLNK(link.st_mode) && stat("/proc", &proc) == 0 && link.st_dev == proc.st_dev;
-}
-
-// The text that the program sees where the host's would show the monitor; empty: the host's.
-std::string VirtualLink(const Call& call, const HostPath& path) {
-  if (!MayLeadToProc(path) && !IsLinkInProc(path)) return "";
-  ProcPath target;
-  if (WalkPath(call.process, path, LastLink::kKeep, &target) != 0) return "";
-  if (target.kind == ProcPath::Kind::kDescriptor) {
-    auto file = call.process.files().Get(target.fd);
-    if (file == nullptr) return "";
-    if (!IsOwnPath(file->description->path)) return HostPathOf(file->host.get());
-    return absl::StrCat("/proc/", call.process.identity().pid,
-                        absl::StripPrefix(file->description->path, "/proc/self"));
-  }
-  if (target.kind == ProcPath::Kind::kOrdinary) {
-    if (target.path == "/proc/self") return OwnLink(call.process, call.thread.tid, "self");
-    if (target.path == "/proc/thread-self") {
-      return OwnLink(call.process, call.thread.tid, "thread-self");
-    }
-    return "";
-  }
-  return OwnLink(call.process, call.thread.tid, target.path);
+// The text of the link that `link` was opened as (O_PATH and O_NOFOLLOW), where the host's would
+// show the monitor; empty: the host's.
+std::string VirtualLink(const Call& call, const std::string& link) {
+  Process& process = call.process;
+  uint32_t tid = call.thread.tid;
+  if (link == "/proc/self") return OwnLink(process, tid, "self");
+  if (link == "/proc/thread-self") return OwnLink(process, tid, "thread-self");
+  if (!IsOwnPath(link)) return "";
+  std::string name = link.substr(link.rfind('/') + 1);
+  uint64_t fd = 0;
+  if (!absl::SimpleAtoi(name, &fd)) return OwnLink(process, tid, name);
+  auto file = process.files().Get(fd);
+  if (file == nullptr) return "";
+  const std::string& path = file->description->path;
+  if (!IsOwnPath(path)) return HostPathOf(file->host.get());
+  return absl::StrCat("/proc/", process.identity().pid, absl::StripPrefix(path, "/proc/self"));
 }
 
 int64_t ReadlinkAt(Call& call, int guest_dirfd, size_t i) {
-  HostPath path;
-  if (int error = CopyPath(call, guest_dirfd, call.Addr(i), &path); error != 0) return error;
   int size = call.Int(i + 2);
   if (size <= 0) return -EINVAL;
-  std::string text = VirtualLink(call, path);
+  HostPath path;
+  if (int error = CopyPath(call, guest_dirfd, call.Addr(i), &path); error != 0) return error;
+  bool empty = path.path.empty();
+  if (!empty) {
+    if (int64_t error = Pin(call, LastLink::kKeep, &path); error != 0) return error;
+  }
+  struct stat status;
+  if (fstatat(path.dirfd, "", &status, AT_EMPTY_PATH) != 0) return -errno;
+  if (!S_ISLNK(status.st_mode)) return empty ? -ENOENT : -EINVAL;
+  std::string text = VirtualLink(call, path.directory->description->path);
   if (text.empty()) {
-    if (int error = PathArg(call, guest_dirfd, i, LastLink::kKeep, &path); error != 0) return error;
-    return HostResult(syscall(SYS_readlinkat, path.dirfd, path.c_str(),
+    return HostResult(syscall(SYS_readlinkat, path.dirfd, "",
                               call.HostArg(i + 1, static_cast<uint64_t>(size)), size));
   }
   uint64_t length = std::min<uint64_t>(text.size(), static_cast<uint64_t>(size));
@@ -165,66 +193,59 @@ int64_t TimesAt(Call& call, long number, int guest_dirfd, size_t i, LastLink las
 int64_t MakeNode(Call& call, int guest_dirfd, size_t i) {
   uint32_t mode = call.Uint(i + 1);
   if (S_ISCHR(mode) || S_ISBLK(mode)) return -EPERM;
-  return At(call, SYS_mknodat, guest_dirfd, i, LastLink::kKeep, mode, 0);
+  return NameAt(call, SYS_mknodat, guest_dirfd, i, mode, 0);
 }
 
 }  // namespace
 
-SyscallResult Stat(Call& call) {
-  return At(call, SYS_newfstatat, AT_FDCWD, 0, LastLink::kFollow, StatBuffer(call, 1), 0);
+SyscallResult Stat(Call& call) { return StatAt(call, AT_FDCWD, 0, 0, 1); }
+SyscallResult Lstat(Call& call) { return StatAt(call, AT_FDCWD, 0, AT_SYMLINK_NOFOLLOW, 1); }
+SyscallResult Fstat(Call& call) {
+  return LookAtFd(call, SYS_fstat, call.HostArg(1, sizeof(struct stat)));
 }
-
-SyscallResult Lstat(Call& call) {
-  return At(call, SYS_newfstatat, AT_FDCWD, 0, LastLink::kKeep, StatBuffer(call, 1),
-            AT_SYMLINK_NOFOLLOW);
-}
-
-SyscallResult Fstat(Call& call) { return OnFd(call, SYS_fstat, StatBuffer(call, 1)); }
-
-SyscallResult Newfstatat(Call& call) {
-  return StatAt(call, SYS_newfstatat, call.arguments[3], StatBuffer(call, 2), call.Uint(3));
-}
+SyscallResult Newfstatat(Call& call) { return StatAt(call, call.Int(0), 1, call.arguments[3], 2); }
 
 SyscallResult Statx(Call& call) {
-  return StatAt(call, SYS_statx, call.arguments[2], call.Uint(2), call.Uint(3),
-                call.HostArg(4, sizeof(struct statx)));
+  uint32_t mask = call.Uint(3), sync = call.Uint(2) & AT_STATX_SYNC_TYPE;
+  if ((mask & STATX__RESERVED) != 0 || sync == AT_STATX_SYNC_TYPE) return -EINVAL;
+  uint64_t to = call.HostArg(4, sizeof(struct statx));
+  return LookAt(call, call.Int(0), 1, call.arguments[2], kStatFlags,
+                [mask, to](int fd, const char* path, uint32_t flags) {
+                  return syscall(SYS_statx, fd, path, flags, mask, to);
+                });
 }
 
 SyscallResult Statfs(Call& call) {
   HostPath path;
-  if (int error = PathArg(call, AT_FDCWD, 0, LastLink::kFollow, &path); error != 0) return error;
-  return HostResult(syscall(SYS_statfs, path.c_str(), call.HostArg(1, sizeof(struct statfs))));
+  if (int error = CopyPath(call, AT_FDCWD, call.Addr(0), &path); error != 0) return error;
+  if (path.path.empty()) return -ENOENT;
+  if (int64_t error = Pin(call, LastLink::kFollow, &path); error != 0) return error;
+  return HostResult(syscall(SYS_fstatfs, path.dirfd, call.HostArg(1, sizeof(struct statfs))));
 }
 
 SyscallResult Fstatfs(Call& call) {
-  return OnFd(call, SYS_fstatfs, call.HostArg(1, sizeof(struct statfs)));
+  return LookAtFd(call, SYS_fstatfs, call.HostArg(1, sizeof(struct statfs)));
 }
 
-SyscallResult Access(Call& call) { return AccessAt(call, AT_FDCWD, 0, call.Uint(1)); }
-SyscallResult Faccessat(Call& call) { return AccessAt(call, call.Int(0), 1, call.Uint(2)); }
-
+SyscallResult Access(Call& call) { return AccessAt(call, AT_FDCWD, 0, call.Uint(1), 0); }
+SyscallResult Faccessat(Call& call) { return AccessAt(call, call.Int(0), 1, call.Uint(2), 0); }
 SyscallResult Faccessat2(Call& call) {
-  return At(call, SYS_faccessat2, call.Int(0), 1, Follows(call.arguments[3]), call.Uint(2),
-            call.Uint(3));
+  return AccessAt(call, call.Int(0), 1, call.Uint(2), call.Uint(3));
 }
 
 SyscallResult Readlink(Call& call) { return ReadlinkAt(call, AT_FDCWD, 0); }
 SyscallResult Readlinkat(Call& call) { return ReadlinkAt(call, call.Int(0), 1); }
 
-SyscallResult Mkdir(Call& call) {
-  return At(call, SYS_mkdirat, AT_FDCWD, 0, LastLink::kKeep, call.Uint(1));
-}
+SyscallResult Mkdir(Call& call) { return NameAt(call, SYS_mkdirat, AT_FDCWD, 0, call.Uint(1)); }
 SyscallResult Mkdirat(Call& call) {
-  return At(call, SYS_mkdirat, call.Int(0), 1, LastLink::kKeep, call.Uint(2));
+  return NameAt(call, SYS_mkdirat, call.Int(0), 1, call.Uint(2));
 }
 SyscallResult Mknod(Call& call) { return MakeNode(call, AT_FDCWD, 0); }
 SyscallResult Mknodat(Call& call) { return MakeNode(call, call.Int(0), 1); }
-SyscallResult Rmdir(Call& call) {
-  return At(call, SYS_unlinkat, AT_FDCWD, 0, LastLink::kKeep, AT_REMOVEDIR);
-}
-SyscallResult Unlink(Call& call) { return At(call, SYS_unlinkat, AT_FDCWD, 0, LastLink::kKeep, 0); }
+SyscallResult Rmdir(Call& call) { return NameAt(call, SYS_unlinkat, AT_FDCWD, 0, AT_REMOVEDIR); }
+SyscallResult Unlink(Call& call) { return NameAt(call, SYS_unlinkat, AT_FDCWD, 0, 0); }
 SyscallResult Unlinkat(Call& call) {
-  return At(call, SYS_unlinkat, call.Int(0), 1, LastLink::kKeep, call.Uint(2));
+  return NameAt(call, SYS_unlinkat, call.Int(0), 1, call.Uint(2));
 }
 
 SyscallResult Rename(Call& call) { return TwoPaths(call, AT_FDCWD, AT_FDCWD, 0, DoRename); }

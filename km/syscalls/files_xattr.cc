@@ -28,7 +28,7 @@ uint64_t ValueBuffer(const Call& call, size_t i) {
 
 int64_t Get(Call& call, long number, LastLink last) {
   HostPath path;
-  if (int error = PathArg(call, AT_FDCWD, 0, last, &path); error != 0) return error;
+  if (int64_t error = PathArg(call, AT_FDCWD, 0, last, &path); error != 0) return error;
   std::string name;
   if (int error = CopyName(call, &name); error != 0) return error;
   return HostResult(
@@ -37,19 +37,13 @@ int64_t Get(Call& call, long number, LastLink last) {
 
 int64_t List(Call& call, long number, LastLink last) {
   HostPath path;
-  if (int error = PathArg(call, AT_FDCWD, 0, last, &path); error != 0) return error;
+  if (int64_t error = PathArg(call, AT_FDCWD, 0, last, &path); error != 0) return error;
   return HostResult(syscall(number, path.c_str(), ValueBuffer(call, 1), call.arguments[2]));
-}
-
-// The path of a call that changes attributes.
-int64_t ChangedPath(Call& call, LastLink last, HostPath* out) {
-  return last == LastLink::kKeep ? PathArg(call, AT_FDCWD, 0, last, out)
-                                 : PinnedPath(call, AT_FDCWD, 0, out);
 }
 
 int64_t Set(Call& call, long number, LastLink last) {
   HostPath path;
-  if (int64_t error = ChangedPath(call, last, &path); error != 0) return error;
+  if (int64_t error = PathArg(call, AT_FDCWD, 0, last, &path); error != 0) return error;
   std::string name;
   if (int error = CopyName(call, &name); error != 0) return error;
   return HostResult(syscall(number, path.c_str(), name.c_str(), ValueBuffer(call, 2),
@@ -58,7 +52,7 @@ int64_t Set(Call& call, long number, LastLink last) {
 
 int64_t Remove(Call& call, long number, LastLink last) {
   HostPath path;
-  if (int64_t error = ChangedPath(call, last, &path); error != 0) return error;
+  if (int64_t error = PathArg(call, AT_FDCWD, 0, last, &path); error != 0) return error;
   std::string name;
   if (int error = CopyName(call, &name); error != 0) return error;
   return HostResult(syscall(number, path.c_str(), name.c_str()));

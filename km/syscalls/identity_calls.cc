@@ -150,12 +150,12 @@ SyscallResult Prctl(Call& call) {
       std::string text;
       int error = call.memory().CopyInString(&text, call.Addr(1), sizeof(name));
       if (error == -EFAULT) return error;
-      call.thread.comm = text.substr(0, sizeof(name) - 1);
+      call.process.SetComm(call.thread.tid, text.substr(0, sizeof(name) - 1));
       return 0;
     }
     case PR_GET_NAME: {
       char name[16] = {};
-      call.thread.comm.copy(name, sizeof(name) - 1);
+      call.process.Comm(call.thread.tid).copy(name, sizeof(name) - 1);
       return call.memory().CopyOut(call.Addr(1), name);
     }
     case PR_SET_VMA:

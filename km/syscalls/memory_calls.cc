@@ -57,6 +57,7 @@ SyscallResult Mmap(Call& call) {
   if (!(request.flags & MAP_ANONYMOUS)) {
     file = call.process.files().Get(call.Uint(4));
     if (file == nullptr) return -EBADF;
+    if (file->description->kind == FileKind::kProc) return -ENODEV;
     request.file = file->description->Mapped(file->host.get());
     if (request.file == nullptr) return -ENFILE;
     request.host_fd = file->host.get();

@@ -13,6 +13,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "km/files/host_path.h"
 #include "km/syscalls/proc_files.h"
 #include "km/syscalls/proc_path.h"
@@ -39,23 +40,24 @@ int HostFlags(const Call& call, int dirfd, const char* path, int flags) {
 }
 
 int OpenOwn(Call& call, const std::string& name, const Opening& how, Opened* out) {
-  int fd = OpenOwnFile(call.process, call.thread, name, how.flags, &out->path);
+  int fd = OpenOwnFile(call, name, how.flags, &out->path);
   if (fd < 0) return fd;
   out->fd = OwnedFd(fd);
   out->kind = KindOfHostFd(fd);
-  if (out->kind == FileKind::kMemFd) out->kind = FileKind::kRegular;
+  // What is made here stands in memory of its own (see proc_files.h).
+  if (out->kind == FileKind::kMemFd) out->kind = FileKind::kProc;
   return 0;
 }
 
-// Looks at what the host opened. The monitor's own directory in /proc is exchanged for the
-// program's; the machine that the program runs in is nothing for it to open.
+// Looks at what the host opened: -ELOOP when one of the program's links has led into the monitor's
+// directory in /proc. The machine that the program runs in is nothing for it to open.
 int Inspect(Call& call, const Opening& how, Opened* out) {
   struct stat status;
   if (fstat(out->fd.get(), &status) != 0) return -errno;
   if (S_ISCHR(status.st_mode) && status.st_rdev == makedev(10, 232)) return -EACCES;
   bool writes = (how.flags & (O_ACCMODE | O_TRUNC)) != 0;
   if (writes && IsRunning(call, status)) return -ETXTBSY;
-  if (S_ISREG(status.st_mode) || S_ISDIR(status.st_mode)) {
+  if (S_ISREG(status.st_mode) || S_ISDIR(status.st_mode) || S_ISLNK(status.st_mode)) {
     out->kind = S_ISREG(status.st_mode) ? FileKind::kRegular : FileKind::kDirectory;
     out->path = HostPathOf(out->fd.get());
     if (absl::StartsWith(out->path, "/memfd:")) out->kind = FileKind::kMemFd;
@@ -65,14 +67,9 @@ int Inspect(Call& call, const Opening& how, Opened* out) {
   if (how.flags & O_PATH) out->kind = FileKind::kPath;
   // Only file systems without a device of their own can be procfs.
   if (major(status.st_dev) != 0 || !BelowProc(out->fd)) return 0;
-  HostPath path;
-  path.path = HostPathOf(out->fd.get());
-  if (!MayLeadToProc(path)) return -EACCES;  // procfs in another place
-  ProcPath target;
-  if (int error = WalkPath(call.process, path, LastLink::kKeep, &target); error != 0) return error;
-  if (target.kind == ProcPath::Kind::kOrdinary) return 0;
-  if (target.kind == ProcPath::Kind::kDescriptor) return -EACCES;
-  return OpenOwn(call, target.path, how, out);
+  std::string path = HostPathOf(out->fd.get());
+  if (!absl::StartsWith(path, "/proc")) return -EACCES;  // procfs in another place
+  return IsOwnHostPath(path) ? -ELOOP : 0;
 }
 
 // Without the links in /proc that are no paths but lead into a process (/proc/PID/fd/N and the
@@ -98,8 +95,20 @@ int64_t OpenOrdinary(Call& call, const HostPath& path, const Opening& how, Opene
 int64_t OpenDescriptor(Call& call, uint64_t number, const Opening& how, Opened* out) {
   auto file = call.process.files().Get(number);
   if (file == nullptr) return -ENOENT;
-  if (how.flags & O_NOFOLLOW) return -ELOOP;
-  std::string link = absl::StrCat("/proc/self/fd/", file->host.get());
+  const std::string link = absl::StrCat("/proc/self/fd/", file->host.get());
+  if (how.flags & O_NOFOLLOW) {
+    if ((how.flags & O_PATH) == 0) return -ELOOP;
+    out->fd = OwnedFd(open(link.c_str(), how.flags | O_CLOEXEC));
+    if (!out->fd.valid()) return -errno;
+    out->kind = FileKind::kPath;
+    out->path = absl::StrCat("/proc/self/fd/", number);
+    return 0;
+  }
+  const std::string& path = file->description->path;
+  if (IsOwnPath(path)) {
+    absl::string_view name = absl::StripPrefix(absl::StripPrefix(path, "/proc/self"), "/");
+    return OpenOwn(call, std::string(name), how, out);
+  }
   int flags = HostFlags(call, AT_FDCWD, link.c_str(), how.flags);
   int64_t fd = call.thread.Block(SYS_openat, static_cast<uint64_t>(AT_FDCWD),
                                  reinterpret_cast<uint64_t>(link.c_str()),
@@ -109,23 +118,56 @@ int64_t OpenDescriptor(Call& call, uint64_t number, const Opening& how, Opened* 
   return Inspect(call, how, out);
 }
 
-int64_t OpenWalked(Call& call, const HostPath& path, const Opening& how, Opened* out) {
+int64_t OpenWalkedOnce(Call& call, const HostPath& path, Opening how, Opened* out) {
   LastLink last = (how.flags & O_NOFOLLOW) || (how.flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL)
                       ? LastLink::kKeep
                       : LastLink::kFollow;
   ProcPath target;
-  if (int error = WalkPath(call.process, path, last, &target); error != 0) return error;
-  switch (target.kind) {
-    case ProcPath::Kind::kOwn:
-      return OpenOwn(call, target.path, how, out);
-    case ProcPath::Kind::kDescriptor:
-      return OpenDescriptor(call, target.fd, how, out);
-    case ProcPath::Kind::kOrdinary:
-      break;
+  if (int error = WalkPath(call, path, last, &target); error != 0) return error;
+  if (target.kind == ProcPath::Kind::kOrdinary) {
+    HostPath ordinary;
+    ordinary.path = target.path;
+    return OpenOrdinary(call, ordinary, how, out);
   }
-  HostPath ordinary;
-  ordinary.path = target.path;
-  return OpenOrdinary(call, ordinary, how, out);
+  if (path.path.back() == '/') how.flags |= O_DIRECTORY;
+  return target.kind == ProcPath::Kind::kOwn ? OpenOwn(call, target.path, how, out)
+                                             : OpenDescriptor(call, target.fd, how, out);
+}
+
+int64_t OpenWalked(Call& call, const HostPath& path, const Opening& how, Opened* out) {
+  constexpr int kMostTries = 8;  // another thread may be changing the links
+  int64_t result = -ELOOP;
+  for (int i = 0; i < kMostTries && result == -ELOOP; ++i) {
+    result = OpenWalkedOnce(call, path, how, out);
+  }
+  return result;
+}
+
+// Whether a path that leads nowhere for the host may lead to one of the program's own descriptors
+// or threads, whose numbers the host does not know: it comes through procfs.
+bool MayComeThroughProc(const HostPath& path) {
+  struct statfs system;
+  if (path.path[0] != '/' && path.directory == nullptr && statfs(".", &system) == 0 &&
+      system.f_type == PROC_SUPER_MAGIC) {
+    return true;
+  }
+  open_how look = {};
+  look.flags = O_PATH | O_CLOEXEC;
+  look.resolve = RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS;
+  OwnedFd fd(static_cast<int>(syscall(SYS_openat2, path.dirfd, path.c_str(), &look, sizeof(look))));
+  return !fd.valid() && errno == EXDEV;
+}
+
+int64_t PinWith(Call& call, int flags, HostPath* path) {
+  Opened opened;
+  if (int64_t result = OpenPath(call, *path, {flags, 0}, &opened); result < 0) return result;
+  auto description = std::make_shared<FileDescription>();
+  description->kind = opened.kind;
+  description->path = std::move(opened.path);
+  path->dirfd = opened.fd.get();
+  path->path.clear();
+  path->directory = std::make_shared<OpenFile>(std::move(opened.fd), std::move(description));
+  return 0;
 }
 
 // What the host says of a path under the restrictions that the program asked for, with no more than
@@ -154,7 +196,7 @@ int64_t OpenRestricted(Call& call, const HostPath& path, const Opening& how, Ope
   ProcPath target;
   if (MayLeadToProc(walked)) {
     LastLink last = how.flags & O_NOFOLLOW ? LastLink::kKeep : LastLink::kFollow;
-    if (int error = WalkPath(call.process, walked, last, &target); error != 0) return error;
+    if (int error = WalkPath(call, walked, last, &target); error != 0) return error;
     if (target.kind == ProcPath::Kind::kDescriptor) {
       return how.resolve & (RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS) ? -ELOOP : -EXDEV;
     }
@@ -165,10 +207,13 @@ int64_t OpenRestricted(Call& call, const HostPath& path, const Opening& how, Ope
     }
   }
   int64_t result = OpenOrdinary(call, path, how, out);
-  if (result != -ELOOP || (how.resolve & RESOLVE_NO_MAGICLINKS)) return result;
-  // A magic link, which the host was told not to follow, or a loop: would it have refused as well?
-  int64_t error = Judge(path, how.resolve);
-  return error != 0 ? error : -EXDEV;
+  if (result != -ELOOP) return result;
+  // A loop, a magic link, which the host was told not to follow, or the program's directory: would
+  // the host have refused as well?
+  if (int64_t error = Judge(path, how.resolve); error != 0) return error;
+  bool own =
+      WalkPath(call, walked, LastLink::kKeep, &target) == 0 && target.kind == ProcPath::Kind::kOwn;
+  return own ? OpenOwn(call, target.path, how, out) : -EXDEV;
 }
 
 }  // namespace
@@ -178,17 +223,38 @@ int64_t OpenPath(Call& call, const HostPath& path, const Opening& how, Opened* o
   if (MayLeadToProc(path)) return OpenWalked(call, path, how, out);
   int64_t result = OpenOrdinary(call, path, how, out);
   // One of the program's links may lead to one of those in /proc.
-  return result == -ELOOP ? OpenWalked(call, path, how, out) : result;
+  if (result == -ELOOP || (result == -ENOENT && !path.path.empty() && MayComeThroughProc(path))) {
+    return OpenWalked(call, path, how, out);
+  }
+  return result;
+}
+
+int64_t Pin(Call& call, LastLink last, HostPath* path) {
+  return PinWith(call, last == LastLink::kKeep ? O_PATH | O_NOFOLLOW : O_PATH, path);
 }
 
 int64_t PinnedPath(Call& call, int guest_dirfd, size_t i, HostPath* out) {
   if (int error = CopyPath(call, guest_dirfd, call.Addr(i), out); error != 0) return error;
   if (out->path.empty()) return 0;
-  Opened opened;
-  if (int64_t result = OpenPath(call, *out, {O_PATH, 0}, &opened); result < 0) return result;
+  if (int64_t error = Pin(call, LastLink::kFollow, out); error != 0) return error;
+  out->path = absl::StrCat("/proc/self/fd/", out->dirfd);
   out->dirfd = AT_FDCWD;
-  out->path = absl::StrCat("/proc/self/fd/", opened.fd.get());
-  out->directory = std::make_shared<OpenFile>(std::move(opened.fd), nullptr);
+  return 0;
+}
+
+int64_t PathArg(Call& call, int guest_dirfd, size_t i, LastLink last, HostPath* out) {
+  if (last == LastLink::kFollow) return PinnedPath(call, guest_dirfd, i, out);
+  if (int error = CopyPath(call, guest_dirfd, call.Addr(i), out); error != 0) return error;
+  size_t name_end = out->path.find_last_not_of('/');
+  if (name_end == std::string::npos) return 0;  // empty, or the root
+  size_t slash = out->path.rfind('/', name_end);
+  if (slash == std::string::npos) return 0;  // just a name: no link on the way
+  HostPath parent = *out;
+  parent.path.resize(slash + 1);
+  if (int64_t error = PinWith(call, O_PATH | O_DIRECTORY, &parent); error != 0) return error;
+  out->path = absl::StrCat("/proc/self/fd/", parent.dirfd, out->path.substr(slash));
+  out->dirfd = AT_FDCWD;
+  out->directory = std::move(parent.directory);
   return 0;
 }
 

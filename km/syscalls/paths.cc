@@ -2,9 +2,6 @@
 
 #include <cerrno>
 
-#include "absl/strings/str_cat.h"
-#include "km/syscalls/proc_path.h"
-
 namespace km {
 
 int CopyPath(const Call& call, int guest_dirfd, GuestAddr address, HostPath* out) {
@@ -12,32 +9,14 @@ int CopyPath(const Call& call, int guest_dirfd, GuestAddr address, HostPath* out
     return error;
   }
   bool absolute = !out->path.empty() && out->path[0] == '/';
-  if (absolute || guest_dirfd == AT_FDCWD) return 0;
+  return absolute ? 0 : DirectoryOf(call, guest_dirfd, out);
+}
+
+int DirectoryOf(const Call& call, int guest_dirfd, HostPath* out) {
+  if (guest_dirfd == AT_FDCWD) return 0;
   out->directory = call.process.files().Get(static_cast<uint32_t>(guest_dirfd));
   if (out->directory == nullptr) return -EBADF;
   out->dirfd = out->directory->host.get();
-  return 0;
-}
-
-int PathArg(const Call& call, int guest_dirfd, size_t i, LastLink last, HostPath* out) {
-  if (int error = CopyPath(call, guest_dirfd, call.Addr(i), out); error != 0) return error;
-  if (!MayLeadToProc(*out)) return 0;
-  ProcPath target;
-  if (int error = WalkPath(call.process, *out, last, &target); error != 0) return error;
-  switch (target.kind) {
-    case ProcPath::Kind::kOrdinary:
-      out->path = target.path;
-      break;
-    case ProcPath::Kind::kOwn:
-      out->path = absl::StrCat("/proc/self/", target.path);
-      break;
-    case ProcPath::Kind::kDescriptor:
-      out->directory = call.process.files().Get(target.fd);
-      if (out->directory == nullptr) return -ENOENT;
-      out->path = absl::StrCat("/proc/self/fd/", out->directory->host.get());
-      break;
-  }
-  out->dirfd = AT_FDCWD;
   return 0;
 }
 

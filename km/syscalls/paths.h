@@ -24,8 +24,8 @@ inline uint64_t HostFd(const std::shared_ptr<OpenFile>& file) {
   return static_cast<uint64_t>(file->host.get());
 }
 
-// A path as the host is to see it. Names below the program's own /proc directory are already
-// replaced (see proc_path.h).
+// A path, and the directory that it is relative to. open_path.h turns the program's into one that
+// the host follows to nothing of the monitor's.
 struct HostPath {
   int dirfd = AT_FDCWD;
   std::string path;
@@ -36,12 +36,12 @@ struct HostPath {
 
 enum class LastLink { kFollow, kKeep };
 
+// The directory only: 0 or -EBADF.
+int DirectoryOf(const Call& call, int guest_dirfd, HostPath* out);
+
 // A path and the directory that it is relative to, copied in once: nothing is replaced yet. 0,
 // -EFAULT, -ENAMETOOLONG or -EBADF. An empty path is not an error here (AT_EMPTY_PATH).
 int CopyPath(const Call& call, int guest_dirfd, GuestAddr address, HostPath* out);
-
-// The same, ready for the host. `last`: what the call does with a symbolic link at the path's end.
-int PathArg(const Call& call, int guest_dirfd, size_t i, LastLink last, HostPath* out);
 
 // A host descriptor just made, or a negative errno, becomes the program's.
 int64_t AddMade(Call& call, int64_t host_fd, FileKind kind, bool close_on_exec);

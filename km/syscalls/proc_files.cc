@@ -2,16 +2,18 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <iterator>
-#include <optional>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "km/base/owned.h"
+#include "absl/strings/strip.h"
+#include "km/files/host_path.h"
+#include "km/syscalls/proc_path.h"
 #include "km/syscalls/proc_texts.h"
 
 namespace km {
@@ -22,50 +24,93 @@ int HostOpen(const std::string& path, int flags) {
   return fd < 0 ? -errno : fd;
 }
 
-// A file of `text` that can only be read.
-int TextFile(const std::string& text, int flags) {
-  OwnedFd file(memfd_create("proc", MFD_CLOEXEC));
-  if (!file.valid()) return -errno;
-  for (size_t done = 0; done < text.size();) {
-    ssize_t wrote = write(file.get(), text.data() + done, text.size() - done);
-    if (wrote < 0) return -errno;
-    done += static_cast<size_t>(wrote);
-  }
-  return HostOpen(absl::StrCat("/proc/self/fd/", file.get()), flags & ~(O_CREAT | O_NOFOLLOW));
+template <size_t kCount>
+bool IsOneOf(const std::string& name, const char* const (&names)[kCount]) {
+  return std::find(std::begin(names), std::end(names), name) != std::end(names);
 }
 
 // What says the same of the program as of the monitor. Nothing here leads to memory or to
 // descriptors.
 bool PassesOn(const std::string& name) {
-  constexpr const char* kNames[] = {
-      "",           "fd",         "fdinfo",    "task",      "net",           "attr",
-      "cgroup",     "cpuset",     "gid_map",   "io",        "loginuid",      "mountinfo",
-      "mounts",     "mountstats", "oom_adj",   "oom_score", "oom_score_adj", "personality",
-      "projid_map", "schedstat",  "sessionid", "setgroups", "uid_map",       "wchan"};
-  return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames) ||
-         absl::StartsWith(name, "net/") || absl::StartsWith(name, "attr/") ||
-         absl::StartsWith(name, "fdinfo/");
+  static constexpr const char* kNames[] = {
+      "",          "fd",          "fdinfo",         "task",          "net",        "attr",
+      "ns",        "arch_status", "autogroup",      "cgroup",        "children",   "cpuset",
+      "gid_map",   "io",          "loginuid",       "mountinfo",     "mounts",     "mountstats",
+      "oom_adj",   "oom_score",   "oom_score_adj",  "personality",   "projid_map", "schedstat",
+      "sessionid", "setgroups",   "timens_offsets", "timerslack_ns", "uid_map",    "wchan"};
+  return IsOneOf(name, kNames) || absl::StartsWith(name, "net/") ||
+         absl::StartsWith(name, "attr/") || absl::StartsWith(name, "ns/");
+}
+
+// What the program may change there as well: it is kept for the process, which is the monitor's.
+bool PassesOnWrites(const std::string& name) {
+  static constexpr const char* kNames[] = {"oom_adj", "oom_score_adj", "timerslack_ns"};
+  return IsOneOf(name, kNames);
+}
+
+// Something for the host's kernel to have open: it holds nothing, and nothing can be put there.
+int StandIn(int flags) {
+  OwnedFd file(memfd_create("proc", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!file.valid()) return -errno;
+  int access = flags & (O_ACCMODE | O_APPEND | O_NONBLOCK);
+  return HostOpen(absl::StrCat("/proc/self/fd/", file.get()), access);
+}
+
+// The file that the program runs from.
+int OpenProgram(Call& call, int flags, std::string* path) {
+  const MappedFile* file = call.process.identity().program.file.get();
+  if (file == nullptr) return -ENOENT;
+  if ((flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC)) return -ETXTBSY;
+  int fd = HostOpen(absl::StrCat("/proc/self/fd/", file->fd.get()), flags);
+  *path = file->path;
+  return fd;
+}
+
+bool IsMade(const OwnName& own) {
+  return own.name == "mem" || own.name == "pagemap" || MakesText(own.name);
 }
 
 }  // namespace
 
-int OpenOwnFile(Process& process, Thread& thread, const std::string& name, int flags,
-                std::string* path) {
+int OpenOwnFile(Call& call, const std::string& name, int flags, std::string* path) {
+  OwnName own = ParseOwnName(name);
+  const std::string host = HostPathOfOwn(call.process, own);
+  struct stat status;
+  if (lstat(host.c_str(), &status) != 0) return -errno;
   *path = absl::StrCat("/proc/self", name.empty() ? "" : "/", name);
-  if (access(path->c_str(), F_OK) != 0) return -errno;
-  std::optional<std::string> text;
-  if ((flags & O_PATH) == 0) text = OwnText(process, thread, name);
-  if (!text.has_value() && !PassesOn(name)) return -EACCES;
+  bool link = S_ISLNK(status.st_mode);
+  if (link && own.name == "exe" && !(flags & O_NOFOLLOW)) return OpenProgram(call, flags, path);
+  if (flags & O_PATH) return HostOpen(host, flags | (link ? O_NOFOLLOW : 0));
+  if (link && (flags & O_NOFOLLOW)) return -ELOOP;
   if ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL)) return -EEXIST;
-  if ((flags & O_ACCMODE) != O_RDONLY && (flags & O_PATH) == 0) return -EACCES;
-  if (!text.has_value()) return HostOpen(*path, flags & ~O_TRUNC);
-  return (flags & O_DIRECTORY) ? -ENOTDIR : TextFile(*text, flags & ~O_TRUNC);
+  bool writes = (flags & O_ACCMODE) != O_RDONLY;
+  flags &= ~(O_CREAT | O_TRUNC);
+  if (!IsMade(own)) {
+    if (!PassesOn(own.name) || (writes && !PassesOnWrites(own.name))) return -EACCES;
+    return HostOpen(host, flags);
+  }
+  if (flags & O_DIRECTORY) return -ENOTDIR;
+  if (writes && own.name != "mem" && own.name != "comm") return -EACCES;
+  // The rights are for the host to judge.
+  if (int error = faccessat(AT_FDCWD, host.c_str(), writes ? W_OK : R_OK, AT_EACCESS); error != 0) {
+    return -errno;
+  }
+  return StandIn(flags);
+}
+
+OwnedFd OwnFileToLookAt(Process& process, const std::shared_ptr<OpenFile>& file) {
+  if (file == nullptr || file->description->kind != FileKind::kProc) return OwnedFd();
+  absl::string_view name = file->description->path;
+  absl::ConsumePrefix(&name, "/proc/self/");
+  std::string host = HostPathOfOwn(process, ParseOwnName(std::string(name)));
+  return OwnedFd(open(host.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
 }
 
 bool OwnDirectory(Process& process, const std::string& path, std::vector<std::string>* names) {
   if (!absl::StartsWith(path, "/proc/self/")) return false;
   bool tasks = path == "/proc/self/task";
-  if (!tasks && path != "/proc/self/fd" && path != "/proc/self/fdinfo") return false;
+  OwnName own = ParseOwnName(path.substr(sizeof("/proc/self/") - 1));
+  if (!tasks && own.name != "fd" && own.name != "fdinfo") return false;
   *names = {".", ".."};
   if (tasks) {
     for (uint32_t tid : process.Tids()) names->push_back(absl::StrCat(tid));

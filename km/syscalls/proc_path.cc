@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <iterator>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -25,17 +26,16 @@ bool ParseNumber(const std::string& name, uint64_t* out) {
   return absl::SimpleAtoi(name, out);
 }
 
-bool IsGuestThread(Process& process, uint64_t id) {
-  std::vector<uint32_t> tids = process.Tids();
-  return id == process.identity().pid || std::find(tids.begin(), tids.end(), id) != tids.end();
+bool IsMonitorThread(const std::string& name) {
+  uint64_t id = 0;
+  return ParseNumber(name, &id) &&
+         access(absl::StrCat("/proc/self/task/", name).c_str(), F_OK) == 0;
 }
 
-// The directory of the program, or of a thread of the monitor, which must not be seen either.
-bool IsOwnNumber(Process& process, const std::string& name) {
-  uint64_t id = 0;
-  if (!ParseNumber(name, &id)) return false;
-  return IsGuestThread(process, id) || id == static_cast<uint64_t>(getpid()) ||
-         access(absl::StrCat("/proc/self/task/", id).c_str(), F_OK) == 0;
+// As the program calls it: the host's name of a directory below /proc/self has host's numbers.
+std::string DirectoryPath(const OpenFile& file) {
+  const std::string& own = file.description->path;
+  return absl::StartsWith(own, "/proc/self") ? own : HostPathOf(file.host.get());
 }
 
 bool ReadLink(const std::string& path, std::string* target) {
@@ -48,8 +48,8 @@ bool ReadLink(const std::string& path, std::string* target) {
 
 class Walk {
  public:
-  Walk(Process& process, LastLink last, ProcPath* out)
-      : process_(process), last_(last), out_(out) {}
+  Walk(const Call& call, LastLink last, ProcPath* out)
+      : process_(call.process), tid_(call.thread.tid), last_(last), out_(out) {}
 
   int Run(const std::string& path) {
     if (path.empty()) return -ENOENT;
@@ -87,12 +87,19 @@ class Walk {
     }
     std::string next = absl::StrCat(at_, "/", name);
     if (at_ == "/proc") {
-      bool link = name == "self" || name == "thread-self";
-      if (link && KeepLink()) {
-        at_ = next;
-        return 0;
+      if (name == "self" || name == "thread-self") {
+        if (KeepLink()) return End(ProcPath::Kind::kOrdinary, next);
+        return name == "self" ? StepOwn("") : StepThread(absl::StrCat(tid_));
       }
-      if (link || IsOwnNumber(process_, name)) return StepOwn();
+      uint64_t id = 0;
+      if (ParseNumber(name, &id)) {
+        if (id == process_.identity().pid || id == static_cast<uint64_t>(getpid())) {
+          return StepOwn("");
+        }
+        // Natively a thread can be entered by its number, too.
+        if (process_.HasThread(static_cast<uint32_t>(id))) return StepThread(name);
+        if (IsMonitorThread(name)) return -ENOENT;
+      }
     }
     std::string target;
     if (!KeepLink() && ReadLink(next, &target) && !target.empty()) return Follow(target);
@@ -114,57 +121,71 @@ class Walk {
     return 0;
   }
 
-  // The program's own directory has been entered.
-  int StepOwn() {
-    at_ = "/proc/self";
+  std::string PopOwn() {
     while (!rest_.empty() && rest_.back() == ".") rest_.pop_back();
-    if (rest_.empty()) return End(ProcPath::Kind::kOwn, "");
-    std::string name = Pop();
+    return rest_.empty() ? "" : Pop();
+  }
+
+  // The program's own directory, or that of one of its threads, has been entered: `directory` is
+  // "" or "task/TID/".
+  int StepOwn(const std::string& directory) {
+    at_ = "/proc/self";
+    std::string name = PopOwn(), next;
+    if (name.empty()) return End(ProcPath::Kind::kOwn, directory.substr(0, directory.size() - 1));
     if (name == "..") {
+      if (!directory.empty()) return StepTask();
       at_ = "/proc";
       return 0;
     }
-    if (name == "task") return StepTask();
-    if (name == "fd" || name == "fdinfo") return StepDescriptors(name);
-    if (name == "exe" || name == "cwd" || name == "root") {
-      if (KeepLink()) return End(ProcPath::Kind::kOwn, name);
+    if (name == "task" && directory.empty()) return StepTask();
+    if (name == "fd" || name == "fdinfo") return StepDescriptors(directory, name);
+    bool named = name == "exe" && process_.identity().program.file == nullptr;
+    if (named || name == "cwd" || name == "root") {
+      if (KeepLink()) return End(ProcPath::Kind::kOwn, directory + name);
       return Follow(OwnLink(process_, 0, name));
     }
-    while (!rest_.empty()) {
-      if (rest_.back() == "..") return -EACCES;
-      absl::StrAppend(&name, "/", Pop());
+    while (!(next = PopOwn()).empty()) {
+      if (next != "..") {
+        absl::StrAppend(&name, "/", next);
+      } else if (size_t slash = name.rfind('/'); slash != std::string::npos) {
+        name.resize(slash);
+      } else {
+        return StepOwn(directory);
+      }
     }
-    return End(ProcPath::Kind::kOwn, name);
+    return End(ProcPath::Kind::kOwn, directory + name);
   }
 
-  // A thread's directory shows what the process's does.
   int StepTask() {
-    if (rest_.empty()) return End(ProcPath::Kind::kOwn, "task");
-    std::string name = Pop();
-    if (name == "..") return StepOwn();
+    std::string name = PopOwn();
+    if (name.empty()) return End(ProcPath::Kind::kOwn, "task");
+    if (name == "..") return StepOwn("");
     uint64_t id = 0;
-    if (!ParseNumber(name, &id)) return -ENOENT;
-    bool ours = IsGuestThread(process_, id) || IsOwnNumber(process_, name);
-    return ours ? StepOwn() : -ENOENT;
+    if (!ParseNumber(name, &id) || !process_.HasThread(static_cast<uint32_t>(id))) return -ENOENT;
+    return StepThread(name);
   }
 
-  int StepDescriptors(const std::string& directory) {
-    if (rest_.empty()) return End(ProcPath::Kind::kOwn, directory);
-    std::string name = Pop();
-    if (name == "..") return StepOwn();
+  int StepThread(const std::string& tid) { return StepOwn(absl::StrCat("task/", tid, "/")); }
+
+  int StepDescriptors(const std::string& parent, const std::string& directory) {
+    std::string name = PopOwn();
+    if (name.empty()) return End(ProcPath::Kind::kOwn, parent + directory);
+    if (name == "..") return StepOwn(parent);
     uint64_t fd = 0;
     if (!ParseNumber(name, &fd)) return -ENOENT;
     auto file = process_.files().Get(fd);
     if (file == nullptr) return -ENOENT;
     if (directory == "fdinfo") {
-      return End(ProcPath::Kind::kOwn, absl::StrCat("fdinfo/", file->host.get()));
+      if (!rest_.empty()) return -ENOTDIR;
+      return End(ProcPath::Kind::kOwn, absl::StrCat(parent, "fdinfo/", fd));
     }
     if (rest_.empty()) return End(ProcPath::Kind::kDescriptor, "", fd);
-    std::string target = HostPathOf(file->host.get());
+    std::string target = DirectoryPath(*file);
     return !target.empty() && target[0] == '/' ? Follow(target) : -ENOTDIR;
   }
 
   Process& process_;
+  const uint32_t tid_;  // whose thread-self is asked for
   LastLink last_;
   ProcPath* const out_;
   std::string at_;                 // absolute, without a slash at its end: "" is the root
@@ -186,21 +207,65 @@ bool MayLeadToProc(const HostPath& path) {
   return path.path.compare(start, 4, "proc") == 0 || path.path.compare(start, 4, "dev/") == 0;
 }
 
-int WalkPath(Process& process, const HostPath& path, LastLink last, ProcPath* out) {
+int WalkPath(const Call& call, const HostPath& path, LastLink last, ProcPath* out) {
   std::string directory;
   if (!path.path.empty() && path.path[0] != '/') {
-    directory =
-        path.directory != nullptr ? path.directory->description->path : OwnLink(process, 0, "cwd");
+    directory = path.directory != nullptr ? path.directory->description->path
+                                          : OwnLink(call.process, 0, "cwd");
     if (directory.empty() || directory[0] != '/') return -ENOTDIR;
     // The directory's own name goes through the walk as well: it may be one below /proc.
-    return Walk(process, last, out).Run(absl::StrCat(directory, "/", path.path));
+    return Walk(call, last, out).Run(absl::StrCat(directory, "/", path.path));
   }
-  return Walk(process, last, out).Run(path.path);
+  return Walk(call, last, out).Run(path.path);
+}
+
+OwnName ParseOwnName(const std::string& name) {
+  std::vector<std::string> parts = absl::StrSplit(name, absl::MaxSplits('/', 2));
+  uint64_t tid = 0;
+  if (parts.size() < 2 || parts[0] != "task" || !ParseNumber(parts[1], &tid)) return {0, name};
+  return {static_cast<uint32_t>(tid), parts.size() == 3 ? parts[2] : ""};
+}
+
+std::string HostPathOfOwn(Process& process, const OwnName& own) {
+  // What the kernel shows of the first thread where the process is asked for.
+  static constexpr const char* kOfThread[] = {"personality", "sched", "schedstat", "timerslack_ns",
+                                              "wchan"};
+  std::string name = own.name;
+  if (absl::StartsWith(name, "fdinfo/")) {
+    uint64_t fd = 0;
+    auto file =
+        ParseNumber(name.substr(sizeof("fdinfo/") - 1), &fd) ? process.files().Get(fd) : nullptr;
+    if (file == nullptr) return "";
+    name = absl::StrCat("fdinfo/", file->host.get());
+  }
+  bool of_thread =
+      std::find(std::begin(kOfThread), std::end(kOfThread), name) != std::end(kOfThread);
+  uint32_t tid = own.tid != 0 || !of_thread ? own.tid : process.identity().pid;
+  // Not by the link: what is asked for may be the directory.
+  if (tid == 0) return absl::StrCat("/proc/", getpid(), name.empty() ? "" : "/", name);
+  if (!process.HasThread(tid)) return own.tid == 0 ? absl::StrCat("/proc/self/", name) : "";
+  int host_tid = process.HostTid(static_cast<int>(tid));
+  // By its number alone a thread has what only processes show in "task".
+  if (own.tid == 0) return absl::StrCat("/proc/", host_tid, "/", name);
+  return absl::StrCat("/proc/self/task/", host_tid, name.empty() ? "" : "/", name);
+}
+
+bool IsOwnPath(const std::string& path) {
+  return path == "/proc/self" || absl::StartsWith(path, "/proc/self/");
+}
+
+bool IsOwnHostPath(const std::string& path) {
+  std::vector<std::string> parts = absl::StrSplit(path, absl::MaxSplits('/', 3));
+  return parts.size() >= 3 && parts[1] == "proc" && IsMonitorThread(parts[2]);
 }
 
 std::string OwnLink(Process& process, uint32_t tid, const std::string& name) {
   uint32_t pid = process.identity().pid;
-  if (name == "exe") return process.identity().executable;
+  if (name == "exe") {
+    const MappedFile* file = process.identity().program.file.get();
+    // The host's name tells when it was renamed or deleted.
+    return file != nullptr ? HostPathOf(file->fd.get()) : process.identity().executable;
+  }
   if (name == "root") return "/";
   if (name == "self") return absl::StrCat(pid);
   if (name == "thread-self") return absl::StrCat(pid, "/task/", tid);

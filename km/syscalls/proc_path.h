@@ -14,7 +14,7 @@ namespace km {
 struct ProcPath {
   enum class Kind {
     kOrdinary,    // `path`: absolute, outside of the program's own directory
-    kOwn,         // `path`: the name below /proc/self: "maps", "fd"; "" is the directory itself
+    kOwn,         // `path`: the name below /proc/self: "maps", "task/TID/fd"; "" is the directory
     kDescriptor,  // `fd` of the program's
   };
   Kind kind = Kind::kOrdinary;
@@ -28,7 +28,22 @@ bool MayLeadToProc(const HostPath& path);
 
 // Follows symbolic links by hand, with the program's own directory in place of the monitor's. 0,
 // -ELOOP, -ENOENT, -ENOTDIR. What does not exist is left for the host to complain about.
-int WalkPath(Process& process, const HostPath& path, LastLink last, ProcPath* out);
+int WalkPath(const Call& call, const HostPath& path, LastLink last, ProcPath* out);
+
+// A name below /proc/self taken apart: "task/TID/maps" is "maps" of that thread.
+struct OwnName {
+  uint32_t tid = 0;  // 0: of the process
+  std::string name;
+};
+OwnName ParseOwnName(const std::string& name);
+// Where the host has it; of no file when there is no such thread or descriptor.
+std::string HostPathOfOwn(Process& process, const OwnName& own);
+
+// Whether FileDescription::path is one of the program's own directory in /proc.
+bool IsOwnPath(const std::string& path);
+
+// Whether the host's name of a file is one in the directory of the monitor or of a thread of it.
+bool IsOwnHostPath(const std::string& path);
 
 // The text behind a symbolic link in the program's own directory ("exe", "cwd", "root", or "self"
 // and "thread-self" for the links that lead to it); empty when `name` is none.

@@ -45,7 +45,7 @@ SyscallResult CloneThread(Call& call, const CloneRequest& request) {
     return -EAGAIN;
   }
   Thread* child = *made;
-  child->comm = parent.comm;
+  child->comm = process.Comm(parent.tid);
   child->registers = parent.registers;
   child->xsave = parent.xsave;
   child->registers.rax = 0;

@@ -1,0 +1,28 @@
+// PAGEMAP_SCAN of /proc/PID/pagemap: <linux/fs.h> of Linux 6.7, which Debian 12's headers do not
+// have. Source: the kernel's Documentation/admin-guide/mm/pagemap.rst.
+#ifndef KM_BASE_PAGEMAP_SCAN_H_
+#define KM_BASE_PAGEMAP_SCAN_H_
+
+#include <sys/ioctl.h>
+
+#include <cstdint>
+
+namespace km {
+
+struct PageRegion {
+  uint64_t start, end, categories;
+};
+struct PmScanArg {
+  uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
+  uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
+};
+static_assert(sizeof(PmScanArg) == 96);
+inline constexpr unsigned long kPagemapScan = _IOWR('f', 16, PmScanArg);
+
+// Categories.
+inline constexpr uint64_t kPageIsFile = 1 << 2, kPageIsPresent = 1 << 3, kPageIsSwapped = 1 << 4,
+                          kPageIsZero = 1 << 5;
+
+}  // namespace km
+
+#endif  // KM_BASE_PAGEMAP_SCAN_H_
