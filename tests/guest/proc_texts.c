@@ -207,6 +207,7 @@ static void Threads(void) {
   CHECK_EQ(access("/proc/self/task/1/comm", F_OK), -1);
   atomic_store(&finish, 1);
   JoinThread(thread);
+  while (access(path, F_OK) == 0) SleepMs(1);  // joined is not gone yet
   CHECK_ERRNO(open(path, O_RDONLY), ENOENT);
   Say("threads");
 }
