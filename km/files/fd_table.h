@@ -37,7 +37,7 @@ enum class FileKind : uint32_t {
   kSignalFd = KM_FILE_SIGNALFD,
   kInotify = KM_FILE_INOTIFY,
   kMemFd = KM_FILE_MEMFD,
-  kPath = KM_FILE_PATH,    // O_PATH
+  kPath = KM_FILE_PATH,  // O_PATH
   // Of the program's own directory in /proc, made by the monitor: the host's descriptor stands in.
   kProc = KM_FILE_PROC,
   kGiven = KM_FILE_GIVEN,  // in snapshots only: see FileDescription::given
