@@ -25,7 +25,7 @@ km_host_call_end:
     pop %rbx
     ret
 km_host_call_abort:
-    mov $-512, %rax
+    mov $-516, %rax
     pop %rbx
     ret
 )");

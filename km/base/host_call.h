@@ -14,12 +14,14 @@
 
 namespace km {
 
-// What HostCall returns when it was kicked: outside of every errno.
+// What HostCall returns when it was kicked, outside of every errno: during the call (also where the
+// host said EINTR), or before it was made at all.
 inline constexpr int64_t kKicked = -512;
+inline constexpr int64_t kKickedBefore = -516;
+inline bool WasKicked(int64_t result) { return result == kKicked || result == kKickedBefore; }
 
 // Makes system call `number` unless *flag is or becomes nonzero. Returns its result or a negative
-// errno; kKicked when it was not made or was interrupted (also where the host said EINTR).
-// Thread-safe.
+// errno, or one of the two above. Thread-safe.
 int64_t HostCall(const std::atomic<uint32_t>* flag, long number, uint64_t a0 = 0, uint64_t a1 = 0,
                  uint64_t a2 = 0, uint64_t a3 = 0, uint64_t a4 = 0, uint64_t a5 = 0);
 

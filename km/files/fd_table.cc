@@ -2,7 +2,9 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/kcmp.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -30,6 +32,11 @@ FileKind AnonymousKind(const std::string& name) {
     if (name == known.name) return known.kind;
   }
   return FileKind::kOther;
+}
+
+bool SameDescription(int one, int other) {
+  pid_t self = getpid();
+  return syscall(SYS_kcmp, self, self, KCMP_FILE, one, other) == 0;
 }
 
 }  // namespace
@@ -62,6 +69,16 @@ std::shared_ptr<const MappedFile> FileDescription::Mapped(int host_fd) {
   std::shared_ptr<const MappedFile> mapped = mapped_.lock();
   if (mapped == nullptr) mapped_ = mapped = MappedFile::Of(host_fd);
   return mapped;
+}
+
+std::shared_ptr<const BoundName> FileDescription::bound_name() const {
+  absl::MutexLock lock(&mutex_);
+  return bound_name_;
+}
+
+void FileDescription::SetBoundName(std::shared_ptr<const BoundName> name) {
+  absl::MutexLock lock(&mutex_);
+  bound_name_ = std::move(name);
 }
 
 OpenFile::~OpenFile() {
@@ -186,6 +203,28 @@ std::optional<FdTable::Entry> FdTable::FindHost(int host_fd) const {
   auto it = std::find_if(entries.begin(), entries.end(),
                          [host_fd](const Entry& e) { return e.file->host.get() == host_fd; });
   return it != entries.end() ? std::optional<Entry>(*it) : std::nullopt;
+}
+
+std::shared_ptr<FileDescription> FdTable::DescriptionOf(int host_fd) const {
+  FileKind kind = KindOfHostFd(host_fd);
+  std::string path = HostPathOf(host_fd);
+  for (const Entry& entry : Entries()) {
+    const FileDescription& open = *entry.file->description;
+    // A file that the program sees of itself in /proc is a memfd to the host.
+    if (open.path != path && kind != FileKind::kMemFd) continue;
+    if (SameDescription(entry.file->host.get(), host_fd)) return entry.file->description;
+  }
+  auto description = std::make_shared<FileDescription>();
+  description->kind = kind;
+  description->path = std::move(path);
+  return description;
+}
+
+bool FdTable::Full() const {
+  absl::MutexLock lock(&mutex_);
+  uint64_t fd = lowest_free_;
+  while (fd < slots_.size() && slots_[fd].file != nullptr) ++fd;
+  return fd >= limit_;
 }
 
 std::vector<FdTable::Entry> FdTable::Entries() const {

@@ -46,11 +46,21 @@ enum class FileKind : uint32_t {
 // What fstat(2) and the host's name for it tell of a descriptor.
 FileKind KindOfHostFd(int host_fd);
 
+// The name of a UNIX socket that was bound through a path of the program's own /proc: the host
+// knows it by another path, which is good for as long as `directory` is open.
+struct BoundName {
+  std::string path, host_path;
+  OwnedFd directory;
+};
+
 // An open file description, shared by descriptors that dup(2) made of each other.
 class FileDescription {
  public:
   // What a mapping of it refers to: one for all of them. Null when there is no descriptor left.
   std::shared_ptr<const MappedFile> Mapped(int host_fd) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Null for all but a few sockets.
+  std::shared_ptr<const BoundName> bound_name() const ABSL_LOCKS_EXCLUDED(mutex_);
+  void SetBoundName(std::shared_ptr<const BoundName> name) ABSL_LOCKS_EXCLUDED(mutex_);
 
   FileKind kind = FileKind::kOther;
   std::string path;  // absolute, as the host sees it; empty where it has none
@@ -66,8 +76,9 @@ class FileDescription {
   WatchedPaths watched;              // of an inotify instance
 
  private:
-  absl::Mutex mutex_;
+  mutable absl::Mutex mutex_;
   std::weak_ptr<const MappedFile> mapped_ ABSL_GUARDED_BY(mutex_);
+  std::shared_ptr<const BoundName> bound_name_ ABSL_GUARDED_BY(mutex_);
 };
 
 // One descriptor of the program's: a host descriptor of its own, as natively, so that locks, epoll
@@ -127,6 +138,12 @@ class FdTable {
 
   // The one with that host descriptor.
   std::optional<Entry> FindHost(int host_fd) const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Of a descriptor that came in a message: the description of another one of the program's, if
+  // both are one to the host, or a new one.
+  std::shared_ptr<FileDescription> DescriptionOf(int host_fd) const ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Whether the next Install would answer -EMFILE.
+  bool Full() const ABSL_LOCKS_EXCLUDED(mutex_);
 
   // All open descriptors, ascending.
   std::vector<Entry> Entries() const ABSL_LOCKS_EXCLUDED(mutex_);

@@ -192,6 +192,7 @@ Monitor::Next Monitor::Dispatch(Thread& thread) {
   std::optional<TraceLine> line;
   if (traced) line = tracer_->Begin(call, row);
   int64_t begin = stats_ != nullptr ? HostClock(CLOCK_MONOTONIC) : 0;
+  thread.kicked_before = false;
   SyscallResult result = row != nullptr ? row->handler(call) : SyscallResult(-ENOSYS);
   bool returns = result.action == NextAction::kContinue;
   if (stats_ != nullptr) {
@@ -201,8 +202,12 @@ Monitor::Next Monitor::Dispatch(Thread& thread) {
     tracer_->End(*line, call, returns ? std::optional<int64_t>(result.value) : std::nullopt);
   }
   if (returns && IsRestart(result.value)) {
+    // A signal that came before the call did anything comes before the call: had there been no need
+    // to wait, it would not have been interrupted.
+    bool untouched = thread.kicked_before && result.value == kRestart;
+    if (!untouched) thread.restart = result.value;
+    if (untouched && !thread.in_call) thread.restart = kRestartAlways;
     thread.in_call = true;
-    thread.restart = result.value;
     return Next::kRun;
   }
   Next next = Finish(thread, call, result);

@@ -30,11 +30,29 @@ uint64_t Buffer(const Call& call, uint64_t address, uint64_t size) {
   return call.Host(address, std::min(size, kMaxTransfer));
 }
 
+namespace {
+
+// The host sends SIGPIPE to the thread that wrote, this one, where it stays blocked - but not for
+// every EPIPE: which depends on the kind of file and on flags. Whether it did.
+bool TakeHostSignal(Call& call, int sig) {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, sig);
+  siginfo_t info;
+  const timespec none = {};
+  if (sigtimedwait(&set, &info, &none) != sig) return false;
+  if (info.si_pid == getpid()) return true;
+  call.process.Signal(info);  // somebody else sent it to the process
+  return false;
+}
+
+}  // namespace
+
 // Linux sends these to the thread that wrote; the host has sent them to the monitor, which blocks
 // them.
 int64_t AfterWrite(Call& call, int64_t result) {
   int sig = 0;
-  if (result == -EPIPE) sig = SIGPIPE;
+  if (result == -EPIPE && TakeHostSignal(call, SIGPIPE)) sig = SIGPIPE;
   if (result == -EFBIG && call.process.Limits()[RLIMIT_FSIZE].rlim_cur != RLIM_INFINITY) {
     sig = SIGXFSZ;
   }

@@ -165,7 +165,7 @@ int64_t PollFor(Call& call, Wait& wait) {
   if (int error = set.CopyIn(call); error != 0) return error;
   if (set.HasNotOpen()) wait.DoNotBlock();
   int64_t ready = set.Poll(call.thread, wait.Remaining());
-  if (ready == kKicked) return kRestartNoHandler;
+  if (WasKicked(ready)) return kRestartNoHandler;
   if (ready < 0) return ready;
   if (int error = set.CopyOut(call); error != 0) return error;
   return ready;
@@ -256,7 +256,7 @@ int64_t SelectFor(Call& call, Wait& wait) {
   SelectSets sets;
   if (int error = sets.CopyIn(call); error != 0) return error;
   int64_t ready = sets.Select(call.thread, wait.Remaining());
-  if (ready == kKicked) return kRestartNoHandler;
+  if (WasKicked(ready)) return kRestartNoHandler;
   if (ready < 0) return ready;
   if (int error = sets.CopyOut(call); error != 0) return error;
   return ready;
@@ -274,7 +274,7 @@ int64_t EpollFor(Call& call, Wait& wait) {
     return HostCall(flag, SYS_epoll_pwait2, epoll, events, most, reinterpret_cast<uint64_t>(time),
                     0, sizeof(SignalSet));
   });
-  return ready == kKicked ? kRestartNoHandler : ready;
+  return WasKicked(ready) ? kRestartNoHandler : ready;
 }
 
 int64_t EpollMilliseconds(Call& call) {

@@ -1,14 +1,17 @@
-// Sockets, but for their messages.
-#include <netinet/in.h>
-#include <netinet/tcp.h>
+// Sockets, but for their options and messages.
+#include <linux/netlink.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <optional>
 
 #include "km/files/host_path.h"
+#include "km/process/clock.h"
 #include "km/syscalls/handlers.h"
 #include "km/syscalls/host.h"
 #include "km/syscalls/paths.h"
@@ -17,9 +20,24 @@
 namespace km {
 namespace {
 
-// Other families' options hold addresses, which would be the monitor's.
-bool KnownFamily(int family) {
-  return family == AF_UNIX || family == AF_INET || family == AF_INET6 || family == AF_NETLINK;
+// Other families' addresses, options and ioctls hold what means something else to the host:
+// pointers, descriptors, devices. 0 or what Linux says of a family or a protocol that it lacks.
+int CheckFamily(int family, int protocol) {
+  switch (family) {
+    case AF_UNIX:
+    case AF_INET:
+    case AF_INET6:
+      return 0;
+    case AF_NETLINK:
+      // Interfaces, addresses and routes; sockets of the network; devices that come and go; programs
+      // among themselves. The others are the host's business, or name its processes and descriptors.
+      return protocol == NETLINK_ROUTE || protocol == NETLINK_USERSOCK ||
+                     protocol == NETLINK_SOCK_DIAG || protocol == NETLINK_KOBJECT_UEVENT
+                 ? 0
+                 : -EPROTONOSUPPORT;
+    default:
+      return -EAFNOSUPPORT;
+  }
 }
 
 int AddSocket(Call& call, int host_fd, int flags) {
@@ -27,73 +45,113 @@ int AddSocket(Call& call, int host_fd, int flags) {
                                   (flags & SOCK_CLOEXEC) != 0);
 }
 
-// A call on a descriptor that never blocks, with an address and its length as an int in memory.
 int64_t NameOf(Call& call, long number) {
   auto file = FileArg(call, 0);
   if (file == nullptr) return -EBADF;
-  return HostResult(syscall(number, file->host.get(), call.HostArg(1, sizeof(sockaddr_storage)),
-                            call.HostArg(2, sizeof(socklen_t))));
+  SocketName name;
+  name.length = sizeof(name.bytes);
+  int64_t result = HostResult(syscall(number, file->host.get(), &name.bytes, &name.length));
+  return result != 0 ? result : CopyNameOut(call, name, call.Addr(1), call.Addr(2));
 }
 
 int64_t AcceptWith(Call& call, int flags) {
   auto file = FileArg(call, 0);
   if (file == nullptr) return -EBADF;
-  // Other flags are for the host to refuse.
-  int64_t fd = call.thread.Block(
-      SYS_accept4, HostFd(file), call.HostArg(1, sizeof(sockaddr_storage)),
-      call.HostArg(2, sizeof(socklen_t)), static_cast<uint32_t>(flags | SOCK_CLOEXEC));
-  if (fd < 0) return AfterSocketWait(file, SO_RCVTIMEO, fd);
-  return AddSocket(call, static_cast<int>(fd), flags);
+  // Linux takes the number first: the connection stays in the queue.
+  if ((flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) == 0 && call.process.files().Full()) return -EMFILE;
+  SocketName peer;
+  int64_t fd = WaitOnSocket(call, file, kReceiveWait, [&] {
+    peer.length = sizeof(peer.bytes);
+    // Other flags are for the host to refuse.
+    return call.thread.Block(SYS_accept4, HostFd(file), reinterpret_cast<uint64_t>(&peer.bytes),
+                             reinterpret_cast<uint64_t>(&peer.length),
+                             static_cast<uint32_t>(flags | SOCK_CLOEXEC));
+  });
+  if (fd < 0) return fd;
+  OwnedFd host_fd(static_cast<int>(fd));
+  if (!call.Addr(1).null()) {
+    if (int error = CopyNameOut(call, peer, call.Addr(1), call.Addr(2)); error != 0) return error;
+  }
+  return AddSocket(call, host_fd.Release(), flags);
 }
 
-// Whether an option's value is plain bytes: no addresses, no descriptors, and no length but in
-// bytes.
-bool PlainOption(int level, int name) {
-  constexpr int kPassPidFd = 76, kPeerPidFd = 77;  // of newer headers
-  constexpr int kFilterTables = 64;  // IPT_BASE_CTL, IP6T_BASE_CTL: of the kernel's packet filters
-  switch (level) {
-    case SOL_SOCKET:
-      return name != SO_ATTACH_FILTER && name != SO_ATTACH_BPF &&
-             name != SO_ATTACH_REUSEPORT_CBPF && name != SO_ATTACH_REUSEPORT_EBPF &&
-             name != kPassPidFd && name != kPeerPidFd;
-    case IPPROTO_IP:
-      return name < kFilterTables;
-    case IPPROTO_IPV6:
-      return name != kFilterTables && name != kFilterTables + 1;
-    case IPPROTO_TCP:
-      return name != TCP_ZEROCOPY_RECEIVE;
-    case IPPROTO_ICMPV6:
-    case IPPROTO_UDP:
-    case IPPROTO_RAW:
-    case SOL_NETLINK:
-      return true;
-    default:
-      return false;
-  }
+int64_t TimeoutOf(const OpenFile& socket, int option) {
+  timeval timeout = {};
+  socklen_t size = sizeof(timeout);
+  if (getsockopt(socket.host.get(), SOL_SOCKET, option, &timeout, &size) != 0) return 0;
+  return timeout.tv_sec * kNanosecondsPerSecond + timeout.tv_usec * 1000;
+}
+
+// Waits for what the call waits for until its deadline: the host would begin the whole of its
+// timeout anew. 0 when the call is to be made.
+int64_t WaitForRest(Call& call, const OpenFile& socket, const SocketWait& wait) {
+  int64_t left = *call.thread.deadline_ns - call.process.clock().Monotonic();
+  timespec timeout = ToTimespec(std::max<int64_t>(left, 0));
+  pollfd poll = {socket.host.get(), wait.events, 0};
+  int64_t ready = call.thread.Block(SYS_ppoll, reinterpret_cast<uint64_t>(&poll), 1,
+                                    reinterpret_cast<uint64_t>(&timeout));
+  return ready == 0 ? -wait.timed_out : std::min<int64_t>(ready, 0);
+}
+
+int64_t BindHost(const OpenFile& socket, const SocketName& name) {
+  return HostResult(syscall(SYS_bind, socket.host.get(), &name.bytes, name.length));
+}
+
+// The kernel gives a netlink socket without a port the id of its process: that is the program's,
+// which the host may know by another.
+int64_t BindNetlink(Call& call, const OpenFile& socket, SocketName* name) {
+  auto* address = reinterpret_cast<sockaddr_nl*>(&name->bytes);
+  if (address->nl_pid != 0 || PidToHost(call).from == getpid()) return BindHost(socket, *name);
+  address->nl_pid = call.process.identity().pid;
+  int64_t result = BindHost(socket, *name);
+  if (result != -EADDRINUSE) return result;
+  address->nl_pid = 0;
+  return BindHost(socket, *name);
 }
 
 }  // namespace
 
-int64_t AfterSocketWait(const std::shared_ptr<OpenFile>& file, int option, int64_t result) {
-  if (result != kRestart) return result;
-  timeval timeout = {};
-  socklen_t size = sizeof(timeout);
-  int error = getsockopt(file->host.get(), SOL_SOCKET, option, &timeout, &size);
-  bool timed = error == 0 && (timeout.tv_sec != 0 || timeout.tv_usec != 0);
-  return timed ? kRestartNoHandler : kRestart;
+ProcessIds PidToHost(const Call& call) {
+  return {static_cast<int32_t>(call.process.identity().pid), getpid()};
+}
+
+ProcessIds PidToGuest(const Call& call) {
+  return {getpid(), static_cast<int32_t>(call.process.identity().pid)};
+}
+
+int64_t WaitOnSocket(Call& call, const std::shared_ptr<OpenFile>& file, const SocketWait& wait,
+                     absl::FunctionRef<int64_t()> make) {
+  std::optional<int64_t>& deadline = call.thread.deadline_ns;
+  if (deadline.has_value()) {
+    int64_t result = WaitForRest(call, *file, wait);
+    if (result == 0) result = make();
+    return result == kRestart ? kRestartNoHandler : result;
+  }
+  int64_t begin = call.process.clock().Monotonic();
+  int64_t result = make();
+  // Not even begun: it is as if it came later.
+  if (result != kRestart || call.thread.kicked_before) return result;
+  int64_t timeout = TimeoutOf(*file, wait.option);
+  if (timeout == 0) return kRestart;
+  deadline = SaturatingAdd(begin, timeout);
+  return kRestartNoHandler;
 }
 
 SyscallResult Socket(Call& call) {
-  if (!KnownFamily(call.Int(0))) return -EAFNOSUPPORT;
+  if (int error = CheckFamily(call.Int(0), call.Int(2)); error != 0) return error;
   int64_t fd =
       HostResult(syscall(SYS_socket, call.Int(0), call.Int(1) | SOCK_CLOEXEC, call.Int(2)));
   return fd < 0 ? fd : AddSocket(call, static_cast<int>(fd), call.Int(1));
 }
 
 SyscallResult Socketpair(Call& call) {
-  if (!KnownFamily(call.Int(0))) return -EAFNOSUPPORT;
   int host[2], fds[2];
-  if (socketpair(call.Int(0), call.Int(1) | SOCK_CLOEXEC, call.Int(2), host) != 0) return -errno;
+  int64_t result = CheckFamily(call.Int(0), call.Int(2));
+  if (result == 0) {
+    result = HostResult(
+        syscall(SYS_socketpair, call.Int(0), call.Int(1) | SOCK_CLOEXEC, call.Int(2), host));
+  }
+  if (result != 0) return result;
   OwnedFd second(host[1]);
   fds[0] = AddSocket(call, host[0], call.Int(1));
   if (fds[0] < 0) return fds[0];
@@ -108,8 +166,22 @@ SyscallResult Socketpair(Call& call) {
 SyscallResult Bind(Call& call) {
   auto file = FileArg(call, 0);
   if (file == nullptr) return -EBADF;
-  return HostResult(
-      syscall(SYS_bind, file->host.get(), SocketAddressArg(call, 1, call.Uint(2)), call.Int(2)));
+  SocketName name;
+  if (int error = name.CopyIn(call, call.Addr(1), call.Int(2)); error != 0) return error;
+  if (name.bytes.ss_family == AF_NETLINK && name.length >= sizeof(sockaddr_nl)) {
+    return BindNetlink(call, *file, &name);
+  }
+  std::string path = UnixPath(name, *file);
+  if (int64_t error = BindPath(call, *file, &name); error != 0) return error;
+  int64_t result = BindHost(*file, name);
+  if (result == 0 && name.pinned.valid()) {
+    auto bound = std::make_shared<BoundName>();
+    bound->path = std::move(path);
+    bound->host_path = UnixPath(name, *file);
+    bound->directory = std::move(name.pinned);
+    file->description->SetBoundName(std::move(bound));
+  }
+  return result;
 }
 
 SyscallResult Listen(Call& call) {
@@ -125,9 +197,13 @@ SyscallResult Accept4(Call& call) { return AcceptWith(call, call.Int(3)); }
 SyscallResult Connect(Call& call) {
   auto file = FileArg(call, 0);
   if (file == nullptr) return -EBADF;
-  int64_t result = call.thread.Block(SYS_connect, HostFd(file),
-                                     SocketAddressArg(call, 1, call.Uint(2)), call.arguments[2]);
-  return AfterSocketWait(file, SO_SNDTIMEO, result);
+  SocketName name;
+  if (int error = name.CopyIn(call, call.Addr(1), call.Int(2)); error != 0) return error;
+  if (int64_t error = name.PinPath(call, *file); error != 0) return error;
+  return WaitOnSocket(call, file, kConnectWait, [&] {
+    return call.thread.Block(SYS_connect, HostFd(file), reinterpret_cast<uint64_t>(&name.bytes),
+                             name.length);
+  });
 }
 
 SyscallResult Getsockname(Call& call) { return NameOf(call, SYS_getsockname); }
@@ -137,28 +213,6 @@ SyscallResult Shutdown(Call& call) {
   auto file = FileArg(call, 0);
   if (file == nullptr) return -EBADF;
   return HostResult(syscall(SYS_shutdown, file->host.get(), call.Int(1)));
-}
-
-SyscallResult Setsockopt(Call& call) {
-  auto file = FileArg(call, 0);
-  if (file == nullptr) return -EBADF;
-  if (!PlainOption(call.Int(1), call.Int(2))) return -ENOPROTOOPT;
-  return HostResult(syscall(SYS_setsockopt, file->host.get(), call.Int(1), call.Int(2),
-                            call.HostArg(3, call.Uint(4)), call.Int(4)));
-}
-
-SyscallResult Getsockopt(Call& call) {
-  auto file = FileArg(call, 0);
-  if (file == nullptr) return -EBADF;
-  if (!PlainOption(call.Int(1), call.Int(2))) return -ENOPROTOOPT;
-  // A length of our own: the program's could grow after the buffer was looked at.
-  socklen_t length = 0;
-  if (int error = call.memory().CopyIn(&length, call.Addr(4)); error != 0) return error;
-  int64_t result = HostResult(syscall(SYS_getsockopt, file->host.get(), call.Int(1), call.Int(2),
-                                      call.HostArg(3, length), &length));
-  // Some write what they would have needed, and fail.
-  int error = call.memory().CopyOut(call.Addr(4), length);
-  return error != 0 && result == 0 ? error : result;
 }
 
 }  // namespace km

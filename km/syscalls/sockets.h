@@ -4,23 +4,66 @@
 
 #include <sys/socket.h>
 
-#include <algorithm>
 #include <cstdint>
 #include <memory>
 
+#include "absl/functional/function_ref.h"
+#include "km/base/owned.h"
 #include "km/files/fd_table.h"
 #include "km/syscalls/call.h"
+#include "km/syscalls/socket_control.h"
 
 namespace km {
 
-// Where the host reads a socket address of `length` bytes; it refuses a length that none has.
-inline uint64_t SocketAddressArg(const Call& call, size_t i, uint32_t length) {
-  return call.HostArg(i, std::min<size_t>(length, sizeof(sockaddr_storage)));
-}
+// A socket address on its way to the host: copied in once.
+struct SocketName {
+  sockaddr_storage bytes = {};
+  socklen_t length = 0;
+  OwnedFd pinned;  // keeps open what the path in it leads through
 
-// The result of a call that may have waited: like the kernel's, it is not made again behind a
-// signal handler where the socket has a timeout (`option`: SO_RCVTIMEO or SO_SNDTIMEO).
-int64_t AfterSocketWait(const std::shared_ptr<OpenFile>& file, int option, int64_t result);
+  // 0, -EINVAL or -EFAULT.
+  int CopyIn(const Call& call, GuestAddr address, int size);
+  // For a call that looks a UNIX socket up by its path: makes it one that the host follows to the
+  // file and nowhere else. 0, a negative errno or kRestart.
+  int64_t PinPath(Call& call, const OpenFile& socket);
+
+  // As arguments of a host call; without an address, null.
+  uint64_t HostAddress() const { return length == 0 ? 0 : reinterpret_cast<uint64_t>(&bytes); }
+};
+
+// For bind(2) of `socket`: where the host would follow the path to another place than the program
+// does, `name` gets one through a pinned directory. 0, a negative errno or kRestart.
+int64_t BindPath(Call& call, const OpenFile& socket, SocketName* name);
+
+// The path in an address of `socket`, or empty where it has none (other families, abstract names).
+std::string UnixPath(const SocketName& name, const OpenFile& socket);
+
+// Copies an address that the host filled in to `to`, as much as the int at `length_at` allows, and
+// its whole length there: move_addr_to_user of the kernel. 0, -EFAULT or -EINVAL.
+int CopyNameOut(const Call& call, const SocketName& name, GuestAddr to, GuestAddr length_at);
+
+// How a call on a socket waits.
+struct SocketWait {
+  int option;     // SO_RCVTIMEO or SO_SNDTIMEO: the socket's timeout
+  short events;   // of poll(2): what it waits for
+  int timed_out;  // the error when that does not come
+};
+inline constexpr SocketWait kReceiveWait = {SO_RCVTIMEO, 0x1 /* POLLIN */, 11 /* EAGAIN */};
+inline constexpr SocketWait kSendWait = {SO_SNDTIMEO, 0x4 /* POLLOUT */, 11 /* EAGAIN */};
+inline constexpr SocketWait kConnectWait = {SO_SNDTIMEO, 0x4 /* POLLOUT */, 115 /* EINPROGRESS */};
+
+// Makes a host call that may wait, by Thread::Block. Where the socket has a timeout, a call made
+// again waits only for what remains, and it is not made again behind a signal handler, like the
+// kernel's.
+int64_t WaitOnSocket(Call& call, const std::shared_ptr<OpenFile>& file, const SocketWait& wait,
+                     absl::FunctionRef<int64_t()> make);
+
+// The process's own id, from the program's to the host's and back.
+ProcessIds PidToHost(const Call& call);
+ProcessIds PidToGuest(const Call& call);
+
+// The family of a socket; -1 of anything else.
+int SocketFamily(const OpenFile& file);
 
 }  // namespace km
 

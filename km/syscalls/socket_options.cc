@@ -1,0 +1,129 @@
+// Options of sockets: plain bytes are passed on; what holds addresses, descriptors or process ids
+// is translated, or is an option that there is not.
+#include <linux/filter.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <iterator>
+
+#include "km/syscalls/handlers.h"
+#include "km/syscalls/host.h"
+#include "km/syscalls/paths.h"
+#include "km/syscalls/sockets.h"
+
+namespace km {
+namespace {
+
+// Of SOL_SOCKET, with addresses, descriptors or labels of the host's in them. Newer ones have no
+// name in older headers.
+constexpr int kRefused[] = {
+    SO_ATTACH_BPF,
+    SO_ATTACH_REUSEPORT_EBPF,
+    SO_PASSSEC,
+    SO_PEERSEC,
+    76,  // SO_PASSPIDFD
+    77,  // SO_PEERPIDFD
+    78,  // SO_DEVMEM_LINEAR
+    79,  // SO_DEVMEM_DMABUF
+    80,  // SO_DEVMEM_DONTNEED
+};
+constexpr int kLastKnown = 83;  // SO_PASSRIGHTS
+
+// Whether an option's value means the same to the host as to the program.
+bool PlainOption(int level, int name) {
+  constexpr int kFilterTables = 64;  // IPT_BASE_CTL, IP6T_BASE_CTL: of the kernel's packet filters
+  constexpr int kTls = 282;
+  switch (level) {
+    case SOL_SOCKET:
+      return name <= kLastKnown &&
+             std::find(std::begin(kRefused), std::end(kRefused), name) == std::end(kRefused);
+    case IPPROTO_IP:
+      return name < kFilterTables;
+    case IPPROTO_IPV6:
+      return name < kFilterTables || name > kFilterTables + 15;
+    case IPPROTO_TCP:
+      return name != TCP_ZEROCOPY_RECEIVE;
+    case IPPROTO_ICMPV6:
+    case IPPROTO_UDP:
+    case IPPROTO_RAW:
+    case SOL_NETLINK:
+    case kTls:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool IsFilter(int level, int name) {
+  return level == SOL_SOCKET && (name == SO_ATTACH_FILTER || name == SO_ATTACH_REUSEPORT_CBPF);
+}
+
+// A classic packet filter: the host reads the instructions where the program has them.
+int64_t AttachFilter(Call& call, const OpenFile& file) {
+  sock_fprog program;
+  if (call.Uint(4) != sizeof(program)) return -EINVAL;
+  if (int error = call.memory().CopyIn(&program, call.Addr(3)); error != 0) return error;
+  auto code = reinterpret_cast<uint64_t>(program.filter);
+  program.filter =
+      reinterpret_cast<sock_filter*>(call.Host(code, program.len * sizeof(sock_filter)));
+  return HostResult(syscall(SYS_setsockopt, file.host.get(), SOL_SOCKET, call.Int(2), &program,
+                            sizeof(program)));
+}
+
+// How much of a value of `length` the kernel may touch: of filters the length is in instructions.
+uint64_t BytesOf(int level, int name, socklen_t length) {
+  constexpr uint64_t kMost = 1 << 20;
+  uint64_t size = IsFilter(level, name) ? uint64_t{length} * sizeof(sock_filter) : length;
+  return std::min(size, kMost);
+}
+
+int64_t PeerCredentials(Call& call, const OpenFile& file, socklen_t* length) {
+  ucred peer = {};
+  *length = std::min<socklen_t>(*length, sizeof(peer));
+  int64_t result = HostResult(
+      syscall(SYS_getsockopt, file.host.get(), SOL_SOCKET, SO_PEERCRED, &peer, length));
+  if (result != 0) return result;
+  ProcessIds pid = PidToGuest(call);
+  if (peer.pid == pid.from) peer.pid = pid.to;
+  return call.memory().CopyOut(call.Addr(3), &peer, *length);
+}
+
+}  // namespace
+
+SyscallResult Setsockopt(Call& call) {
+  auto file = FileArg(call, 0);
+  if (file == nullptr) return -EBADF;
+  if (call.Int(4) < 0) return -EINVAL;
+  if (IsFilter(call.Int(1), call.Int(2))) return AttachFilter(call, *file);
+  if (!PlainOption(call.Int(1), call.Int(2))) return -ENOPROTOOPT;
+  return HostResult(syscall(SYS_setsockopt, file->host.get(), call.Int(1), call.Int(2),
+                            call.HostArg(3, BytesOf(call.Int(1), call.Int(2), call.Uint(4))), call.Int(4)));
+}
+
+SyscallResult Getsockopt(Call& call) {
+  auto file = FileArg(call, 0);
+  if (file == nullptr) return -EBADF;
+  int level = call.Int(1), name = call.Int(2);
+  if (!PlainOption(level, name)) return -ENOPROTOOPT;
+  // A length of our own: the program's could grow after the buffer was looked at.
+  socklen_t length = 0;
+  if (int error = call.memory().CopyIn(&length, call.Addr(4)); error != 0) return error;
+  int64_t result;
+  if (level == SOL_SOCKET && name == SO_PEERCRED && static_cast<int>(length) >= 0) {
+    result = PeerCredentials(call, *file, &length);
+  } else {
+    result = HostResult(syscall(SYS_getsockopt, file->host.get(), level, name,
+                                call.HostArg(3, BytesOf(level, name, length)), &length));
+  }
+  // Some write what they would have needed, and fail.
+  int error = call.memory().CopyOut(call.Addr(4), length);
+  return error != 0 && result == 0 ? error : result;
+}
+
+}  // namespace km
