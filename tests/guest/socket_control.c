@@ -1,6 +1,6 @@
 // variants: dynamic static
-// Control messages: descriptors, credentials, timestamps, packet information, and what happens where
-// there is no room for them.
+// Control messages: descriptors, credentials, timestamps, packet information, and what happens
+// where there is no room for them.
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <sys/resource.h>
@@ -112,7 +112,7 @@ static void TestRoom(void) {
   int pair[2], got[64];
   CHECK_OK(socketpair(AF_UNIX, SOCK_DGRAM, 0, pair));
   int sent[3] = {pair[0], pair[1], 1};
-  static const size_t kSizes[] = {0,  8,  15, 16, 17, 19, 20, 21, 23, 24, 27, 28, 31, 32, 33, 512};
+  static const size_t kSizes[] = {0, 8, 15, 16, 17, 19, 20, 21, 23, 24, 27, 28, 31, 32, 33, 512};
   for (size_t i = 0; i < sizeof kSizes / sizeof *kSizes; i++) {
     CHECK_EQ(SendFds(pair[0], sent, 3), 1);
     char what[32];
@@ -163,12 +163,18 @@ static void TestMalformed(void) {
     size_t length, controllen;
     int level, type;
   } kCases[] = {
-      {0, 16, SOL_SOCKET, SCM_RIGHTS},         {15, 16, SOL_SOCKET, SCM_RIGHTS},
-      {16, 16, SOL_SOCKET, SCM_RIGHTS},        {17, 24, SOL_SOCKET, SCM_RIGHTS},
-      {19, 24, SOL_SOCKET, SCM_RIGHTS},        {25, 24, SOL_SOCKET, SCM_RIGHTS},
-      {(size_t)-1, 24, SOL_SOCKET, SCM_RIGHTS}, {20, 24, SOL_SOCKET, 99},
-      {20, 24, IPPROTO_IP, IP_TTL},            {20, 15, SOL_SOCKET, SCM_RIGHTS},
-      {20, 24, SOL_SOCKET, SCM_CREDENTIALS},   {20, 24, SOL_SOCKET, 3 /* SCM_SECURITY */},
+      {0, 16, SOL_SOCKET, SCM_RIGHTS},
+      {15, 16, SOL_SOCKET, SCM_RIGHTS},
+      {16, 16, SOL_SOCKET, SCM_RIGHTS},
+      {17, 24, SOL_SOCKET, SCM_RIGHTS},
+      {19, 24, SOL_SOCKET, SCM_RIGHTS},
+      {25, 24, SOL_SOCKET, SCM_RIGHTS},
+      {(size_t)-1, 24, SOL_SOCKET, SCM_RIGHTS},
+      {20, 24, SOL_SOCKET, 99},
+      {20, 24, IPPROTO_IP, IP_TTL},
+      {20, 15, SOL_SOCKET, SCM_RIGHTS},
+      {20, 24, SOL_SOCKET, SCM_CREDENTIALS},
+      {20, 24, SOL_SOCKET, 3 /* SCM_SECURITY */},
   };
   for (size_t i = 0; i < sizeof kCases / sizeof *kCases; i++) {
     control.align = (struct cmsghdr){kCases[i].length, kCases[i].level, kCases[i].type};
@@ -199,12 +205,11 @@ static void TestCredentials(void) {
   int pair[2], got[8], one = 1;
   CHECK_OK(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair));
   CHECK_OK(setsockopt(pair[1], SOL_SOCKET, SO_PASSCRED, &one, sizeof one));
-  for (int explicit = 0; explicit < 2; explicit++) {
+  for (int explicit = 0; explicit < 2; explicit ++) {
     Control control = {0};
     struct iovec part = {"c", 1};
     struct msghdr message = Message(&part, &control, CMSG_SPACE(sizeof(struct ucred)));
-    control.align =
-        (struct cmsghdr){CMSG_LEN(sizeof(struct ucred)), SOL_SOCKET, SCM_CREDENTIALS};
+    control.align = (struct cmsghdr){CMSG_LEN(sizeof(struct ucred)), SOL_SOCKET, SCM_CREDENTIALS};
     *(struct ucred*)CMSG_DATA(&control.align) = (struct ucred){getpid(), getuid(), getgid()};
     if (!explicit) message.msg_controllen = 0;
     CHECK_EQ(sendmsg(pair[0], &message, 0), 1);
