@@ -17,6 +17,7 @@
 #include "km/syscalls/host.h"
 #include "km/syscalls/ioctl_structs.h"
 #include "km/syscalls/paths.h"
+#include "km/syscalls/sockets.h"
 
 namespace km {
 namespace {
@@ -139,6 +140,7 @@ SyscallResult Ioctl(Call& call) {
     return call.process.files().SetCloseOnExec(call.Uint(0), number == FIOCLEX);
   }
   if (std::optional<int64_t> result = StructIoctl(call, file, number)) return *result;
+  if (std::optional<int64_t> result = SocketIoctl(call, file)) return *result;
   auto known = std::find_if(std::begin(kRequests), std::end(kRequests),
                             [number](const Request& r) { return r.number == number; });
   return known != std::end(kRequests) ? Make(call, file, *known) : -ENOTTY;

@@ -29,8 +29,9 @@ int CheckFamily(int family, int protocol) {
     case AF_INET6:
       return 0;
     case AF_NETLINK:
-      // Interfaces, addresses and routes; sockets of the network; devices that come and go; programs
-      // among themselves. The others are the host's business, or name its processes and descriptors.
+      // Interfaces, addresses and routes; sockets of the network; devices that come and go;
+      // programs among themselves. The others are the host's business, or name its processes and
+      // descriptors.
       return protocol == NETLINK_ROUTE || protocol == NETLINK_USERSOCK ||
                      protocol == NETLINK_SOCK_DIAG || protocol == NETLINK_KOBJECT_UEVENT
                  ? 0

@@ -331,8 +331,7 @@ SyscallResult Recvmmsg(Call& call) {
   bool out_of_band = false;
   // As Linux: the time is looked at only behind a message.
   for (uint32_t i = 0; i < call.Uint(2) && !out_of_band; ++i) {
-    result =
-        ReceiveOne(call, file, MessageAt(call, i), flags & ~MSG_WAITFORONE, &out_of_band);
+    result = ReceiveOne(call, file, MessageAt(call, i), flags & ~MSG_WAITFORONE, &out_of_band);
     if (result >= 0) result = PutLength(call, i, result);
     if (result < 0) break;
     call.thread.deadline_ns.reset();  // of the message

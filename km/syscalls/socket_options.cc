@@ -60,6 +60,13 @@ bool PlainOption(int level, int name) {
   }
 }
 
+// What Linux says of an option that there is not.
+int NoOption(const OpenFile& file, int level) {
+  int family = SocketFamily(file);
+  if (family < 0) return -ENOTSOCK;
+  return family == AF_UNIX && level != SOL_SOCKET ? -EOPNOTSUPP : -ENOPROTOOPT;
+}
+
 bool IsFilter(int level, int name) {
   return level == SOL_SOCKET && (name == SO_ATTACH_FILTER || name == SO_ATTACH_REUSEPORT_CBPF);
 }
@@ -72,8 +79,8 @@ int64_t AttachFilter(Call& call, const OpenFile& file) {
   auto code = reinterpret_cast<uint64_t>(program.filter);
   program.filter =
       reinterpret_cast<sock_filter*>(call.Host(code, program.len * sizeof(sock_filter)));
-  return HostResult(syscall(SYS_setsockopt, file.host.get(), SOL_SOCKET, call.Int(2), &program,
-                            sizeof(program)));
+  return HostResult(
+      syscall(SYS_setsockopt, file.host.get(), SOL_SOCKET, call.Int(2), &program, sizeof(program)));
 }
 
 // How much of a value of `length` the kernel may touch: of filters the length is in instructions.
@@ -86,8 +93,8 @@ uint64_t BytesOf(int level, int name, socklen_t length) {
 int64_t PeerCredentials(Call& call, const OpenFile& file, socklen_t* length) {
   ucred peer = {};
   *length = std::min<socklen_t>(*length, sizeof(peer));
-  int64_t result = HostResult(
-      syscall(SYS_getsockopt, file.host.get(), SOL_SOCKET, SO_PEERCRED, &peer, length));
+  int64_t result =
+      HostResult(syscall(SYS_getsockopt, file.host.get(), SOL_SOCKET, SO_PEERCRED, &peer, length));
   if (result != 0) return result;
   ProcessIds pid = PidToGuest(call);
   if (peer.pid == pid.from) peer.pid = pid.to;
@@ -101,21 +108,23 @@ SyscallResult Setsockopt(Call& call) {
   if (file == nullptr) return -EBADF;
   if (call.Int(4) < 0) return -EINVAL;
   if (IsFilter(call.Int(1), call.Int(2))) return AttachFilter(call, *file);
-  if (!PlainOption(call.Int(1), call.Int(2))) return -ENOPROTOOPT;
+  if (!PlainOption(call.Int(1), call.Int(2))) return NoOption(*file, call.Int(1));
   return HostResult(syscall(SYS_setsockopt, file->host.get(), call.Int(1), call.Int(2),
-                            call.HostArg(3, BytesOf(call.Int(1), call.Int(2), call.Uint(4))), call.Int(4)));
+                            call.HostArg(3, BytesOf(call.Int(1), call.Int(2), call.Uint(4))),
+                            call.Int(4)));
 }
 
 SyscallResult Getsockopt(Call& call) {
   auto file = FileArg(call, 0);
   if (file == nullptr) return -EBADF;
   int level = call.Int(1), name = call.Int(2);
-  if (!PlainOption(level, name)) return -ENOPROTOOPT;
   // A length of our own: the program's could grow after the buffer was looked at.
   socklen_t length = 0;
   if (int error = call.memory().CopyIn(&length, call.Addr(4)); error != 0) return error;
+  if (static_cast<int>(length) < 0) return -EINVAL;
+  if (!PlainOption(level, name)) return NoOption(*file, level);
   int64_t result;
-  if (level == SOL_SOCKET && name == SO_PEERCRED && static_cast<int>(length) >= 0) {
+  if (level == SOL_SOCKET && name == SO_PEERCRED) {
     result = PeerCredentials(call, *file, &length);
   } else {
     result = HostResult(syscall(SYS_getsockopt, file->host.get(), level, name,

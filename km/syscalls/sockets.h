@@ -6,6 +6,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <string>
 
 #include "absl/functional/function_ref.h"
 #include "km/base/owned.h"
@@ -61,6 +63,9 @@ int64_t WaitOnSocket(Call& call, const std::shared_ptr<OpenFile>& file, const So
 // The process's own id, from the program's to the host's and back.
 ProcessIds PidToHost(const Call& call);
 ProcessIds PidToGuest(const Call& call);
+
+// An ioctl(2) that only sockets have; none: it is no such request, or `file` is no socket.
+std::optional<int64_t> SocketIoctl(Call& call, const std::shared_ptr<OpenFile>& file);
 
 // The family of a socket; -1 of anything else.
 int SocketFamily(const OpenFile& file);
