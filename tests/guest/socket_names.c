@@ -114,9 +114,8 @@ static void TestPaths(void) {
   CHECK_OK(close(client));
   CHECK_OK(close(server));
 
-  static const char* kBad[] = {"none/x", "short/x",    "/proc/self/fd/99/x", "/proc/self/fd/0/x",
-                               "short",  "directory/", "/proc/self/status",  "/proc/self/fd/40",
-                               "/"};
+  static const char* kBad[] = {
+      "none/x", "short/x", "/proc/self/fd/99/x", "/proc/self/fd/0/x", "short", "directory/", "/"};
   for (size_t i = 0; i < sizeof kBad / sizeof *kBad; i++) {
     struct sockaddr_un name = Name(kBad[i]);
     fd = socket(AF_UNIX, SOCK_DGRAM, 0);
