@@ -46,7 +46,7 @@ bool PlainOption(int level, int name) {
     case IPPROTO_IP:
       return name < kFilterTables;
     case IPPROTO_IPV6:
-      return name < kFilterTables || name > kFilterTables + 15;
+      return name != kFilterTables && name != kFilterTables + 1;
     case IPPROTO_TCP:
       return name != TCP_ZEROCOPY_RECEIVE;
     case IPPROTO_ICMPV6:

@@ -224,15 +224,20 @@ constexpr Name kCloseRange[] = {{2, "CLOSE_RANGE_UNSHARE"}, {4, "CLOSE_RANGE_CLO
 constexpr Name kMemfd[] = {{1, "MFD_CLOEXEC"}, {2, "MFD_ALLOW_SEALING"}, {4, "MFD_HUGETLB"}};
 constexpr Name kDomain[] = {{0, "AF_UNSPEC"}, {1, "AF_UNIX"},     {2, "AF_INET"},
                             {10, "AF_INET6"}, {16, "AF_NETLINK"}, {17, "AF_PACKET"}};
+constexpr Name kSocketLevel[] = {{0, "SOL_IP"},    {1, "SOL_SOCKET"},    {6, "SOL_TCP"},
+                                 {17, "SOL_UDP"},  {41, "SOL_IPV6"},     {58, "SOL_ICMPV6"},
+                                 {255, "SOL_RAW"}, {270, "SOL_NETLINK"}, {282, "SOL_TLS"}};
 constexpr Name kSocketType[] = {
     {1, "SOCK_STREAM"},    {2, "SOCK_DGRAM"},          {3, "SOCK_RAW"},
     {5, "SOCK_SEQPACKET"}, {02000000, "SOCK_CLOEXEC"}, {04000, "SOCK_NONBLOCK"},
 };
 constexpr Name kSocketFlags[] = {{02000000, "SOCK_CLOEXEC"}, {04000, "SOCK_NONBLOCK"}};
 constexpr Name kMessage[] = {
-    KM_NAME(MSG_OOB),   KM_NAME(MSG_PEEK),         KM_NAME(MSG_DONTROUTE), KM_NAME(MSG_CTRUNC),
-    KM_NAME(MSG_TRUNC), KM_NAME(MSG_DONTWAIT),     KM_NAME(MSG_WAITALL),   KM_NAME(MSG_NOSIGNAL),
-    KM_NAME(MSG_MORE),  KM_NAME(MSG_CMSG_CLOEXEC), KM_NAME(MSG_EOR),
+    KM_NAME(MSG_OOB),          KM_NAME(MSG_PEEK),     KM_NAME(MSG_DONTROUTE),
+    KM_NAME(MSG_CTRUNC),       KM_NAME(MSG_TRUNC),    KM_NAME(MSG_DONTWAIT),
+    KM_NAME(MSG_WAITALL),      KM_NAME(MSG_NOSIGNAL), KM_NAME(MSG_MORE),
+    KM_NAME(MSG_CMSG_CLOEXEC), KM_NAME(MSG_EOR),      KM_NAME(MSG_ERRQUEUE),
+    KM_NAME(MSG_WAITFORONE),   KM_NAME(MSG_FASTOPEN), {MSG_ZEROCOPY, "MSG_ZEROCOPY"},
 };
 constexpr Name kShutdown[] = {{0, "SHUT_RD"}, {1, "SHUT_WR"}, {2, "SHUT_RDWR"}};
 constexpr Name kEpollOp[] = {{1, "EPOLL_CTL_ADD"}, {2, "EPOLL_CTL_DEL"}, {3, "EPOLL_CTL_MOD"}};
@@ -343,6 +348,7 @@ constexpr NameSet kSets[] = {
     {"close_range_flags", kCloseRange},
     {"memfd_flags", kMemfd},
     {"domain", kDomain, kAll},
+    {"sockopt_level", kSocketLevel, kAll},
     {"socket_type", kSocketType, 0xf},
     {"socket_flags", kSocketFlags},
     {"message_flags", kMessage},

@@ -66,6 +66,15 @@ std::optional<std::string> FormatArray(absl::string_view kind, absl::string_view
 // Structures (trace_structs.cc). None: no such kind.
 std::optional<std::string> FormatStruct(absl::string_view kind, const TraceValue& value);
 
+// Socket addresses, messages and options, also by FormatArray (trace_sockets.cc). None: no such
+// kind.
+std::optional<std::string> FormatSocket(absl::string_view kind, uint64_t count,
+                                        const TraceValue& value);
+
+// An array of iovecs; `written`: how many bytes the call put into all of them, without it all are
+// shown in full.
+std::string FormatIovecs(uint64_t address, uint64_t count, std::optional<uint64_t> written,
+                         GuestReader read);
 // "NULL" or "0x7f...".
 std::string FormatAddress(uint64_t address);
 // In quotes, with C escapes.

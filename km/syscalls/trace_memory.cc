@@ -67,22 +67,6 @@ std::string FormatList(uint64_t address, uint64_t count, size_t element_size,
   return absl::StrCat(list, count > kShownElements ? ", ..." : "", "]");
 }
 
-// `written`: how many bytes the call put into all of them; without it all are shown in full.
-std::string FormatIovecs(const TraceValue& value, uint64_t count, std::optional<uint64_t> written) {
-  uint64_t left = written.value_or(~uint64_t{0});
-  return FormatList(value.address(), count, sizeof(iovec), [&](uint64_t at, std::string* text) {
-    iovec vector;
-    if (!value.read(&vector, at, sizeof(vector))) return false;
-    uint64_t size = std::min<uint64_t>(vector.iov_len, left);
-    left -= size;
-    *text = absl::StrCat(
-        "{iov_base=",
-        FormatBytes(reinterpret_cast<uint64_t>(vector.iov_base), size, kShownBytes, value.read),
-        ", iov_len=", vector.iov_len, "}");
-    return true;
-  });
-}
-
 std::string FormatPollfds(const TraceValue& value, uint64_t count) {
   return FormatList(value.address(), count, sizeof(pollfd), [&](uint64_t at, std::string* text) {
     pollfd poll;
@@ -197,10 +181,11 @@ std::optional<std::string> FormatArray(absl::string_view kind, absl::string_view
   if (kind == "str" || kind == "str_out") return FormatString(address, kShownBytes, value.read);
   if (kind == "strings") return FormatStrings(value);
   if (kind == "in" || kind == "out") return FormatBytes(address, count, kShownBytes, value.read);
-  if (kind == "iovec_in") return FormatIovecs(value, count, std::nullopt);
+  if (kind == "iovec_in") return FormatIovecs(address, count, std::nullopt, value.read);
   if (kind == "iovec_out") {
-    return FormatIovecs(value, count,
-                        static_cast<uint64_t>(std::max<int64_t>(value.result.value_or(0), 0)));
+    return FormatIovecs(address, count,
+                        static_cast<uint64_t>(std::max<int64_t>(value.result.value_or(0), 0)),
+                        value.read);
   }
   if (kind == "pollfds") return FormatPollfds(value, static_cast<uint32_t>(count));
   if (kind == "epoll_events_out") return FormatEpollEvents(value, count);
@@ -211,7 +196,23 @@ std::optional<std::string> FormatArray(absl::string_view kind, absl::string_view
     return FormatBits(address, std::min<uint64_t>(count, FD_SETSIZE) * 8, value.read);
   }
   if (kind == "dirents_out") return FormatDirents(value, count);
-  return std::nullopt;
+  return FormatSocket(kind, count, value);
+}
+
+std::string FormatIovecs(uint64_t address, uint64_t count, std::optional<uint64_t> written,
+                         GuestReader read) {
+  uint64_t left = written.value_or(~uint64_t{0});
+  return FormatList(address, count, sizeof(iovec), [&](uint64_t at, std::string* text) {
+    iovec vector;
+    if (!read(&vector, at, sizeof(vector))) return false;
+    uint64_t size = std::min<uint64_t>(vector.iov_len, left);
+    left -= size;
+    *text = absl::StrCat(
+        "{iov_base=",
+        FormatBytes(reinterpret_cast<uint64_t>(vector.iov_base), size, kShownBytes, read),
+        ", iov_len=", vector.iov_len, "}");
+    return true;
+  });
 }
 
 std::string FormatAddress(uint64_t address) {

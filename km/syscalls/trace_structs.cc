@@ -1,21 +1,17 @@
 // Structures of the program as text. The host's own structures are the program's: both are x86-64.
-#include <arpa/inet.h>
 #include <fcntl.h>
 #include <linux/aio_abi.h>
 #include <linux/openat2.h>
 #include <linux/sched.h>
-#include <netinet/in.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/sysinfo.h>
 #include <sys/sysmacros.h>
 #include <sys/time.h>
 #include <sys/times.h>
-#include <sys/un.h>
 #include <sys/utsname.h>
 
 #include <cstring>
@@ -262,30 +258,6 @@ std::string Text(const f_owner_ex& o) {
                       "}");
 }
 
-// Reads as much of an address as its family has: the program may give less than the largest.
-std::optional<std::string> SocketAddressText(const TraceValue& value) {
-  sa_family_t family = 0;
-  if (!value.Get(&family)) return std::nullopt;
-  char host[INET6_ADDRSTRLEN];
-  if (sockaddr_in in; family == AF_INET && value.Get(&in)) {
-    return absl::StrFormat("{sa_family=AF_INET, sin_port=htons(%d), sin_addr=inet_addr(\"%s\")}",
-                           ntohs(in.sin_port),
-                           inet_ntop(AF_INET, &in.sin_addr, host, sizeof(host)));
-  }
-  if (sockaddr_in6 in; family == AF_INET6 && value.Get(&in)) {
-    return absl::StrFormat("{sa_family=AF_INET6, sin6_port=htons(%d), sin6_addr=\"%s\", ...}",
-                           ntohs(in.sin6_port),
-                           inet_ntop(AF_INET6, &in.sin6_addr, host, sizeof(host)));
-  }
-  if (sockaddr_un un; family == AF_UNIX && value.Get(&un)) {
-    bool abstract = un.sun_path[0] == '\0';
-    size_t length = strnlen(un.sun_path + abstract, sizeof(un.sun_path) - abstract);
-    return absl::StrCat("{sa_family=AF_UNIX, sun_path=", abstract ? "@" : "",
-                        QuoteBytes(absl::string_view(un.sun_path + abstract, length)), "}");
-  }
-  return absl::StrCat("{sa_family=", Names("domain", family), ", ...}");
-}
-
 template <typename T>
 std::optional<std::string> ReadText(const TraceValue& value) {
   T object;
@@ -333,7 +305,6 @@ constexpr StructKind kStructs[] = {
     {"cachestat_range", ReadText<CachestatRange>},
     {"cachestat", ReadText<Cachestat>},
     {"f_owner", ReadText<f_owner_ex>},
-    {"sockaddr", SocketAddressText},
 };
 
 }  // namespace

@@ -282,6 +282,17 @@ static void TestOptions(void) {
   CHECK_ERRNO(getsockopt(udp, SOL_SOCKET, 9999, &value, &size), ENOPROTOOPT);
   CHECK_OK(close(tcp));
   CHECK_OK(close(udp));
+  int v6 = socket(AF_INET6, SOCK_DGRAM, 0);
+  if (v6 >= 0) {
+    static const int kNames[] = {IPV6_RECVPKTINFO, IPV6_RECVHOPLIMIT, IPV6_RECVTCLASS, IPV6_TCLASS};
+    for (int i = 0; i < 4; i++) {
+      value = 1;
+      CHECK_OK(setsockopt(v6, IPPROTO_IPV6, kNames[i], &value, sizeof value));
+      CHECK_OK(getsockopt(v6, IPPROTO_IPV6, kNames[i], &value, &size));
+      CHECK_EQ(value, 1);
+    }
+    CHECK_OK(close(v6));
+  }
   Say("options");
 }
 
