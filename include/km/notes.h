@@ -198,6 +198,25 @@ enum km_pipe_tag {
   KM_PIPE_CONTENTS = 3, /* bytes; with the first end of a pipe only */
 };
 
+enum km_socket_condition {
+  KM_SOCKET_IDLE = 0, /* perhaps bound, or connected to where datagrams go */
+  KM_SOCKET_LISTENING = 1,
+  KM_SOCKET_PAIRED = 2, /* a UNIX socket that is connected to another one of the process */
+  KM_SOCKET_LOST = 3,   /* was connected elsewhere: the connection is reset by the resume */
+};
+
+enum km_socket_tag {
+  KM_SOCKET_SPEC = 32,      /* u32 family, type, protocol */
+  KM_SOCKET_CONDITION = 33, /* u32 km_socket_condition, backlog, connections waiting, shut down
+                               (bit 0: for reading, 1: for writing) */
+  KM_SOCKET_PAIR = 34,      /* u32: which pair, which end of it (0, 1) */
+  KM_SOCKET_NAME = 35,      /* struct sockaddr_*: bound to */
+  KM_SOCKET_PEER = 36,      /* struct sockaddr_*: where its datagrams go */
+  KM_SOCKET_OPTION = 37,    /* u32 level, u32 name, value */
+  KM_SOCKET_MESSAGE = 38,   /* u32 length and struct sockaddr_* of the sender, u32 count and u32...
+                               descriptions in flight, bytes; in order */
+};
+
 enum km_given_tag { KM_GIVEN_NUMBER = 5 /* u32: 0, 1 or 2 */ };
 
 enum km_inotify_tag {

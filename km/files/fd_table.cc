@@ -207,16 +207,24 @@ std::optional<FdTable::Entry> FdTable::FindHost(int host_fd) const {
 
 std::shared_ptr<FileDescription> FdTable::DescriptionOf(int host_fd) const {
   FileKind kind = KindOfHostFd(host_fd);
-  std::string path = HostPathOf(host_fd);
+  struct stat status = {}, other;
+  fstat(host_fd, &status);
+  auto description = std::make_shared<FileDescription>();
+  description->kind = kind;
+  description->path = HostPathOf(host_fd);
+  description->foreign = true;
   for (const Entry& entry : Entries()) {
     const FileDescription& open = *entry.file->description;
     // A file that the program sees of itself in /proc is a memfd to the host.
-    if (open.path != path && kind != FileKind::kMemFd) continue;
-    if (SameDescription(entry.file->host.get(), host_fd)) return entry.file->description;
+    if (open.kind != kind && kind != FileKind::kMemFd) continue;
+    const int host = entry.file->host.get();
+    if (fstat(host, &other) != 0 || other.st_ino != status.st_ino ||
+        other.st_dev != status.st_dev) {
+      continue;
+    }
+    if (SameDescription(host, host_fd)) return entry.file->description;
+    description->foreign = open.foreign;  // another end, or another opening, of a file it has
   }
-  auto description = std::make_shared<FileDescription>();
-  description->kind = kind;
-  description->path = std::move(path);
   return description;
 }
 

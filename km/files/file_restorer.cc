@@ -34,6 +34,10 @@ absl::Status FileRestorer::RestoreAll(absl::Span<const DescriptorRecord> descrip
       return ErrnoStatus(-placed, absl::StrCat("cannot have descriptor ", from.number));
     }
   }
+  // Those in flight too, which no descriptor names.
+  std::vector<uint32_t> ids;
+  for (const auto& [id, restored] : by_id_) ids.push_back(id);
+  for (uint32_t id : ids) KM_RETURN_IF_ERROR(Description(id).status());
   for (const auto& [id, restored] : by_id_) {
     const FileKindRow& row = KindRow(restored.record->kind);
     if (restored.file == nullptr || row.finish == nullptr) continue;

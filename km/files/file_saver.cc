@@ -83,6 +83,7 @@ absl::StatusOr<uint32_t> FileSaver::Description(const std::shared_ptr<OpenFile>&
   auto [it, fresh] = ids_.try_emplace(&description, ids_.size() + 1);
   const uint32_t id = it->second;
   if (!fresh) return id;
+  kept_.push_back(file);
   const FileKindRow& row = KindRow(description.given >= 0 ? FileKind::kGiven : description.kind);
   if (row.save == nullptr) {
     return absl::FailedPreconditionError(
@@ -101,10 +102,25 @@ absl::StatusOr<uint32_t> FileSaver::Description(const std::shared_ptr<OpenFile>&
 int64_t FileSaver::Object(int host_fd, bool* first) {
   struct stat status;
   if (fstat(host_fd, &status) != 0) return -1;
-  auto [it, fresh] =
-      host_objects_.try_emplace({status.st_dev, status.st_ino}, host_objects_.size() + 1);
+  return Object(status.st_dev, status.st_ino, first);
+}
+
+uint32_t FileSaver::Object(dev_t device, ino_t inode, bool* first) {
+  auto [it, fresh] = host_objects_.try_emplace({device, inode}, host_objects_.size() + 1);
   *first = fresh;
   return it->second;
+}
+
+int FileSaver::HostFd(dev_t device, ino_t inode) {
+  if (open_.empty()) {
+    for (const FdTable::Entry& entry : table_.Entries()) {
+      struct stat status;
+      const int host = entry.file->host.get();
+      if (fstat(host, &status) == 0) open_[{status.st_dev, status.st_ino}] = host;
+    }
+  }
+  auto it = open_.find({device, inode});
+  return it != open_.end() ? it->second : -1;
 }
 
 absl::StatusOr<uint64_t> FileSaver::Memory(int host_fd, uint32_t kind, const std::string& name) {

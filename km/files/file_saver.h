@@ -35,6 +35,9 @@ class FileSaver {
   // A number for an object of the host kernel's that several descriptions may be open on (a pipe);
   // *first when it is new. -1: fstat failed.
   int64_t Object(int host_fd, bool* first);
+  uint32_t Object(dev_t device, ino_t inode, bool* first);
+  // A host descriptor of the program's that is open on it; -1: there is none.
+  int HostFd(dev_t device, ino_t inode);
   // The address of the memory object that `host_fd` is open on (a memfd, a deleted file): its
   // bytes will be in the snapshot, once.
   absl::StatusOr<uint64_t> Memory(int host_fd, uint32_t kind, const std::string& name);
@@ -62,7 +65,9 @@ class FileSaver {
   FdTable& table_;
   const uint64_t unnamed_limit_;
   absl::flat_hash_map<const FileDescription*, uint32_t> ids_;
+  std::vector<std::shared_ptr<OpenFile>> kept_;  // so that no other gets the address
   absl::flat_hash_map<std::pair<dev_t, ino_t>, uint32_t> host_objects_;
+  absl::flat_hash_map<std::pair<dev_t, ino_t>, int> open_;
   absl::flat_hash_map<std::pair<dev_t, ino_t>, uint64_t> memory_;
   std::vector<SavedObject> objects_;
   uint64_t next_address_ = KM_OBJECT_BASE;

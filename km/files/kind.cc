@@ -10,7 +10,6 @@ constexpr FileKindRow NotCarried(FileKind kind, const char* name) {
   return {kind, name, nullptr, nullptr, nullptr, nullptr};
 }
 
-constexpr FileKindRow kSocketKind = NotCarried(FileKind::kSocket, "socket");
 constexpr FileKindRow kTerminalKind = NotCarried(FileKind::kTerminal, "terminal");
 constexpr FileKindRow kCharacterDeviceKind =
     NotCarried(FileKind::kCharacterDevice, "character device");

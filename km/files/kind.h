@@ -50,6 +50,7 @@ extern const FileKindRow kMemFdKind;
 extern const FileKindRow kPathKind;
 extern const FileKindRow kPipeKind;
 extern const FileKindRow kRegularKind;
+extern const FileKindRow kSocketKind;
 
 }  // namespace km
 

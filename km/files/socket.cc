@@ -1,0 +1,430 @@
+// Sockets: what they are bound and connected to, their options, and what waits in them. A TCP
+// connection is not carried: after a resume it was reset.
+#include <fcntl.h>
+#include <linux/netlink.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "km/base/log.h"
+#include "km/base/status.h"
+#include "km/files/kind.h"
+#include "km/files/socket_state.h"
+
+namespace km {
+namespace {
+
+bool IsInet(const SocketState& state) {
+  return state.family == AF_INET || state.family == AF_INET6;
+}
+bool IsTcp(const SocketState& state) {
+  return IsInet(state) && state.type == SOCK_STREAM && state.protocol == IPPROTO_TCP;
+}
+
+const sockaddr* Sockaddr(const SocketAddress& address) {
+  return reinterpret_cast<const sockaddr*>(address.data());
+}
+socklen_t Length(const SocketAddress& address) { return static_cast<socklen_t>(address.size()); }
+
+template <typename T>
+T Option(int fd, int level, int name) {
+  T value = {};
+  socklen_t size = sizeof(value);
+  return getsockopt(fd, level, name, &value, &size) == 0 ? value : T{};
+}
+
+bool HasError(int fd) {
+  pollfd look = {fd, 0, 0};
+  return poll(&look, 1, 0) == 1 && (look.revents & POLLERR) != 0;
+}
+
+// ---- Save ----
+
+// A name that was chosen or given: not the unnamed socket's, not a port that is none yet.
+SocketAddress BoundTo(int fd, const SocketState& state,
+                      int (*get)(int, sockaddr*, socklen_t*) = nullptr) {
+  SocketAddress name(sizeof(sockaddr_storage));
+  socklen_t size = Length(name);
+  auto* to = reinterpret_cast<sockaddr*>(name.data());
+  int result = get != nullptr ? get(fd, to, &size) : getsockname(fd, to, &size);
+  name.resize(result == 0 ? std::min<size_t>(size, name.size()) : 0);
+  bool bound = name.size() > sizeof(sa_family_t);
+  if (!bound) return {};
+  if (state.family == AF_INET || state.family == AF_INET6) {
+    // Port and address stand at the same place in both.
+    auto* in = reinterpret_cast<const sockaddr_in*>(name.data());
+    auto* in6 = reinterpret_cast<const sockaddr_in6*>(name.data());
+    bool any = state.family == AF_INET ? in->sin_addr.s_addr == INADDR_ANY
+                                       : IN6_IS_ADDR_UNSPECIFIED(&in6->sin6_addr);
+    bound = in->sin_port != 0 || !any;
+  }
+  if (state.family == AF_NETLINK) {
+    auto* nl = reinterpret_cast<const sockaddr_nl*>(name.data());
+    bound = nl->nl_pid != 0 || nl->nl_groups != 0;
+  }
+  return bound ? name : SocketAddress();
+}
+
+absl::Status SaveUnix(const OpenFile& file, FileSaver& saver, SocketState* state) {
+  const int fd = file.host.get();
+  struct stat status;
+  if (fstat(fd, &status) != 0) return ErrnoStatus(errno, "fstat");
+  KM_ASSIGN_OR_RETURN(UnixSocketInfo info, QueryUnixSocket(status.st_ino));
+  if (Option<int>(fd, SOL_SOCKET, SO_ACCEPTCONN) != 0) {
+    state->condition = KM_SOCKET_LISTENING;
+    state->backlog = info.backlog;
+    if (info.waiting == 0) return absl::OkStatus();
+    return absl::FailedPreconditionError(absl::StrCat(
+        "has ", info.waiting, " connections that were not accepted: accept them before"));
+  }
+  bool paired = info.connected && state->type != SOCK_DGRAM;
+  if (state->type == SOCK_DGRAM && info.peer != 0) {
+    absl::StatusOr<UnixSocketInfo> other = QueryUnixSocket(info.peer);
+    paired = other.ok() && other->peer == status.st_ino;
+  }
+  if (state->type == SOCK_DGRAM) {
+    if (info.shut != 0) return absl::FailedPreconditionError("was shut down: close it before");
+    if (!paired) state->peer = BoundTo(fd, *state, getpeername);
+  }
+  if (paired) {
+    const bool ours = info.peer == 0 || saver.HostFd(status.st_dev, info.peer) >= 0 ||
+                      Option<ucred>(fd, SOL_SOCKET, SO_PEERCRED).pid == getpid();
+    state->condition = ours ? KM_SOCKET_PAIRED : KM_SOCKET_LOST;
+    bool first = false;
+    const uint64_t pair =
+        info.peer == 0 ? status.st_ino : std::min<uint64_t>(status.st_ino, info.peer);
+    state->pair = saver.Object(status.st_dev, pair, &first);
+    state->end = first ? 0 : 1;
+    // What the other end's closing shut it does again.
+    state->shut = info.peer == 0 ? 0 : info.shut;
+  }
+  if (HasError(fd)) state->condition = KM_SOCKET_LOST;
+  if (state->condition == KM_SOCKET_LOST) return absl::OkStatus();
+  if (!paired && state->type != SOCK_DGRAM) return absl::OkStatus();
+  const int peer = paired && info.peer != 0 && (info.shut & 1) == 0
+                       ? saver.HostFd(status.st_dev, info.peer)
+                       : -1;
+  KM_RETURN_IF_ERROR(SaveSocketQueue(fd, peer, saver, state));
+  // One that no name leads to was one of a pair.
+  if (!paired && state->name.empty() && !state->messages.empty()) {
+    bool first = false;
+    state->condition = KM_SOCKET_PAIRED;
+    state->pair = static_cast<uint32_t>(saver.Object(status.st_dev, status.st_ino, &first));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SaveTcp(int fd, FileSaver& saver, SocketState* state) {
+  tcp_info info = Option<tcp_info>(fd, IPPROTO_TCP, TCP_INFO);
+  if (info.tcpi_state == TCP_LISTEN) {
+    state->condition = KM_SOCKET_LISTENING;
+    state->backlog = info.tcpi_sacked;
+    state->waiting = info.tcpi_unacked;
+    return absl::OkStatus();
+  }
+  bool error = HasError(fd);
+  char byte;
+  // A socket that never was connected says so.
+  if (info.tcpi_state == TCP_CLOSE && !error && recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0) {
+    return absl::OkStatus();
+  }
+  state->condition = KM_SOCKET_LOST;
+  // Bit 0: the other end had said that it sends no more.
+  switch (info.tcpi_state) {
+    case TCP_CLOSE_WAIT:
+      state->shut = 1;
+      break;
+    case TCP_FIN_WAIT1:
+    case TCP_FIN_WAIT2:
+      state->shut = 2;
+      break;
+    case TCP_LAST_ACK:
+    case TCP_CLOSING:
+    case TCP_TIME_WAIT:
+    case TCP_CLOSE:
+      state->shut = error ? 0 : 3;
+      break;
+  }
+  // These follow the connection.
+  auto follows = [](const SocketOption& o) {
+    return (o.level == SOL_SOCKET && (o.name == SO_SNDBUF || o.name == SO_RCVBUF)) ||
+           (o.level == IPPROTO_TCP && (o.name == TCP_MAXSEG || o.name == TCP_WINDOW_CLAMP));
+  };
+  state->options.erase(std::remove_if(state->options.begin(), state->options.end(), follows),
+                       state->options.end());
+  return error || info.tcpi_state == TCP_SYN_SENT ? absl::OkStatus()
+                                                  : SaveSocketQueue(fd, -1, saver, state);
+}
+
+absl::Status SaveState(const OpenFile& file, FileSaver& saver, SocketState* state) {
+  const int fd = file.host.get();
+  if (state->family == AF_UNIX) return SaveUnix(file, saver, state);
+  if (IsTcp(*state)) return SaveTcp(fd, saver, state);
+  pollfd look = {fd, POLLIN, 0};
+  poll(&look, 1, 0);
+  if (state->type == SOCK_DGRAM && state->protocol == IPPROTO_UDP) {
+    state->peer = BoundTo(fd, *state, getpeername);
+    if ((look.revents & POLLERR) == 0) return SaveSocketQueue(fd, -1, saver, state);
+    return absl::FailedPreconditionError("has an error that was not read: close it");
+  }
+  if (IsInet(*state) && state->type == SOCK_STREAM) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("is of protocol ", state->protocol, ", which snapshots do not carry"));
+  }
+  if ((look.revents & (POLLIN | POLLERR)) == 0) return absl::OkStatus();
+  return absl::FailedPreconditionError("holds messages that were not received: read them before");
+}
+
+absl::Status Save(const OpenFile& file, FileSaver& saver, FileRecord& record) {
+  const int fd = file.host.get();
+  SocketState state;
+  state.family = Option<int>(fd, SOL_SOCKET, SO_DOMAIN);
+  state.type = Option<int>(fd, SOL_SOCKET, SO_TYPE);
+  state.protocol = Option<int>(fd, SOL_SOCKET, SO_PROTOCOL);
+  KM_RETURN_IF_ERROR(SaveSocketOptions(fd, &state));
+  if (file.description->bound_name() != nullptr) {
+    return absl::FailedPreconditionError(
+        "was bound through /proc/self/fd, to a path that will lead elsewhere: close it before");
+  }
+  state.name = BoundTo(fd, state);
+  KM_RETURN_IF_ERROR(SaveState(file, saver, &state));
+  if (IsInet(state) && state.condition == KM_SOCKET_LOST) state.name.clear();
+  ByteWriter out;
+  EncodeSocket(state, &out);
+  record.state = out.Take();
+  return absl::OkStatus();
+}
+
+// ---- Restore ----
+
+absl::StatusOr<std::string> Describe(const FileRecord& record) {
+  KM_ASSIGN_OR_RETURN(SocketState state, DecodeSocket(record));
+  static constexpr const char* kConditions[] = {"", ", listening", ", one of a pair",
+                                                ", its connection reset"};
+  const char* family = state.family == AF_UNIX    ? "UNIX"
+                       : state.family == AF_INET  ? "IPv4"
+                       : state.family == AF_INET6 ? "IPv6"
+                                                  : "netlink";
+  const char* type = state.type == SOCK_STREAM      ? "stream"
+                     : state.type == SOCK_DGRAM     ? "datagram"
+                     : state.type == SOCK_SEQPACKET ? "seqpacket"
+                                                    : "raw";
+  std::string text = absl::StrCat(family, " ", type, kConditions[state.condition]);
+  if (state.condition == KM_SOCKET_PAIRED) absl::StrAppend(&text, " (", state.pair, ")");
+  if (!state.messages.empty()) {
+    absl::StrAppend(&text, ", ", state.messages.size(), " messages in it");
+  }
+  return text;
+}
+
+absl::StatusOr<OwnedFd> NewSocket(const SocketState& state) {
+  OwnedFd fd(socket(state.family, state.type | SOCK_CLOEXEC, state.protocol));
+  if (!fd.valid()) return ErrnoStatus(errno, "cannot make a socket");
+  return fd;
+}
+
+// The path of a socket that nobody has open any more is in the way of the one that takes its place.
+void RemoveDead(const SocketState& state) {
+  auto* name = reinterpret_cast<const sockaddr_un*>(state.name.data());
+  if (state.family != AF_UNIX || name->sun_path[0] == '\0') return;
+  std::string path(name->sun_path,
+                   strnlen(name->sun_path, state.name.size() - sizeof(sa_family_t)));
+  struct stat status;
+  if (lstat(path.c_str(), &status) != 0 || !S_ISSOCK(status.st_mode)) return;
+  OwnedFd probe(socket(AF_UNIX, state.type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (connect(probe.get(), Sockaddr(state.name), Length(state.name)) != 0 &&
+      errno == ECONNREFUSED) {
+    unlink(path.c_str());
+  }
+}
+
+absl::Status BindTo(int fd, const SocketState& state) {
+  if (state.name.empty()) return absl::OkStatus();
+  // The connections of the process as it was may still hold the port.
+  const int reuse = Option<int>(fd, SOL_SOCKET, SO_REUSEADDR), one = 1;
+  if (IsTcp(state)) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+  RemoveDead(state);
+  int result = bind(fd, Sockaddr(state.name), Length(state.name));
+  if (result != 0 && state.family == AF_NETLINK) {
+    // The port is a matter of chance.
+    SocketAddress any = state.name;
+    reinterpret_cast<sockaddr_nl*>(any.data())->nl_pid = 0;
+    result = bind(fd, Sockaddr(any), Length(any));
+  }
+  if (result != 0 && errno == EADDRNOTAVAIL && !state.peer.empty()) {
+    // An address that came with the connection, and that this host does not have.
+    result = 0;
+  }
+  if (result != 0) return ErrnoStatus(errno, "cannot bind a socket to where it was");
+  if (IsTcp(state)) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof(reuse));
+  return absl::OkStatus();
+}
+
+// A listener on the loopback interface, and its address.
+absl::StatusOr<OwnedFd> LoopbackListener(int family, SocketAddress* name) {
+  OwnedFd listener(socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (family == AF_INET) {
+    sockaddr_in in = {};
+    in.sin_family = AF_INET;
+    in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    name->assign(reinterpret_cast<uint8_t*>(&in), reinterpret_cast<uint8_t*>(&in + 1));
+  } else if (family == AF_INET6) {
+    // As IPv4: the host may have no other.
+    sockaddr_in6 in = {};
+    in.sin6_family = AF_INET6;
+    in.sin6_addr.s6_addr[10] = in.sin6_addr.s6_addr[11] = 0xff;
+    in.sin6_addr.s6_addr[12] = 127;
+    in.sin6_addr.s6_addr[15] = 1;
+    const int off = 0;
+    setsockopt(listener.get(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
+    name->assign(reinterpret_cast<uint8_t*>(&in), reinterpret_cast<uint8_t*>(&in + 1));
+  }
+  socklen_t size = Length(*name);
+  if (!listener.valid() || bind(listener.get(), Sockaddr(*name), size) != 0 ||
+      listen(listener.get(), 1) != 0 ||
+      getsockname(listener.get(), reinterpret_cast<sockaddr*>(name->data()), &size) != 0) {
+    return ErrnoStatus(errno, "cannot make a connection to reset");
+  }
+  return listener;
+}
+
+void Reset(OwnedFd connection) {
+  const linger at_once = {1, 0};
+  setsockopt(connection.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+}
+
+// A connection that was made, received what is still to be read, and was then reset by the other
+// end.
+absl::StatusOr<OwnedFd> LostTcp(const SocketState& state) {
+  KM_ASSIGN_OR_RETURN(OwnedFd fd, NewSocket(state));
+  SocketAddress name;
+  KM_ASSIGN_OR_RETURN(OwnedFd listener, LoopbackListener(state.family, &name));
+  KM_RETURN_IF_ERROR(SetSocketOptions(fd.get(), state));
+  const int v6only = 0;
+  setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof(v6only));
+  if (connect(fd.get(), Sockaddr(name), Length(name)) != 0) {
+    return ErrnoStatus(errno, "cannot make a connection to reset");
+  }
+  OwnedFd other(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  if (!other.valid()) return ErrnoStatus(errno, "cannot make a connection to reset");
+  for (const SocketMessage& message : state.messages) {
+    send(other.get(), message.bytes.data(), message.bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+  }
+  if ((state.shut & 1) != 0) shutdown(other.get(), SHUT_WR);
+  if ((state.shut & 2) != 0) shutdown(fd.get(), SHUT_WR);
+  // Closed by both it is no connection any more, and cannot be reset.
+  if (state.shut != 3) Reset(std::move(other));
+  return fd;
+}
+
+// An end of a pair; the first that is restored makes both. Where the other one is not restored, it
+// is closed when all is done.
+absl::StatusOr<OwnedFd> PairEnd(const SocketState& state, FileRestorer& restorer) {
+  std::array<OwnedFd, 2>& ends = restorer.Held(state.pair);
+  if (!ends[0].valid()) {
+    int fds[2];
+    if (socketpair(state.family, state.type | SOCK_CLOEXEC, state.protocol, fds) != 0) {
+      return ErrnoStatus(errno, "cannot make a pair of sockets");
+    }
+    ends = {OwnedFd(fds[0]), OwnedFd(fds[1])};
+  }
+  OwnedFd fd(fcntl(ends[state.end].get(), F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+  if (!fd.valid()) return ErrnoStatus(errno, "cannot duplicate a descriptor");
+  return fd;
+}
+
+// Its other end was in another process: closed with something unread in it, it leaves a reset.
+absl::StatusOr<OwnedFd> LostUnix(const SocketState& state) {
+  int fds[2];
+  if (socketpair(state.family, state.type | SOCK_CLOEXEC, state.protocol, fds) != 0) {
+    return ErrnoStatus(errno, "cannot make a pair of sockets");
+  }
+  OwnedFd fd(fds[0]), other(fds[1]);
+  for (const SocketMessage& message : state.messages) {
+    send(other.get(), message.bytes.data(), message.bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+  }
+  send(fd.get(), "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+  return fd;
+}
+
+// Who waited to be accepted was reset meanwhile; the program still finds the connections.
+void ResetWaiting(const SocketState& state) {
+  constexpr uint32_t kMost = 4096;
+  SocketAddress to = state.name;
+  auto* in = reinterpret_cast<sockaddr_in*>(to.data());
+  auto* in6 = reinterpret_cast<sockaddr_in6*>(to.data());
+  if (state.family == AF_INET && in->sin_addr.s_addr == INADDR_ANY) {
+    in->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  }
+  if (state.family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&in6->sin6_addr)) {
+    in6->sin6_addr = in6addr_loopback;
+  }
+  const timeval soon = {1, 0};
+  for (uint32_t i = 0; i < std::min(state.waiting, kMost); ++i) {
+    OwnedFd client(socket(state.family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    setsockopt(client.get(), SOL_SOCKET, SO_SNDTIMEO, &soon, sizeof(soon));
+    connect(client.get(), Sockaddr(to), Length(to));
+    Reset(std::move(client));
+  }
+}
+
+absl::StatusOr<OwnedFd> Make(const SocketState& state, FileRestorer& restorer) {
+  if (state.condition == KM_SOCKET_LOST) return IsInet(state) ? LostTcp(state) : LostUnix(state);
+  if (state.condition == KM_SOCKET_PAIRED) {
+    KM_ASSIGN_OR_RETURN(OwnedFd fd, PairEnd(state, restorer));
+    KM_RETURN_IF_ERROR(SetSocketOptions(fd.get(), state));
+    // A stream's name may be that of the listener that accepted it.
+    if (state.type == SOCK_DGRAM) KM_RETURN_IF_ERROR(BindTo(fd.get(), state));
+    return fd;
+  }
+  KM_ASSIGN_OR_RETURN(OwnedFd fd, NewSocket(state));
+  KM_RETURN_IF_ERROR(SetSocketOptions(fd.get(), state));
+  KM_RETURN_IF_ERROR(BindTo(fd.get(), state));
+  if (state.condition == KM_SOCKET_LISTENING) {
+    if (listen(fd.get(), static_cast<int>(state.backlog)) != 0) {
+      return ErrnoStatus(errno, "cannot listen on a socket");
+    }
+    if (IsTcp(state)) ResetWaiting(state);
+  }
+  return fd;
+}
+
+absl::StatusOr<OwnedFd> Restore(const FileRecord& record, FileRestorer& restorer) {
+  KM_ASSIGN_OR_RETURN(SocketState state, DecodeSocket(record));
+  KM_ASSIGN_OR_RETURN(OwnedFd fd, Make(state, restorer));
+  const int flags = static_cast<int>(record.flags) & (O_NONBLOCK | O_ASYNC);
+  if (fcntl(fd.get(), F_SETFL, flags) != 0) return ErrnoStatus(errno, "fcntl(F_SETFL)");
+  return fd;
+}
+
+absl::Status Finish(const FileRecord& record, const OpenFile& file, FileRestorer& restorer) {
+  KM_ASSIGN_OR_RETURN(SocketState state, DecodeSocket(record));
+  if (state.condition == KM_SOCKET_LOST) return absl::OkStatus();
+  const int fd = file.host.get();
+  KM_RETURN_IF_ERROR(FillSocketQueue(fd, state, restorer));
+  // The other half follows from the other end's.
+  if (state.condition == KM_SOCKET_PAIRED && (state.shut & 1) != 0) shutdown(fd, SHUT_RD);
+  if (!state.peer.empty() && connect(fd, Sockaddr(state.peer), Length(state.peer)) != 0) {
+    Log(LogLevel::kWarning, absl::StrCat("a datagram socket is not connected any more: ",
+                                         ErrnoStatus(errno, "connect").message()));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+const FileKindRow kSocketKind = {FileKind::kSocket, "socket", Describe, Save, Restore, Finish};
+
+}  // namespace km

@@ -1,0 +1,73 @@
+// What a snapshot keeps of a socket.
+#ifndef KM_FILES_SOCKET_STATE_H_
+#define KM_FILES_SOCKET_STATE_H_
+
+#include <km/notes.h>
+#include <sys/socket.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "km/base/bytes.h"
+#include "km/files/fd_table.h"
+#include "km/files/file_record.h"
+#include "km/files/file_restorer.h"
+#include "km/files/file_saver.h"
+
+namespace km {
+
+using SocketAddress = std::vector<uint8_t>;  // a struct sockaddr_*; empty: none
+
+struct SocketOption {
+  int level = 0, name = 0;
+  std::vector<uint8_t> value;
+};
+
+struct SocketMessage {
+  SocketAddress sender;
+  std::vector<uint32_t> descriptions;  // of descriptors in flight
+  std::vector<uint8_t> bytes;
+};
+
+struct SocketState {
+  int family = 0, type = 0, protocol = 0;
+  uint32_t condition = KM_SOCKET_IDLE;
+  uint32_t backlog = 0;        // listening
+  uint32_t waiting = 0;        // listening: connections that were not accepted
+  uint32_t shut = 0;           // bit 0: for reading, bit 1: for writing
+  uint32_t pair = 0, end = 0;  // paired: which pair, and which end of it
+  SocketAddress name, peer;    // bound to, connected to (datagrams)
+  std::vector<SocketOption> options;
+  std::vector<SocketMessage> messages;  // not received yet, in order
+};
+
+void EncodeSocket(const SocketState& state, ByteWriter* out);
+// From hostile bytes: all that it holds is such as a socket can have.
+absl::StatusOr<SocketState> DecodeSocket(const FileRecord& record);
+
+// Options that differ from those of a new socket of the same kind.
+absl::Status SaveSocketOptions(int host_fd, SocketState* state);
+// Whether an option may come from a snapshot.
+bool IsSavedOption(int level, int name, size_t size);
+absl::Status SetSocketOptions(int host_fd, const SocketState& state);
+
+// What UNIX sockets do not tell of themselves: unix_diag of sock_diag(7).
+struct UnixSocketInfo {
+  uint32_t peer = 0;  // inode of the other end; 0: none, or it is closed
+  bool connected = false;
+  uint32_t waiting = 0, backlog = 0;
+  uint32_t shut = 0;
+};
+absl::StatusOr<UnixSocketInfo> QueryUnixSocket(uint64_t inode);
+
+// Copies what waits to be received into `state`; the program does not notice. Descriptors in it are
+// saved as well. `peer`: the other end of a pair, or -1.
+absl::Status SaveSocketQueue(int host_fd, int peer, FileSaver& saver, SocketState* state);
+// Puts it back: `state` of the socket `host_fd`.
+absl::Status FillSocketQueue(int host_fd, const SocketState& state, FileRestorer& restorer);
+
+}  // namespace km
+
+#endif  // KM_FILES_SOCKET_STATE_H_
