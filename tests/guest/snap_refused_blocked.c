@@ -1,8 +1,9 @@
-// A snapshot that is refused (sockets and a pipe are open) while threads are blocked in accept,
+// A snapshot that is refused (a deleted directory is open) while threads are blocked in accept,
 // read, poll and recv: each goes on waiting, and gets its data once.
-// When they are closed, it works.
+// When it is closed, it works.
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 #include "tests/guest/guest.h"
@@ -49,7 +50,7 @@ static void* Body(void* argument) {
 static void TryToSnapshot(void) {
   for (int i = 0; i < 3; i++) {
     long result = GuestTrySnapshot("blocked", KM_SNAPSHOT_CONTINUE);
-    if (result >= 0) FAIL("a snapshot with open sockets returned %ld", result);
+    if (result >= 0) FAIL("a snapshot with an open deleted directory returned %ld", result);
   }
   SleepMs(60);
 }
@@ -62,6 +63,10 @@ static void NothingLeft(int fd) {
 int main(void) {
   struct sockaddr_un name = {.sun_family = AF_UNIX};
   socklen_t size = sizeof name;
+  CHECK_OK(mkdir("gone", 0700));
+  int directory = open("gone", O_RDONLY | O_DIRECTORY);
+  CHECK_OK(directory);
+  CHECK_OK(rmdir("gone"));
   listener = socket(AF_UNIX, SOCK_STREAM, 0);
   CHECK_OK(listener);
   CHECK_OK(bind(listener, (struct sockaddr*)&name, sizeof name.sun_family));  // a name of its own
@@ -93,8 +98,8 @@ int main(void) {
     CHECK_OK(close(client));
     Say("round %d", round);
   }
-  int fds[] = {listener,  pipe_ends[0], pipe_ends[1], polled[0],
-               polled[1], received[0],  received[1]};
+  int fds[] = {directory, listener,  pipe_ends[0], pipe_ends[1],
+               polled[0], polled[1], received[0],  received[1]};
   for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++) CHECK_OK(close(fds[i]));
   GuestSnapshot();
   Say("taken");

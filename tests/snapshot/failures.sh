@@ -68,7 +68,6 @@ while read -r kind text; do
   else pass "refused-$kind"; fi
 done <<'END'
 pipe pipe
-socket socket
 directory directory
 deleted file without a name
 device device
