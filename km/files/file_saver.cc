@@ -21,6 +21,11 @@ constexpr uint64_t kPage = 4096, kObjectAlignment = uint64_t{2} << 20;
 
 uint64_t RoundUp(uint64_t value, uint64_t to) { return (value + to - 1) / to * to; }
 
+std::string WithArticle(absl::string_view name) {
+  const bool vowel = absl::string_view("aeiouO").find(name.front()) != absl::string_view::npos;
+  return absl::StrCat(vowel ? "an " : "a ", name);
+}
+
 // The ranges of a file that are not holes, page aligned. Moves the offset of `fd`, which is put
 // back.
 std::vector<std::pair<uint64_t, uint64_t>> DataOf(int fd, uint64_t size) {
@@ -51,18 +56,18 @@ void FileSaver::SaveAll(std::vector<std::string>* obstacles) {
       given |= 1u << entry.number;
       continue;
     }
-    const char* kind = KindRow(entry.file->description->kind).name;
+    const std::string kind = WithArticle(KindRow(entry.file->description->kind).name);
     // What a shell leaves open for its children is often of no use to the program: what it never
     // used it does not miss.
     if (entry.untouched) {
-      Log(LogLevel::kInfo, absl::StrCat("descriptor ", entry.number, ", a ", kind,
+      Log(LogLevel::kInfo, absl::StrCat("descriptor ", entry.number, ", ", kind,
                                         " that was inherited and never used, is not in the "
                                         "snapshot"));
       continue;
     }
     if (absl::Status status = SaveOne(entry); !status.ok()) {
       obstacles->push_back(
-          absl::StrCat("descriptor ", entry.number, ", a ", kind, ", ", status.message()));
+          absl::StrCat("descriptor ", entry.number, ", ", kind, ", ", status.message()));
     }
   }
 }

@@ -11,13 +11,15 @@ if takes files "$TMP/files.kmsnap" "$probe" files "$data"; then
   prints files-after 0123456789ABC cat "$data"
   # Neither O_TRUNC nor O_CREAT again: it has grown, the other's bytes stay; it is gone, it stays so.
   echo -n 0123456789abcdef >"$data"
-  prints files-grown "${files_output/size 10/size 16}" limited "$KM" "$TMP/files.kmsnap"
+  # That it is not what it was is said, a failure or nothing at all, as asked for.
+  refused files-strict "$TMP/files.kmsnap" 'had 10 bytes and has 16' --files=strict && pass files-strict
+  prints files-grown "${files_output/size 10/size 16}" limited "$KM" --files=ignore "$TMP/files.kmsnap"
   prints files-grown-after 0123456789abcdefABC cat "$data"
   rm "$data"
   refused files-gone "$TMP/files.kmsnap" "$data" && pass files-gone
   [ -e "$data" ] && fail files-not-created "$data is there again"
   mkfifo "$data"
-  refused files-fifo "$TMP/files.kmsnap" 'no regular file' && pass files-fifo
+  refused files-fifo "$TMP/files.kmsnap" 'of another kind' && pass files-fifo
   rm "$data"
   mkdir "$data"
   refused files-directory "$TMP/files.kmsnap" "$data" && pass files-directory

@@ -45,11 +45,12 @@ prints() {
   else pass "$name"; fi
 }
 
-# refused NAME FILE TEXT: `km FILE` exits with 126 and one line that has TEXT, changing nothing beside.
+# refused NAME FILE TEXT [OPTIONS]: `km FILE` exits with 126 and one line that has TEXT, changing nothing beside.
 refused() {
   local name=$1 file=$2 text=$3 status=0 before lines
+  shift 3
   before=$(stat -c '%n %s %y' "$(dirname "$file")"/*)
-  limited "$KM" "$file" >"$TMP/.output" 2>"$TMP/.errors" </dev/null || status=$?
+  limited "$KM" "$@" "$file" >"$TMP/.output" 2>"$TMP/.errors" </dev/null || status=$?
   mapfile -t lines <"$TMP/.errors"
   if [ $status != 126 ]; then fail "$name" "$(status_name $status), not 126" "$TMP/.errors"
   elif [ -s "$TMP/.output" ]; then fail "$name" 'printed something' "$TMP/.output"
