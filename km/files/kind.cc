@@ -18,7 +18,6 @@ constexpr FileKindRow kEventFdKind = NotCarried(FileKind::kEventFd, "eventfd");
 constexpr FileKindRow kEpollKind = NotCarried(FileKind::kEpoll, "epoll instance");
 constexpr FileKindRow kTimerFdKind = NotCarried(FileKind::kTimerFd, "timerfd");
 constexpr FileKindRow kSignalFdKind = NotCarried(FileKind::kSignalFd, "signalfd");
-constexpr FileKindRow kProcKind = NotCarried(FileKind::kProc, "file in /proc/self");
 constexpr FileKindRow kOtherKind = NotCarried(FileKind::kOther, "file of another kind");
 
 }  // namespace

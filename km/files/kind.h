@@ -49,6 +49,7 @@ extern const FileKindRow kInotifyKind;
 extern const FileKindRow kMemFdKind;
 extern const FileKindRow kPathKind;
 extern const FileKindRow kPipeKind;
+extern const FileKindRow kProcKind;
 extern const FileKindRow kRegularKind;
 extern const FileKindRow kSocketKind;
 

@@ -1,7 +1,6 @@
 #include "km/syscalls/proc_files.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -12,7 +11,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
-#include "km/files/host_path.h"
+#include "km/files/proc.h"
 #include "km/syscalls/proc_path.h"
 #include "km/syscalls/proc_texts.h"
 
@@ -46,14 +45,6 @@ bool PassesOn(const std::string& name) {
 bool PassesOnWrites(const std::string& name) {
   static constexpr const char* kNames[] = {"oom_adj", "oom_score_adj", "timerslack_ns"};
   return IsOneOf(name, kNames);
-}
-
-// Something for the host's kernel to have open: it holds nothing, and nothing can be put there.
-int StandIn(int flags) {
-  OwnedFd file(memfd_create("proc", MFD_CLOEXEC | MFD_ALLOW_SEALING));
-  if (!file.valid()) return -errno;
-  int access = flags & (O_ACCMODE | O_APPEND | O_NONBLOCK);
-  return HostOpen(absl::StrCat("/proc/self/fd/", file.get()), access);
 }
 
 // The file that the program runs from.
@@ -95,7 +86,7 @@ int OpenOwnFile(Call& call, const std::string& name, int flags, std::string* pat
   if (int error = faccessat(AT_FDCWD, host.c_str(), writes ? W_OK : R_OK, AT_EACCESS); error != 0) {
     return -errno;
   }
-  return StandIn(flags);
+  return OpenProcStandIn(flags);
 }
 
 OwnedFd OwnFileToLookAt(Process& process, const std::shared_ptr<OpenFile>& file) {

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <km/layout.h>
 #include <km/runtime_blobs.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -120,7 +121,9 @@ int64_t WriteComm(Call& call, const OwnName& own, const iovec& buffer) {
 int64_t ReadText(Call& call, const OpenFile& file, const OwnName& own, uint64_t at,
                  const iovec& buffer) {
   std::string link = "/proc/self/fd/" + std::to_string(file.host.get());
-  if (at == 0) {
+  // After a resume the stand-in is empty.
+  struct stat status;
+  if (at == 0 || (fstat(file.host.get(), &status) == 0 && status.st_size == 0)) {
     std::optional<std::string> text = OwnText(call, own);
     if (!text.has_value()) return -ESRCH;
     OwnedFd writer(open(link.c_str(), O_RDWR | O_CLOEXEC));

@@ -1,8 +1,6 @@
 // libFuzzer target: the parser of snapshots, and kmctl's description of what it accepts.
 //
-//   clang++ -std=c++20 -O1 -g -I. -Iinclude -fsanitize=fuzzer,address,undefined
-//     tests/fuzz/parse_snapshot.cc and what it needs of km/snapshot and km/base
-//   ./fuzz CORPUS with tests/snapshot/golden/* as its seed
+// `make fuzz` builds and runs it, with tests/snapshot/golden/* as its seed.
 //
 // Checksums are made right first: with wrong ones every input would end at the same line.
 #include <cstdint>

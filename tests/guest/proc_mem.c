@@ -1,5 +1,5 @@
 // /proc/self/mem and pagemap: the program's own memory, with the kernel's errors.
-#include <sys/sendfile.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 
@@ -113,7 +113,20 @@ int main(void) {
   Memory(path);
   Code();
   Pagemap();
+  // Open files of /proc/self live through a snapshot.
+  static int number = 5;
+  CHECK_OK(prctl(PR_SET_NAME, "proc_mem"));
+  int mem = open("/proc/self/mem", O_RDWR), text = open("/proc/self/comm", O_RDONLY);
+  char bytes[20] = {0};
+  CHECK_EQ(lseek(mem, (off_t)(uintptr_t)&number, SEEK_SET), (off_t)(uintptr_t)&number);
+  CHECK_EQ(read(text, bytes, 5), 5);
   GuestSnapshot();
+  CHECK_EQ(read(mem, bytes, sizeof(number)), sizeof(number));
+  CHECK_EQ(memcmp(bytes, &number, sizeof(number)), 0);
+  CHECK_EQ(read(text, bytes, 20), 4);
+  CHECK_EQ(memcmp(bytes, "mem\n", 4), 0);
+  CHECK_OK(close(mem));
+  CHECK_OK(close(text));
   Code();
   Pagemap();
   return 0;
