@@ -152,7 +152,10 @@ SyscallResult Socketpair(Call& call) {
     result = HostResult(
         syscall(SYS_socketpair, call.Int(0), call.Int(1) | SOCK_CLOEXEC, call.Int(2), host));
   }
-  if (result != 0) return result;
+  // Linux writes the numbers first.
+  bool writable = call.memory().CopyIn(fds, call.Addr(3), sizeof(fds)) == 0 &&
+                  call.memory().CopyOut(call.Addr(3), fds, sizeof(fds)) == 0;
+  if (result != 0) return writable ? result : -EFAULT;
   OwnedFd second(host[1]);
   fds[0] = AddSocket(call, host[0], call.Int(1));
   if (fds[0] < 0) return fds[0];
@@ -167,6 +170,7 @@ SyscallResult Socketpair(Call& call) {
 SyscallResult Bind(Call& call) {
   auto file = FileArg(call, 0);
   if (file == nullptr) return -EBADF;
+  if (int error = CheckSocket(*file); error != 0) return error;
   SocketName name;
   if (int error = name.CopyIn(call, call.Addr(1), call.Int(2)); error != 0) return error;
   if (name.bytes.ss_family == AF_NETLINK && name.length >= sizeof(sockaddr_nl)) {
@@ -198,6 +202,7 @@ SyscallResult Accept4(Call& call) { return AcceptWith(call, call.Int(3)); }
 SyscallResult Connect(Call& call) {
   auto file = FileArg(call, 0);
   if (file == nullptr) return -EBADF;
+  if (int error = CheckSocket(*file); error != 0) return error;
   SocketName name;
   if (int error = name.CopyIn(call, call.Addr(1), call.Int(2)); error != 0) return error;
   if (int64_t error = name.PinPath(call, *file); error != 0) return error;

@@ -257,24 +257,29 @@ int ReceiveDeadline(Call& call, int64_t* deadline) {
 }  // namespace
 
 SyscallResult Sendto(Call& call) {
+  if (call.arguments[1] >> 47 != 0) return -EFAULT;  // before all else
   auto file = FileArg(call, 0);
   if (file == nullptr) return -EBADF;
+  if (int error = CheckSocket(*file); error != 0) return error;
   SocketName name;
   if (!call.Addr(4).null()) {
     if (int error = name.CopyIn(call, call.Addr(4), call.Int(5)); error != 0) return error;
   }
   if (int64_t error = PinDestination(call, *file, &name); error != 0) return error;
   int64_t result = WaitOnSocket(call, file, kSendWait, [&] {
-    return call.thread.Block(SYS_sendto, HostFd(file),
-                             Buffer(call, call.arguments[1], call.arguments[2]), call.arguments[2],
-                             call.arguments[3], name.HostAddress(), name.length);
+    return call.thread.Block(
+        SYS_sendto, HostFd(file), Buffer(call, call.arguments[1], call.arguments[2]),
+        call.arguments[2], call.arguments[3],
+        call.Addr(4).null() ? 0 : reinterpret_cast<uint64_t>(&name.bytes), name.length);
   });
   return AfterWrite(call, result);
 }
 
 SyscallResult Recvfrom(Call& call) {
+  if (call.arguments[1] >> 47 != 0) return -EFAULT;  // before all else
   auto file = FileArg(call, 0);
   if (file == nullptr) return -EBADF;
+  if (int error = CheckSocket(*file); error != 0) return error;
   SocketName name;
   int64_t result = WaitOnSocket(call, file, kReceiveWait, [&] {
     name.length = sizeof(name.bytes);
@@ -289,22 +294,28 @@ SyscallResult Recvfrom(Call& call) {
 }
 
 SyscallResult Sendmsg(Call& call) {
+  if (call.Int(2) < 0) return -EINVAL;  // MSG_CMSG_COMPAT
   auto file = FileArg(call, 0);
   if (file == nullptr) return -EBADF;
+  if (int error = CheckSocket(*file); error != 0) return error;
   bool whole = false;
   return SendOne(call, file, call.Addr(1), call.Int(2), &whole);
 }
 
 SyscallResult Recvmsg(Call& call) {
+  if (call.Int(2) < 0) return -EINVAL;  // MSG_CMSG_COMPAT
   auto file = FileArg(call, 0);
   if (file == nullptr) return -EBADF;
+  if (int error = CheckSocket(*file); error != 0) return error;
   bool out_of_band = false;
   return ReceiveOne(call, file, call.Addr(1), call.Int(2), &out_of_band);
 }
 
 SyscallResult Sendmmsg(Call& call) {
+  if (call.Int(3) < 0) return -EINVAL;  // MSG_CMSG_COMPAT
   auto file = FileArg(call, 0);
   if (file == nullptr) return -EBADF;
+  if (int error = CheckSocket(*file); error != 0) return error;
   uint32_t count = std::min<uint32_t>(call.Uint(2), kMaxIovecs);
   int64_t sent = 0;
   bool whole = true;
@@ -319,10 +330,12 @@ SyscallResult Sendmmsg(Call& call) {
 }
 
 SyscallResult Recvmmsg(Call& call) {
+  if (call.Int(3) < 0) return -EINVAL;  // MSG_CMSG_COMPAT
   int64_t deadline = INT64_MAX;
   if (int error = ReceiveDeadline(call, &deadline); error != 0) return error;
   auto file = FileArg(call, 0);
   if (file == nullptr) return -EBADF;
+  if (int error = CheckSocket(*file); error != 0) return error;
   int flags = call.Int(3);
   if ((flags & MSG_ERRQUEUE) == 0) {
     if (int error = SocketError(*file); error != 0) return -error;

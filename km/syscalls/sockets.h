@@ -4,6 +4,7 @@
 
 #include <sys/socket.h>
 
+#include <cerrno>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -66,6 +67,12 @@ ProcessIds PidToGuest(const Call& call);
 
 // An ioctl(2) that only sockets have; none: it is no such request, or `file` is no socket.
 std::optional<int64_t> SocketIoctl(Call& call, const std::shared_ptr<OpenFile>& file);
+
+// Before what a call's other arguments are: 0, or -ENOTSOCK or -EBADF (O_PATH).
+inline int CheckSocket(const OpenFile& file) {
+  FileKind kind = file.description->kind;
+  return kind == FileKind::kSocket ? 0 : kind == FileKind::kPath ? -EBADF : -ENOTSOCK;
+}
 
 // The family of a socket; -1 of anything else.
 int SocketFamily(const OpenFile& file);

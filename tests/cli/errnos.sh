@@ -7,7 +7,7 @@ compile "$errnos" "$here/errnos.c" -std=gnu11 -D_GNU_SOURCE -I. -Wextra -Wno-unu
   { fail errnos 'does not compile'; summary; }
 
 # Differences that are known, and not meant to stay.
-known=" mremap sendmsg recvmsg socketpair setsockopt getsockopt setpgid personality getpriority setpriority prctl \
+known=" mremap setpgid personality getpriority setpriority prctl \
   get_robust_list prlimit64 membarrier "
 
 # one_run RESULT COMMAND...: a fresh folder, its results, what was printed, and the status.
