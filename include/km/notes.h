@@ -20,6 +20,7 @@ enum km_note_type {
   NT_KM_MAPPINGS = 0x4b4d0007,  /* the address space */
   NT_KM_FILES = 0x4b4d0008,     /* descriptors and what they are open on */
   NT_KM_CHECKSUMS = 0x4b4d0009, /* of memory */
+  NT_KM_TIMERS = 0x4b4d000a,    /* of timer_create and setitimer; absent when there are none */
 };
 
 /* The descriptor of each of these notes starts with this. All fields little-endian. */
@@ -85,6 +86,7 @@ enum km_vcpu_tag {
   KM_VCPU_ROBUST_LIST = 7,     /* u64 address, u64 length */
   KM_VCPU_BLOCKED_CALL = 8,    /* u32 has deadline, u32 restart (0 to 2), s64 deadline */
   KM_VCPU_SAVED_MASK = 9,      /* u64 */
+  KM_VCPU_CPU_TIME = 10,       /* s64 total, s64 of it in user mode: ns */
 };
 
 enum km_program_tag {                                 /* NT_KM_GUEST and NT_KM_DYNLINKER */
@@ -105,7 +107,8 @@ enum km_process_tag {
   KM_PROCESS_LIMITS = 7,      /* u64 current, u64 maximum: by RLIMIT_ number */
   KM_PROCESS_LAYOUT = 8,      /* u64 brk start, brk end, mmap base, stack end, arguments start, end,
                                  environment start, end */
-  KM_PROCESS_MEMORY = 40, /* u32 MCL_FUTURE and MCL_ONFAULT, u32 MEMBARRIER_CMD_REGISTER_ bits */
+  KM_PROCESS_MEMORY = 40,  /* u32 MCL_FUTURE and MCL_ONFAULT, u32 MEMBARRIER_CMD_REGISTER_ bits */
+  KM_PROCESS_CPU_TIME = 9, /* s64 total, s64 of it in user mode: ns */
 };
 
 enum km_signals_tag {
@@ -226,6 +229,30 @@ enum km_inotify_tag {
 
 /* KM_FILE_MEMFD, and KM_FILE_REGULAR of a file without a name. */
 enum km_unnamed_tag { KM_UNNAMED_OBJECT = 6 /* u64: address of the memory object */ };
+
+enum km_timers_tag {
+  KM_TIMERS_TIMER = 1, /* s32 id, s32 clock, u32 notify, u32 signal, u64 value, u32 tid, u32 flags,
+                          s64 expiry, s64 interval, s64 overrun; repeated */
+  KM_TIMERS_NEXT_ID = 2, /* u32 */
+};
+#define KM_TIMERS_ARMED 1u
+#define KM_TIMERS_WAITING 2u
+#define KM_TIMERS_MONOTONIC 4u
+
+enum km_eventfd_tag { KM_EVENTFD_STATE = 32 /* u64 count, u32 1: EFD_SEMAPHORE, u32 0 */ };
+
+enum km_timerfd_tag {
+  /* u32 clock, u32 flags (TFD_TIMER_) that it was set with, u64 expiries that nobody has read, s64
+     seconds, nanoseconds to the next expiry (of the clock, for an absolute one of CLOCK_REALTIME),
+     s64 seconds, nanoseconds of the interval */
+  KM_TIMERFD_STATE = 33,
+};
+
+enum km_signalfd_tag { KM_SIGNALFD_MASK = 34 /* u64: bit 0 is signal 1 */ };
+
+enum km_epoll_tag {
+  KM_EPOLL_WATCH = 35, /* u32 descriptor, u32 events as the kernel keeps them, u64 data; repeated */
+};
 
 enum km_checksums_tag {
   KM_CHECKSUMS_KIND = 1,   /* u32 algorithm, u32 log2 of the chunk's size */

@@ -17,6 +17,7 @@
 #include "absl/synchronization/mutex.h"
 #include "km/base/owned.h"
 #include "km/files/mapped_file.h"
+#include "km/files/signal_fd.h"
 #include "km/files/watched_paths.h"
 
 namespace km {
@@ -72,8 +73,10 @@ class FileDescription {
   // then the signal's number (F_SETSIG). 0: the host knows the owner; SIGIO without a siginfo.
   std::atomic<uint32_t> owner_thread = 0;
   std::atomic<int> owner_signal = 0;
-  std::atomic<uint32_t> notify = 0;  // what F_NOTIFY was last asked for
-  WatchedPaths watched;              // of an inotify instance
+  std::atomic<uint32_t> notify = 0;     // what F_NOTIFY was last asked for
+  WatchedPaths watched;                 // of an inotify instance
+  std::shared_ptr<SignalFd> signal_fd;  // what a signalfd takes; set before it is installed
+  bool semaphore = false;               // an eventfd with EFD_SEMAPHORE
 
  private:
   mutable absl::Mutex mutex_;

@@ -14,10 +14,6 @@ constexpr FileKindRow kTerminalKind = NotCarried(FileKind::kTerminal, "terminal"
 constexpr FileKindRow kCharacterDeviceKind =
     NotCarried(FileKind::kCharacterDevice, "character device");
 constexpr FileKindRow kBlockDeviceKind = NotCarried(FileKind::kBlockDevice, "block device");
-constexpr FileKindRow kEventFdKind = NotCarried(FileKind::kEventFd, "eventfd");
-constexpr FileKindRow kEpollKind = NotCarried(FileKind::kEpoll, "epoll instance");
-constexpr FileKindRow kTimerFdKind = NotCarried(FileKind::kTimerFd, "timerfd");
-constexpr FileKindRow kSignalFdKind = NotCarried(FileKind::kSignalFd, "signalfd");
 constexpr FileKindRow kOtherKind = NotCarried(FileKind::kOther, "file of another kind");
 
 }  // namespace

@@ -44,6 +44,8 @@ absl::StatusOr<std::string> DescribeNothing(const FileRecord& record);
 absl::StatusOr<int> GivenNumber(const FileRecord& record);
 
 extern const FileKindRow kDirectoryKind;
+extern const FileKindRow kEpollKind;
+extern const FileKindRow kEventFdKind;
 extern const FileKindRow kGivenKind;
 extern const FileKindRow kInotifyKind;
 extern const FileKindRow kMemFdKind;
@@ -51,7 +53,9 @@ extern const FileKindRow kPathKind;
 extern const FileKindRow kPipeKind;
 extern const FileKindRow kProcKind;
 extern const FileKindRow kRegularKind;
+extern const FileKindRow kSignalFdKind;
 extern const FileKindRow kSocketKind;
+extern const FileKindRow kTimerFdKind;
 
 }  // namespace km
 

@@ -15,6 +15,7 @@ void SignalState::AddThread(uint32_t tid, SignalSet mask) {
 void SignalState::RemoveThread(uint32_t tid) {
   absl::MutexLock lock(&mutex_);
   threads_.erase(tid);
+  TellSignalFds(0);
 }
 
 SignalAction SignalState::Action(int sig) const {
@@ -37,6 +38,7 @@ void SignalState::ResetAction(int sig) {
 void SignalState::DiscardEverywhere(SignalSet signals) {
   pending_.Discard(signals);
   for (auto& [tid, thread] : threads_) thread.pending.Discard(signals);
+  TellSignalFds(0);
 }
 
 SignalSet SignalState::Mask(uint32_t tid) const {
@@ -81,7 +83,7 @@ size_t SignalState::Room() const {
 }
 
 bool SignalState::Wants(const PerThread& thread, int sig) const {
-  return !Contains(thread.mask, sig) || Contains(thread.waiting, sig);
+  return !Contains(thread.mask & ~thread.waiting & ~thread.reading, sig);
 }
 
 // A signal that is ignored is thrown away when it is sent, unless it is blocked: then the
@@ -96,8 +98,12 @@ void SignalState::CancelOpposites(int sig) {
 }
 
 bool SignalState::Queue(PendingSignals& pending, const siginfo_t& info, bool has_room) {
-  if (!has_room) return pending.Add(info, Room());
-  pending.AddAlways(info);
+  if (has_room) {
+    pending.AddAlways(info);
+  } else if (!pending.Add(info, Room())) {
+    return false;
+  }
+  TellSignalFds(SignalBit(info.si_signo));
   return true;
 }
 
@@ -155,6 +161,7 @@ void SignalState::DiscardTimer(int sig, int timer) {
   absl::MutexLock lock(&mutex_);
   pending_.DiscardTimer(sig, timer);
   for (auto& [tid, thread] : threads_) thread.pending.DiscardTimer(sig, timer);
+  TellSignalFds(0);
 }
 
 void SignalState::Force(uint32_t tid, const siginfo_t& info) {
@@ -166,6 +173,7 @@ void SignalState::Force(uint32_t tid, const siginfo_t& info) {
     thread.mask &= ~SignalBit(sig);
   }
   [[maybe_unused]] bool queued = thread.pending.Add(info, std::numeric_limits<size_t>::max());
+  TellSignalFds(SignalBit(sig));
 }
 
 SignalSet SignalState::Pending(uint32_t tid) const {
@@ -184,7 +192,7 @@ std::vector<uint32_t> SignalState::Candidates() const {
   std::vector<uint32_t> tids;
   if (pending_.set() == 0) return tids;
   for (const auto& [tid, thread] : threads_) {
-    if (pending_.set() & (~thread.mask | thread.waiting)) tids.push_back(tid);
+    if (pending_.set() & (~thread.mask | thread.waiting | thread.reading)) tids.push_back(tid);
   }
   return tids;
 }
@@ -195,6 +203,7 @@ std::optional<SignalState::Delivery> SignalState::Next(uint32_t tid) {
   std::optional<siginfo_t> info = thread.pending.Next(~thread.mask);
   if (!info.has_value()) info = pending_.Next(~thread.mask);
   if (!info.has_value()) return std::nullopt;
+  TellSignalFds(0);
   int sig = info->si_signo;
   Delivery delivery;
   delivery.info = *info;
@@ -217,12 +226,63 @@ std::optional<siginfo_t> SignalState::Wait(uint32_t tid, SignalSet set) {
   std::optional<siginfo_t> info = thread.pending.Next(set);
   if (!info.has_value()) info = pending_.Next(set);
   thread.waiting = info.has_value() ? 0 : set;
+  if (info.has_value()) TellSignalFds(0);
   return info;
 }
 
 void SignalState::EndWait(uint32_t tid) {
   absl::MutexLock lock(&mutex_);
   threads_.at(tid).waiting = 0;
+}
+
+void SignalState::TellSignalFds(SignalSet arrived) {
+  if (signal_fds_.empty()) return;
+  SignalSet pending = pending_.set();
+  for (const auto& [tid, thread] : threads_) pending |= thread.pending.set();
+  for (size_t i = 0; i < signal_fds_.size();) {
+    std::shared_ptr<SignalFd> fd = signal_fds_[i].lock();
+    if (fd == nullptr) {
+      signal_fds_[i] = std::move(signal_fds_.back());
+      signal_fds_.pop_back();
+      continue;
+    }
+    if ((pending & fd->mask) == 0) {
+      fd->Lower();
+    } else if ((arrived & fd->mask) != 0) {
+      fd->Raise();
+    }
+    ++i;
+  }
+}
+
+void SignalState::AddSignalFd(const std::shared_ptr<SignalFd>& fd, SignalSet mask) {
+  {
+    absl::MutexLock lock(&mutex_);
+    signal_fds_.push_back(fd);
+  }
+  SetSignalFd(*fd, mask);
+}
+
+void SignalState::SetSignalFd(SignalFd& fd, SignalSet mask) {
+  absl::MutexLock lock(&mutex_);
+  fd.mask = mask & ~kUnblockable;
+  // As the kernel does, even when nothing has changed.
+  TellSignalFds(fd.mask);
+}
+
+SignalSet SignalState::SignalFdMask(const SignalFd& fd) const {
+  absl::MutexLock lock(&mutex_);
+  return fd.mask;
+}
+
+std::optional<siginfo_t> SignalState::Read(uint32_t tid, const SignalFd& fd, bool wait) {
+  absl::MutexLock lock(&mutex_);
+  PerThread& thread = threads_.at(tid);
+  std::optional<siginfo_t> info = thread.pending.Next(fd.mask);
+  if (!info.has_value()) info = pending_.Next(fd.mask);
+  thread.reading = wait && !info.has_value() ? fd.mask : 0;
+  if (info.has_value()) TellSignalFds(0);
+  return info;
 }
 
 void SignalState::SetQueueLimit(uint64_t entries) {
@@ -243,12 +303,14 @@ std::vector<siginfo_t> SignalState::ThreadPending(uint32_t tid) const {
 void SignalState::RestoreProcessPending(const std::vector<siginfo_t>& all) {
   absl::MutexLock lock(&mutex_);
   for (const siginfo_t& info : all) pending_.AddAlways(info);
+  TellSignalFds(pending_.set());
 }
 
 void SignalState::RestoreThreadPending(uint32_t tid, const std::vector<siginfo_t>& all) {
   absl::MutexLock lock(&mutex_);
   PendingSignals& pending = threads_.at(tid).pending;
   for (const siginfo_t& info : all) pending.AddAlways(info);
+  TellSignalFds(pending.set());
 }
 
 }  // namespace km

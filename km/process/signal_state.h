@@ -5,12 +5,14 @@
 #include <signal.h>
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/btree_map.h"
 #include "absl/synchronization/mutex.h"
+#include "km/files/signal_fd.h"
 #include "km/signals/actions.h"
 #include "km/signals/pending.h"
 #include "km/signals/signal_set.h"
@@ -78,6 +80,16 @@ class SignalState {
   std::optional<siginfo_t> Wait(uint32_t tid, SignalSet set) ABSL_LOCKS_EXCLUDED(mutex_);
   void EndWait(uint32_t tid) ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // A signalfd(2): it can be read from now on as long as one of `mask` is pending for the process
+  // or for any thread. KILL and STOP never are.
+  void AddSignalFd(const std::shared_ptr<SignalFd>& fd, SignalSet mask) ABSL_LOCKS_EXCLUDED(mutex_);
+  void SetSignalFd(SignalFd& fd, SignalSet mask) ABSL_LOCKS_EXCLUDED(mutex_);
+  SignalSet SignalFdMask(const SignalFd& fd) const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Takes one of its signals that is pending for the thread or the process; else, if it shall
+  // `wait`, remembers that the thread is woken by them, until the next Read.
+  std::optional<siginfo_t> Read(uint32_t tid, const SignalFd& fd, bool wait)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+
   void SetQueueLimit(uint64_t entries) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // For a snapshot, and back.
@@ -92,6 +104,7 @@ class SignalState {
     SignalSet mask = 0;
     std::optional<SignalSet> saved_mask;
     SignalSet waiting = 0;  // what sigtimedwait waits for
+    SignalSet reading = 0;  // what a read of a signalfd waits for
     PendingSignals pending;
   };
 
@@ -107,10 +120,14 @@ class SignalState {
   void CancelOpposites(int sig) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void DiscardEverywhere(SignalSet signals) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
+  // After queues have changed: tells the signalfds. `arrived` was added to them.
+  void TellSignalFds(SignalSet arrived) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
   mutable absl::Mutex mutex_;
   SignalActions actions_ ABSL_GUARDED_BY(mutex_);
   PendingSignals pending_ ABSL_GUARDED_BY(mutex_);
   absl::btree_map<uint32_t, PerThread> threads_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::weak_ptr<SignalFd>> signal_fds_ ABSL_GUARDED_BY(mutex_);
   uint64_t queue_limit_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 

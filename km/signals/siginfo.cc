@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "km/signals/signal_set.h"
+
 namespace km {
 namespace {
 
@@ -60,6 +62,48 @@ siginfo_t SenderSiginfo(int sig, int code, int32_t pid, uint32_t uid) {
 }
 
 siginfo_t KernelSiginfo(int sig) { return SenderSiginfo(sig, SI_KERNEL, 0, 0); }
+
+signalfd_siginfo ReadForm(const siginfo_t& info) {
+  signalfd_siginfo to = {};
+  to.ssi_signo = static_cast<uint32_t>(info.si_signo);
+  to.ssi_errno = info.si_errno;
+  to.ssi_code = info.si_code;
+  bool caused = info.si_code > SI_USER && info.si_code < SI_KERNEL;
+  if (caused && (SignalBit(info.si_signo) & kSynchronous) != 0 && info.si_signo != SIGSYS) {
+    to.ssi_addr = reinterpret_cast<uint64_t>(info.si_addr);
+    return to;
+  }
+  if (caused && info.si_signo == SIGSYS) {
+    to.ssi_call_addr = reinterpret_cast<uint64_t>(info.si_call_addr);
+    to.ssi_syscall = info.si_syscall;
+    to.ssi_arch = info.si_arch;
+    return to;
+  }
+  if (info.si_code == SI_TIMER) {
+    to.ssi_tid = static_cast<uint32_t>(info.si_timerid);
+    to.ssi_overrun = static_cast<uint32_t>(info.si_overrun);
+    to.ssi_ptr = reinterpret_cast<uint64_t>(info.si_ptr);
+    to.ssi_int = info.si_int;
+    return to;
+  }
+  bool child = caused && info.si_signo == SIGCHLD;
+  if (info.si_code == SI_SIGIO || (caused && !child && info.si_code <= POLL_HUP)) {
+    to.ssi_band = static_cast<uint32_t>(info.si_band);
+    to.ssi_fd = info.si_fd;
+    return to;
+  }
+  to.ssi_pid = static_cast<uint32_t>(info.si_pid);
+  to.ssi_uid = info.si_uid;
+  if (child) {
+    to.ssi_status = info.si_status;
+    to.ssi_utime = static_cast<uint64_t>(info.si_utime);
+    to.ssi_stime = static_cast<uint64_t>(info.si_stime);
+  } else if (info.si_code < 0) {
+    to.ssi_ptr = reinterpret_cast<uint64_t>(info.si_ptr);
+    to.ssi_int = info.si_int;
+  }
+  return to;
+}
 
 siginfo_t ExceptionSiginfo(int vector, const Registers& registers,
                            absl::Span<const uint8_t> xsave) {

@@ -3,6 +3,7 @@
 #define KM_SIGNALS_SIGINFO_H_
 
 #include <signal.h>
+#include <sys/signalfd.h>
 
 #include <cstdint>
 
@@ -30,6 +31,9 @@ inline constexpr size_t kKernelSiginfoSize = 48;
 // Whether the kernel knows what a signal with this code carries: of others it refuses what it would
 // lose (known_siginfo_layout in kernel/signal.c).
 bool KnownSiginfoLayout(int sig, int code);
+// The form in which a signalfd gives it: what a siginfo holds depends on its code and signal
+// (siginfo_layout in the kernel).
+signalfd_siginfo ReadForm(const siginfo_t& info);
 
 // What Linux makes of an exception in user mode (arch/x86/kernel/traps.c). `xsave` is read for the
 // x87 and SIMD exceptions only and may be empty otherwise. Page faults are not for this function:

@@ -6,7 +6,6 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -41,6 +40,10 @@ std::vector<SignalInfoBytes> Bytes(const std::vector<siginfo_t>& all) {
   return bytes;
 }
 
+ImageCpuTime Sum(const CpuTime& spent, const CpuTime& offset) {
+  return {spent.total_ns + offset.total_ns, spent.user_ns + offset.user_ns};
+}
+
 ImageProgram ProgramOf(const LoadedElf& elf) {
   return {elf.path, elf.load_bias, elf.entry, elf.elf_header, elf.program_headers};
 }
@@ -63,6 +66,7 @@ class Capturer {
     CaptureThreads();
     if (!options_.fatal_signal.has_value()) {
       CheckUncarried();
+      CaptureTimers();
       files_.SaveAll(&obstacles_);
     }
     KM_RETURN_IF_ERROR(CaptureMemory());
@@ -83,6 +87,7 @@ class Capturer {
   absl::Status CaptureDirectory();
   void CaptureThreads();
   void CheckUncarried();
+  void CaptureTimers();
   absl::Status CaptureMemory();
   void AddMapping(ImageMapping mapping);
   void CaptureMemorySettings();
@@ -141,6 +146,7 @@ void Capturer::CaptureProcess() {
                                                 action.mask};
   }
   to.pending = Bytes(process_.signals().ProcessPending());
+  to.cpu_time = Sum(HostCpuTime(), process_.cpu_offset());
   for (const rlimit& limit : process_.Limits())
     to.limits.push_back({limit.rlim_cur, limit.rlim_max});
   AddressSpace::Layout layout = process_.space().layout();
@@ -186,6 +192,7 @@ void Capturer::CaptureThreads() {
     to.altstack_size = thread->alt_stack.size;
     to.altstack_flags = thread->alt_stack.flags;
     to.pending = Bytes(signals.ThreadPending(thread->tid));
+    to.cpu_time = Sum(HostThreadCpuTime(thread->host_tid), thread->cpu_offset);
     to.clear_child_tid = thread->clear_child_tid.value();
     to.robust_list = thread->robust_list.value();
     to.robust_list_length = thread->robust_list_length;
@@ -209,14 +216,17 @@ void Capturer::CheckUncarried() {
   if (!process_.aio_contexts().empty()) {
     obstacles_.push_back("it has contexts of asynchronous I/O (io_setup): io_destroy them before");
   }
-  for (__itimer_which_t which : {ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF}) {
-    itimerval timer = {};
-    getitimer(which, &timer);
-    if (timer.it_value.tv_sec != 0 || timer.it_value.tv_usec != 0) {
-      obstacles_.push_back("an interval timer (setitimer or alarm) is running");
-      return;
-    }
+}
+
+void Capturer::CaptureTimers() {
+  ImageProcess& to = image().process;
+  for (const TimerState& timer : process_.timers().All()) {
+    to.timers.push_back({timer.id, timer.clock, static_cast<uint32_t>(timer.notice.how),
+                         static_cast<uint32_t>(timer.notice.sig), timer.notice.value,
+                         timer.notice.tid, timer.armed, timer.waiting, timer.monotonic,
+                         timer.expiry, timer.interval, timer.overrun});
   }
+  to.next_timer_id = process_.timers().next_id();
 }
 
 absl::Status Capturer::CaptureMemory() {

@@ -23,6 +23,8 @@ constexpr size_t kMaxComm = 15;
 constexpr size_t kMaxPath = 2 * PATH_MAX;      // " (deleted)" and the like may follow
 constexpr size_t kMaxText = size_t{16} << 20;  // labels, descriptions, command lines
 constexpr size_t kMaxLimits = 64;
+constexpr int64_t kMostCpuTime = int64_t{1} << 61;  // ns: 73 years
+constexpr int kItimers = 3;                         // with ids from -1 down
 constexpr size_t kMaxCpuFeatures = 1024;
 constexpr uint32_t kMaxDescriptor = 1 << 20;
 
@@ -39,6 +41,13 @@ bool ReadSignal(ByteReader* value, std::vector<SignalInfoBytes>* signals, bool* 
   std::copy(bytes.begin(), bytes.end(), info.begin());
   *valid = *valid && number >= 1 && number <= kSignalCount;
   signals->push_back(info);
+  return true;
+}
+
+// Sums with other times must not overflow.
+bool ReadCpuTime(ByteReader* value, ImageCpuTime* time) {
+  time->total_ns = std::clamp<int64_t>(value->I64(), 0, kMostCpuTime);
+  time->user_ns = std::clamp<int64_t>(value->I64(), 0, time->total_ns);
   return true;
 }
 
@@ -150,6 +159,8 @@ absl::Status DecodeVcpu(ByteReader records, ImageThread* thread) {
         thread->blocked_call->restart = value->U32();
         thread->blocked_call->deadline_ns = value->I64();
         return true;
+      case KM_VCPU_CPU_TIME:
+        return ReadCpuTime(value, &thread->cpu_time);
       case KM_VCPU_SAVED_MASK:
         thread->saved_mask_valid = true;
         thread->saved_mask = value->U64();
@@ -218,6 +229,8 @@ absl::Status DecodeProcess(ByteReader records, ImageProcess* process) {
       case KM_PROCESS_PERSONALITY:
         process->personality = value->U64();
         return true;
+      case KM_PROCESS_CPU_TIME:
+        return ReadCpuTime(value, &process->cpu_time);
       case KM_PROCESS_LIMITS:
         process->limits.clear();
         while (!value->empty() && process->limits.size() <= kMaxLimits) {
@@ -313,6 +326,45 @@ absl::Status CheckMappings(const std::vector<ImageMapping>& mappings,
 }
 
 }  // namespace
+
+absl::Status DecodeTimers(ByteReader records, ImageProcess* process) {
+  KM_RETURN_IF_ERROR(ForEachRecord(records, [&](uint32_t tag, ByteReader* value) {
+    if (tag == KM_TIMERS_TIMER) {
+      ImageTimer& timer = process->timers.emplace_back();
+      timer.id = static_cast<int32_t>(value->U32());
+      timer.clock = static_cast<int32_t>(value->U32());
+      timer.notify = value->U32();
+      timer.signal = value->U32();
+      timer.value = value->U64();
+      timer.tid = value->U32();
+      const uint32_t flags = value->U32();
+      timer.armed = (flags & KM_TIMERS_ARMED) != 0;
+      timer.waiting = (flags & KM_TIMERS_WAITING) != 0;
+      timer.monotonic = (flags & KM_TIMERS_MONOTONIC) != 0;
+      timer.expiry_ns = value->I64();
+      timer.interval_ns = value->I64();
+      timer.overrun = value->I64();
+    } else if (tag == KM_TIMERS_NEXT_ID) {
+      process->next_timer_id = static_cast<int32_t>(value->U32());
+    } else {
+      return false;
+    }
+    return true;
+  }));
+  absl::flat_hash_set<int32_t> ids;
+  for (const ImageTimer& timer : process->timers) {
+    const bool notifies = timer.notify != SIGEV_NONE;
+    if (timer.id < -kItimers || !ids.insert(timer.id).second || timer.expiry_ns < 0 ||
+        timer.interval_ns < 0 || timer.overrun < 0 ||
+        (notifies && timer.notify != SIGEV_SIGNAL && timer.notify != SIGEV_THREAD_ID) ||
+        (notifies && (timer.signal < 1 || timer.signal > kSignalCount))) {
+      return absl::DataLossError(
+          absl::StrFormat("the timer %d is impossible or there twice", timer.id));
+    }
+  }
+  if (process->next_timer_id >= 0) return absl::OkStatus();
+  return absl::DataLossError("the next id of a timer is impossible");
+}
 
 absl::Status DecodeMappings(ByteReader records, Image* image) {
   KM_RETURN_IF_ERROR(ForEachRecord(records, [&](uint32_t tag, ByteReader* value) {

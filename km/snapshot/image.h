@@ -30,9 +30,13 @@ struct ImageAction {  // struct kernel_sigaction of signal (index + 1)
 // in the registers (orig_rax, rdi, ...), what remained of a relative timeout is here.
 struct ImageBlockedCall {
   bool has_deadline = false;
-  int64_t deadline_ns = 0;  // on the guest's CLOCK_MONOTONIC
+  int64_t deadline_ns = 0;  // on the guest's CLOCK_MONOTONIC, or the clock that the call names
   // When a handler runs first: 0 EINTR unless it has SA_RESTART, 1 made again, 2 EINTR.
   uint32_t restart = 0;
+};
+
+struct ImageCpuTime {  // spent so far
+  int64_t total_ns = 0, user_ns = 0;
 };
 
 struct ImageThread {
@@ -47,8 +51,25 @@ struct ImageThread {
   uint64_t clear_child_tid = 0;
   uint64_t robust_list = 0, robust_list_length = 0;
   std::optional<ImageBlockedCall> blocked_call;
+  ImageCpuTime cpu_time;
   bool saved_mask_valid = false;  // a mask to put back after the call (sigsuspend, ppoll, ...)
   uint64_t saved_mask = 0;
+};
+
+// A timer of timer_create(2), or with ids from -1 down one of setitimer(2).
+struct ImageTimer {
+  int32_t id = 0;
+  int32_t clock = 0;    // CLOCK_*, or of processor time by the process's or a thread's id
+  uint32_t notify = 0;  // SIGEV_SIGNAL, SIGEV_NONE or SIGEV_THREAD_ID
+  uint32_t signal = 0;  // 1 to 64, unless SIGEV_NONE
+  uint64_t value = 0;   // of the sigevent
+  uint32_t tid = 0;     // for SIGEV_THREAD_ID
+  bool armed = false;
+  bool waiting = false;    // its signal is pending; when that is taken, it goes on
+  bool monotonic = false;  // expiry is on CLOCK_MONOTONIC, whatever `clock` is
+  int64_t expiry_ns = 0;   // on the guest's clock
+  int64_t interval_ns = 0;
+  int64_t overrun = 0;  // of the signal that was taken last
 };
 
 struct ImageMapping {
@@ -89,6 +110,9 @@ struct ImageProcess {
   std::vector<uint64_t> auxv;  // pairs, AT_NULL last
   uint32_t lock_future = 0;    // MCL_FUTURE and MCL_ONFAULT, of mlockall(2)
   uint32_t membarrier = 0;     // MEMBARRIER_CMD_REGISTER_* made
+  std::vector<ImageTimer> timers;
+  int32_t next_timer_id = 0;
+  ImageCpuTime cpu_time;
 };
 
 struct ImageHeader {

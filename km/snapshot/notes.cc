@@ -34,6 +34,14 @@ void U64sRecord(uint32_t tag, absl::Span<const uint64_t> values, ByteWriter* out
   out->EndRecord(record);
 }
 
+void CpuTimeRecord(uint32_t tag, const ImageCpuTime& time, ByteWriter* out) {
+  if (time.total_ns == 0 && time.user_ns == 0) return;
+  const size_t record = out->BeginRecord(tag);
+  out->I64(time.total_ns);
+  out->I64(time.user_ns);
+  out->EndRecord(record);
+}
+
 void EncodeVcpu(const ImageThread& thread, ByteWriter* out) {
   const size_t note = BeginKmNote(NT_KM_VCPU, true, out);
   U32Record(KM_VCPU_TID, thread.tid, out);
@@ -55,6 +63,7 @@ void EncodeVcpu(const ImageThread& thread, ByteWriter* out) {
     out->I64(thread.blocked_call->deadline_ns);
     out->EndRecord(record);
   }
+  CpuTimeRecord(KM_VCPU_CPU_TIME, thread.cpu_time, out);
   if (thread.saved_mask_valid) out->U64Record(KM_VCPU_SAVED_MASK, thread.saved_mask);
   EndKmNote(note, out);
 }
@@ -100,6 +109,7 @@ void EncodeProcess(const ImageProcess& process, ByteWriter* out) {
     out->U32(process.membarrier);
     out->EndRecord(record);
   }
+  CpuTimeRecord(KM_PROCESS_CPU_TIME, process.cpu_time, out);
   EndKmNote(note, out);
 }
 
@@ -118,6 +128,28 @@ void EncodeSignals(const ImageProcess& process, ByteWriter* out) {
     out->EndRecord(record);
   }
   for (const SignalInfoBytes& info : process.pending) BytesRecord(KM_SIGNALS_PENDING, info, out);
+  EndKmNote(note, out);
+}
+
+void EncodeTimers(const ImageProcess& process, ByteWriter* out) {
+  if (process.timers.empty() && process.next_timer_id == 0) return;
+  const size_t note = BeginKmNote(NT_KM_TIMERS, true, out);
+  for (const ImageTimer& timer : process.timers) {
+    const size_t record = out->BeginRecord(KM_TIMERS_TIMER);
+    out->U32(static_cast<uint32_t>(timer.id));
+    out->U32(static_cast<uint32_t>(timer.clock));
+    out->U32(timer.notify);
+    out->U32(timer.signal);
+    out->U64(timer.value);
+    out->U32(timer.tid);
+    out->U32((timer.armed ? KM_TIMERS_ARMED : 0) | (timer.waiting ? KM_TIMERS_WAITING : 0) |
+             (timer.monotonic ? KM_TIMERS_MONOTONIC : 0));
+    out->I64(timer.expiry_ns);
+    out->I64(timer.interval_ns);
+    out->I64(timer.overrun);
+    out->EndRecord(record);
+  }
+  U32Record(KM_TIMERS_NEXT_ID, static_cast<uint32_t>(process.next_timer_id), out);
   EndKmNote(note, out);
 }
 
@@ -285,6 +317,7 @@ void EncodeKmNotes(const Image& image, absl::Span<const uint64_t> checksums, Byt
   }
   EncodeProcess(image.process, out);
   EncodeSignals(image.process, out);
+  EncodeTimers(image.process, out);
   EncodeMappings(image, out);
   EncodeFiles(image, out);
   EncodeChecksums(checksums, out);
@@ -315,6 +348,8 @@ std::string NoteName(uint32_t type) {
       return "NT_KM_FILES";
     case NT_KM_CHECKSUMS:
       return "NT_KM_CHECKSUMS";
+    case NT_KM_TIMERS:
+      return "NT_KM_TIMERS";
     default:
       return absl::StrFormat("type %#x", type);
   }

@@ -50,6 +50,7 @@ absl::Status DecodeVcpu(ByteReader records, ImageThread* thread);
 absl::Status DecodeProgram(ByteReader records, ImageProgram* program);
 absl::Status DecodeProcess(ByteReader records, ImageProcess* process);
 absl::Status DecodeSignals(ByteReader records, ImageProcess* process);
+absl::Status DecodeTimers(ByteReader records, ImageProcess* process);
 absl::Status DecodeMappings(ByteReader records, Image* image);
 absl::Status DecodeFiles(ByteReader records, Image* image);
 absl::Status DecodeChecksums(ByteReader records, std::vector<uint64_t>* checksums);

@@ -129,7 +129,7 @@ class NoteDecoder {
     const uint32_t flags = reader.U32();
     reader.U32();
     if (!reader.ok() || !intact) return Named(name, absl::DataLossError("its checksum is wrong"));
-    const bool known = type >= NT_KM_HEADER && type <= NT_KM_CHECKSUMS;
+    const bool known = type >= NT_KM_HEADER && type <= NT_KM_TIMERS;
     if (known && minimum_reader <= KM_NOTE_VERSION) return DecodeKnown(type, name, reader);
     if ((flags & KM_NOTE_REQUIRED) == 0) return Keep(KM_NOTE_OWNER, type, descriptor);
     return absl::FailedPreconditionError(absl::StrFormat(
@@ -156,6 +156,8 @@ class NoteDecoder {
         return Named(name, DecodeProcess(records, &image_->process));
       case NT_KM_SIGNALS:
         return Named(name, DecodeSignals(records, &image_->process));
+      case NT_KM_TIMERS:
+        return Named(name, DecodeTimers(records, &image_->process));
       case NT_KM_MAPPINGS:
         return Named(name, DecodeMappings(records, image_));
       case NT_KM_FILES:

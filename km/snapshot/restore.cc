@@ -97,6 +97,7 @@ class Restorer {
     KM_RETURN_IF_ERROR(RestoreOwners(process_.files(), image_.owners, image_.descriptors));
     KM_RETURN_IF_ERROR(RestoreSignals());
     for (const ImageThread& thread : image_.threads) KM_RETURN_IF_ERROR(RestoreThread(thread));
+    KM_RETURN_IF_ERROR(RestoreTimers());
     process_.SetNextTid(std::max(image_.process.next_tid, LargestTid() + 1));
     return RestoreDirectory();
   }
@@ -117,6 +118,7 @@ class Restorer {
   absl::Status RestoreFiles();
   absl::Status RestoreSignals();
   absl::Status RestoreThread(const ImageThread& from);
+  absl::Status RestoreTimers();
   absl::Status RestoreDirectory();
   uint32_t LargestTid() const;
   void CopySmall(uint64_t start, uint64_t end);
@@ -172,6 +174,9 @@ void Restorer::RestoreIdentity() {
     (void)process_.Limit(static_cast<int>(i), wanted, &old);
   }
   RestoreClock();
+  CpuTime spent = HostCpuTime();
+  process_.cpu_offset() = {from.cpu_time.total_ns - spent.total_ns,
+                           from.cpu_time.user_ns - spent.user_ns};
 }
 
 // CLOCK_MONOTONIC goes on from the snapshot's value, CLOCK_REALTIME is the host's. Reckoned from
@@ -317,7 +322,12 @@ absl::Status Restorer::RestoreSharedFile(const ImageMapping& from) {
 
 absl::Status Restorer::RestoreFiles() {
   FileRestorer restorer(process_.files(), policy_, image_.descriptions, objects_);
-  return restorer.RestoreAll(image_.descriptors, image_.given);
+  KM_RETURN_IF_ERROR(restorer.RestoreAll(image_.descriptors, image_.given));
+  for (const FdTable::Entry& entry : process_.files().Entries()) {
+    const std::shared_ptr<SignalFd>& signals = entry.file->description->signal_fd;
+    if (signals != nullptr) process_.signals().AddSignalFd(signals, signals->mask);
+  }
+  return absl::OkStatus();
 }
 
 // Made before the memory that is mapped of them, and read at once: they may be changed through
@@ -398,6 +408,7 @@ absl::Status Restorer::RestoreThread(const ImageThread& from) {
   thread->alt_stack.sp = from.altstack_address;
   thread->alt_stack.size = from.altstack_size;
   thread->alt_stack.flags = from.altstack_flags;
+  thread->cpu_offset = {from.cpu_time.total_ns, from.cpu_time.user_ns};
   thread->clear_child_tid = GuestAddr(from.clear_child_tid);
   thread->robust_list = GuestAddr(from.robust_list);
   thread->robust_list_length = from.robust_list_length;
@@ -409,6 +420,27 @@ absl::Status Restorer::RestoreThread(const ImageThread& from) {
   if (from.saved_mask_valid) process_.signals().SetSavedMask(from.tid, from.saved_mask);
   process_.signals().RestoreThreadPending(from.tid, pending);
   thread->attention.store(1);
+  return absl::OkStatus();
+}
+
+absl::Status Restorer::RestoreTimers() {
+  Timers& timers = process_.timers();
+  timers.RestoreNextId(image_.process.next_timer_id);
+  for (const ImageTimer& from : image_.process.timers) {
+    TimerState state;
+    state.id = from.id;
+    state.clock = from.clock;
+    state.notice = {static_cast<int>(from.notify), static_cast<int>(from.signal), from.value,
+                    from.tid};
+    state.armed = from.armed;
+    state.waiting = from.waiting;
+    state.monotonic = from.monotonic;
+    state.expiry = from.expiry_ns;
+    state.interval = from.interval_ns;
+    state.overrun = from.overrun;
+    int error = timers.Restore(state, process_.Clock(from.clock, image_.threads.front().tid));
+    if (error != 0) return ErrnoStatus(-error, absl::StrCat("cannot have its timer ", from.id));
+  }
   return absl::OkStatus();
 }
 

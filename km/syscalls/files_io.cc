@@ -16,6 +16,7 @@
 #include "km/syscalls/open_path.h"
 #include "km/syscalls/paths.h"
 #include "km/syscalls/proc_files.h"
+#include "km/syscalls/signal_reads.h"
 #include "km/syscalls/transfer.h"
 
 namespace km {
@@ -75,10 +76,18 @@ int CopyIovecs(const Call& call, GuestAddr address, uint64_t count, std::vector<
 
 namespace {
 
+bool Reads(long number) {
+  return number == SYS_read || number == SYS_readv || number == SYS_pread64 ||
+         number == SYS_preadv || number == SYS_preadv2;
+}
+
 int64_t Transfer(Call& call, long number) {
   auto file = FileArg(call, 0);
   if (file == nullptr) return -EBADF;
   if (file->description->kind == FileKind::kProc) return ProcTransfer(call, number, file);
+  if (file->description->signal_fd != nullptr) {
+    return Reads(number) ? ReadSignals(call, *file, call.Addr(1), call.arguments[2]) : -EINVAL;
+  }
   return call.thread.Block(number, HostFd(file), Buffer(call, call.arguments[1], call.arguments[2]),
                            call.arguments[2], call.arguments[3]);
 }
@@ -92,6 +101,13 @@ int64_t TransferVector(Call& call, long number) {
   if (call.Uint(2) > kMaxIovecs) return -EINVAL;
   std::vector<iovec> parts;
   if (int error = CopyIovecs(call, call.Addr(1), call.Uint(2), &parts); error != 0) return error;
+  if (file->description->signal_fd != nullptr) {
+    iovec first = {};
+    if (!Reads(number) || parts.empty()) return parts.empty() ? 0 : -EINVAL;
+    if (int error = call.memory().CopyIn(&first, call.Addr(1)); error != 0) return error;
+    return ReadSignals(call, *file, GuestAddr(reinterpret_cast<uint64_t>(first.iov_base)),
+                       first.iov_len);
+  }
   return call.thread.Block(number, HostFd(file), reinterpret_cast<uint64_t>(parts.data()),
                            parts.size(), call.arguments[3], call.arguments[4], call.arguments[5]);
 }

@@ -97,7 +97,13 @@ int64_t MakePipe(Call& call, int flags) {
 
 int64_t MakeEventFd(Call& call, int flags) {
   int64_t fd = HostResult(syscall(SYS_eventfd2, call.Uint(0), flags | EFD_CLOEXEC));
-  return AddMade(call, fd, FileKind::kEventFd, (flags & EFD_CLOEXEC) != 0);
+  int64_t made = AddMade(call, fd, FileKind::kEventFd, (flags & EFD_CLOEXEC) != 0);
+  if (made >= 0 && (flags & EFD_SEMAPHORE)) {
+    if (auto file = call.process.files().Get(static_cast<uint64_t>(made)); file != nullptr) {
+      file->description->semaphore = true;
+    }
+  }
+  return made;
 }
 
 int64_t MakeEpoll(Call& call, int flags) {

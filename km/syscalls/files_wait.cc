@@ -25,6 +25,8 @@ namespace {
 
 constexpr int64_t kForever = -1;
 constexpr size_t kWordBits = 64;
+// What stands for a signalfd could be written to, but the signalfd cannot.
+constexpr short kWriting = POLLOUT | POLLWRNORM | POLLWRBAND;
 
 // As the kernel: a timeout beyond all clocks lasts for ever.
 int64_t Timeout(int64_t seconds, int64_t nanoseconds) {
@@ -130,7 +132,11 @@ class PollSet {
       if (entry.fd < 0) continue;
       auto file = call.process.files().Get(static_cast<uint32_t>(entry.fd));
       entry.fd = file != nullptr ? file->host.get() : -1;
-      if (file == nullptr) ++not_open_;
+      if (file == nullptr) {
+        ++not_open_;
+      } else if (file->description->signal_fd != nullptr) {
+        entry.events &= static_cast<short>(~kWriting);
+      }
       files_.push_back(std::move(file));
     }
     return 0;
@@ -225,7 +231,7 @@ class SelectSets {
   }
 
  private:
-  static constexpr size_t kSets = 3;
+  static constexpr size_t kSets = 3, kWriteSet = 1;
   struct Pair {
     size_t number;
     std::shared_ptr<OpenFile> file;
@@ -239,7 +245,8 @@ class SelectSets {
       auto host = static_cast<size_t>(file->host.get());
       highest_ = std::max(highest_, host);
       for (size_t s = 0; s < kSets; ++s) {
-        if (Has(guest_[s], i)) Add(host_[s], host);
+        bool never = s == kWriteSet && file->description->signal_fd != nullptr;
+        if (Has(guest_[s], i) && !never) Add(host_[s], host);
       }
       files_.push_back({i, std::move(file)});
     }
@@ -289,8 +296,15 @@ SyscallResult EpollCtl(Call& call) {
   auto epoll = FileArg(call, 0);
   auto file = FileArg(call, 2);
   if (epoll == nullptr || file == nullptr) return -EBADF;
-  return HostResult(syscall(SYS_epoll_ctl, epoll->host.get(), call.Int(1), file->host.get(),
-                            call.HostArg(3, sizeof(epoll_event))));
+  int operation = call.Int(1);
+  if (file->description->signal_fd == nullptr || operation == EPOLL_CTL_DEL) {
+    return HostResult(syscall(SYS_epoll_ctl, epoll->host.get(), operation, file->host.get(),
+                              call.HostArg(3, sizeof(epoll_event))));
+  }
+  epoll_event event;
+  if (int error = call.memory().CopyIn(&event, call.Addr(3)); error != 0) return error;
+  event.events &= ~static_cast<uint32_t>(kWriting);
+  return HostResult(syscall(SYS_epoll_ctl, epoll->host.get(), operation, file->host.get(), &event));
 }
 
 SyscallResult EpollWait(Call& call) { return EpollMilliseconds(call); }

@@ -3,6 +3,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <optional>
 
@@ -14,6 +15,8 @@ namespace km {
 namespace {
 
 constexpr uint64_t kWordSize = sizeof(uint32_t);
+// Of Linux 6.7, which the host's headers may not know.
+constexpr long kFutexWake = 454, kFutexWait = 455, kFutexRequeue = 456;
 
 // Waits at the word until the timeout, which is made absolute on the host's clock.
 SyscallResult Wait(Call& call, int operation, bool absolute) {
@@ -60,7 +63,64 @@ SyscallResult LockPi(Call& call, int operation) {
   return call.process.pi_futexes().Lock(call.thread, call.memory(), call.Addr(0), clock, deadline);
 }
 
+// Entries of futex_waitv and futex_requeue, with the host's addresses. The host judges the rest.
+int CopyWords(const Call& call, GuestAddr from, size_t count, futex_waitv* words) {
+  if (int error = call.memory().CopyIn(words, from, count * sizeof(*words)); error != 0) {
+    return error;
+  }
+  for (size_t i = 0; i < count; ++i) words[i].uaddr = call.Host(words[i].uaddr, kWordSize);
+  return 0;
+}
+
+// The absolute timeout in arguments `i` (null: none) and i + 1 (its clock), on the host's clock.
+int HostTimeout(const Call& call, size_t i, timespec* until, uint64_t* argument) {
+  *argument = 0;
+  if (call.Addr(i).null()) return 0;
+  if (int error = call.memory().CopyIn(until, call.Addr(i)); error != 0) return error;
+  *argument = reinterpret_cast<uint64_t>(until);
+  if (call.Int(i + 1) == CLOCK_MONOTONIC && ValidTime(*until)) {
+    *until = ToTimespec(call.process.clock().ToHost(CLOCK_MONOTONIC, ToNanoseconds(*until)));
+  }
+  return 0;
+}
+
 }  // namespace
+
+SyscallResult FutexWaitv(Call& call) {
+  std::array<futex_waitv, FUTEX_WAITV_MAX> words;
+  uint32_t count = call.Uint(1);
+  if (call.Uint(2) != 0 || count == 0 || count > words.size() || call.Addr(0).null()) {
+    return -EINVAL;
+  }
+  timespec until;
+  uint64_t timeout = 0;
+  if (int error = HostTimeout(call, 3, &until, &timeout); error != 0) return error;
+  if (int error = CopyWords(call, call.Addr(0), count, words.data()); error != 0) return error;
+  return call.thread.Block(SYS_futex_waitv, reinterpret_cast<uint64_t>(words.data()), count, 0,
+                           timeout, call.arguments[4]);
+}
+
+SyscallResult FutexWake(Call& call) {
+  return HostResult(syscall(kFutexWake, call.HostArg(0, kWordSize), call.arguments[1],
+                            call.arguments[2], call.arguments[3]));
+}
+
+SyscallResult FutexWait(Call& call) {
+  timespec until;
+  uint64_t timeout = 0;
+  if (int error = HostTimeout(call, 4, &until, &timeout); error != 0) return error;
+  return call.thread.Block(kFutexWait, call.HostArg(0, kWordSize), call.arguments[1],
+                           call.arguments[2], call.arguments[3], timeout, call.arguments[5]);
+}
+
+SyscallResult FutexRequeue(Call& call) {
+  std::array<futex_waitv, 2> words;
+  if (call.Uint(1) != 0 || call.Addr(0).null()) return -EINVAL;
+  if (int error = CopyWords(call, call.Addr(0), words.size(), words.data()); error != 0) {
+    return error;
+  }
+  return HostResult(syscall(kFutexRequeue, words.data(), 0, call.arguments[2], call.arguments[3]));
+}
 
 SyscallResult Futex(Call& call) {
   int operation = call.Int(1);

@@ -202,6 +202,22 @@ Json DescribeProcess(const ImageProcess& process) {
           {"brk", {HexText(process.brk_start), HexText(process.brk_end)}}};
 }
 
+Json DescribeTimers(const ImageProcess& process) {
+  Json list = Json::array();
+  for (const ImageTimer& timer : process.timers) {
+    list.push_back({{"id", timer.id},
+                    {"clock", timer.clock},
+                    {"notify", timer.notify},
+                    {"signal", timer.signal != 0 ? SignalName(static_cast<int>(timer.signal)) : ""},
+                    {"thread", timer.tid},
+                    {"armed", timer.armed},
+                    {"waiting", timer.waiting},
+                    {"expiry_ns", timer.expiry_ns},
+                    {"interval_ns", timer.interval_ns}});
+  }
+  return list;
+}
+
 Json DescribeFile(const std::string& path, int fd) {
   struct stat file = {};
   fstat(fd, &file);
@@ -250,6 +266,7 @@ Json Describe(const Image& image, int fd, const std::string& path) {
   result["locks"] = DescribeLocks(image);
   result["signals"] = {{"actions", DescribeActions(image.process, &symbols)},
                        {"pending", DescribeSignals(image.process.pending)}};
+  result["timers"] = DescribeTimers(image.process);
   Json& unknown = result["unknown_notes"] = Json::array();
   for (const ImageNote& note : image.unknown_notes) {
     unknown.push_back(

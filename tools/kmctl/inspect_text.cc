@@ -222,6 +222,21 @@ void AppendSignals(const Json& signals, std::string* out) {
   if (!signals["pending"].empty()) Line("pending", PendingText(signals["pending"]), out);
 }
 
+// Ids below 0 are the interval timers, from ITIMER_REAL on.
+void AppendTimers(const Json& timers, std::string* out) {
+  if (timers.empty()) return;
+  absl::StrAppend(out, "\nTimers: ", timers.size(), "\n");
+  for (const Json& timer : timers) {
+    absl::StrAppendFormat(
+        out, "  %-4d clock %d, %s, %s, every %d ns\n", timer["id"].get<int32_t>(),
+        timer["clock"].get<int32_t>(), Text(timer["signal"]),
+        timer["armed"].get<bool>()
+            ? absl::StrFormat("expires at %d ns", timer["expiry_ns"].get<int64_t>())
+            : std::string("off"),
+        timer["interval_ns"].get<int64_t>());
+  }
+}
+
 }  // namespace
 
 std::string DescriptionText(const Json& description) {
@@ -234,6 +249,7 @@ std::string DescriptionText(const Json& description) {
   AppendDescriptors(description["descriptors"], description["given"].get<uint32_t>(), &out);
   AppendLocks(description["locks"], &out);
   AppendSignals(description["signals"], &out);
+  AppendTimers(description["timers"], &out);
   for (const Json& note : description["unknown_notes"]) {
     absl::StrAppend(&out, "\nUnknown note of ", Text(note["owner"]), ", type ", Text(note["type"]),
                     ", ", SizeText(note["size"].get<uint64_t>()), "\n");

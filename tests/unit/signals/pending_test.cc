@@ -133,5 +133,30 @@ TEST(PendingSignals, AllRestoresAnEqualQueue) {
   EXPECT_EQ(copy.set(), 0u);
 }
 
+TEST(PendingSignals, TimersAreNeverMergedNorRefused) {
+  PendingSignals pending;
+  siginfo_t info = SenderSiginfo(SIGUSR1, SI_USER, 1, 2);
+  ASSERT_TRUE(pending.Add(info, 1));
+  info = {};
+  info.si_signo = SIGUSR1;
+  info.si_code = SI_TIMER;
+  for (int timer : {3, 4}) {
+    info.si_timerid = timer;
+    pending.AddAlways(info);
+  }
+  EXPECT_EQ(pending.size(), 3u);
+  EXPECT_TRUE(pending.HasTimer(SIGUSR1, 3));
+  EXPECT_FALSE(pending.HasTimer(SIGUSR2, 3));
+  pending.DiscardTimer(SIGUSR1, 3);
+  EXPECT_FALSE(pending.HasTimer(SIGUSR1, 3));
+  EXPECT_EQ(pending.Next(kAll)->si_code, SI_USER);
+  EXPECT_EQ(pending.Next(kAll)->si_timerid, 4);
+  EXPECT_FALSE(pending.Next(kAll).has_value());
+  pending.AddAlways(info);
+  pending.DiscardTimer(SIGUSR1, 4);
+  EXPECT_EQ(pending.set(), 0u);
+  EXPECT_EQ(pending.size(), 0u);
+}
+
 }  // namespace
 }  // namespace km

@@ -1,7 +1,9 @@
 // What is written is what is read.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #include <cstring>
 
@@ -71,6 +73,58 @@ TEST_F(RoundTrip, ASecondTimeWithUnknownNotes) {
   back = Trip(*back, memory_.Source());
   ASSERT_TRUE(back.ok()) << back.status();
   ExpectSameImage(image, *back);
+}
+
+TEST_F(RoundTrip, TimersAndProcessorTime) {
+  Image image = RichImage(memory_);
+  image.process.timers = {
+      {-1, CLOCK_MONOTONIC, SIGEV_SIGNAL, SIGALRM, 0, 0, true, false, false, INT64_MAX, 20000, 0},
+      {7, -42, SIGEV_THREAD_ID, 64, UINT64_MAX, 9, false, true, true, 5, 0, INT64_MAX},
+      {8, CLOCK_TAI, SIGEV_NONE, 0, 0, 0, true, false, false, 0, 0, 0}};
+  image.process.next_timer_id = INT32_MAX;
+  image.process.cpu_time = {5000, 3000};
+  image.threads[0].cpu_time = {4000, 2000};
+  const absl::StatusOr<Image> back = Trip(image, memory_.Source());
+  ASSERT_TRUE(back.ok()) << back.status();
+  ExpectSameImage(image, *back);
+  const std::vector<ImageTimer>& timers = back->process.timers;
+  ASSERT_EQ(timers.size(), 3u);
+  for (size_t i = 0; i < timers.size(); ++i) {
+    const ImageTimer& wanted = image.process.timers[i];
+    EXPECT_EQ(timers[i].id, wanted.id);
+    EXPECT_EQ(timers[i].clock, wanted.clock);
+    EXPECT_EQ(timers[i].notify, wanted.notify);
+    EXPECT_EQ(timers[i].signal, wanted.signal);
+    EXPECT_EQ(timers[i].value, wanted.value);
+    EXPECT_EQ(timers[i].tid, wanted.tid);
+    EXPECT_EQ(timers[i].armed, wanted.armed);
+    EXPECT_EQ(timers[i].waiting, wanted.waiting);
+    EXPECT_EQ(timers[i].monotonic, wanted.monotonic);
+    EXPECT_EQ(timers[i].expiry_ns, wanted.expiry_ns);
+    EXPECT_EQ(timers[i].interval_ns, wanted.interval_ns);
+    EXPECT_EQ(timers[i].overrun, wanted.overrun);
+  }
+  EXPECT_EQ(back->process.next_timer_id, INT32_MAX);
+  EXPECT_EQ(back->process.cpu_time.total_ns, 5000);
+  EXPECT_EQ(back->process.cpu_time.user_ns, 3000);
+  EXPECT_EQ(back->threads[0].cpu_time.total_ns, 4000);
+  EXPECT_EQ(back->threads[0].cpu_time.user_ns, 2000);
+}
+
+TEST_F(RoundTrip, ImpossibleTimers) {
+  for (const ImageTimer& bad :
+       {ImageTimer{.id = -4, .notify = SIGEV_NONE}, ImageTimer{.notify = SIGEV_SIGNAL},
+        ImageTimer{.notify = SIGEV_SIGNAL, .signal = 65}, ImageTimer{.notify = 99, .signal = 1},
+        ImageTimer{.notify = SIGEV_NONE, .expiry_ns = -1},
+        ImageTimer{.notify = SIGEV_NONE, .interval_ns = -1},
+        ImageTimer{.notify = SIGEV_NONE, .overrun = -1}}) {
+    Image image = RichImage(memory_);
+    image.process.timers = {bad};
+    EXPECT_FALSE(Trip(image, memory_.Source()).ok());
+  }
+  Image image = RichImage(memory_);
+  image.process.timers = {ImageTimer{.notify = SIGEV_NONE}, ImageTimer{.notify = SIGEV_NONE}};
+  EXPECT_FALSE(Trip(image, memory_.Source()).ok());
 }
 
 TEST_F(RoundTrip, LargeSegmentsAndPiecesThatAreClose) {
