@@ -201,6 +201,11 @@ public class JavaWork {
   }
 
   public static void main(String[] arguments) throws Exception {
+    // Other threads would go on after an exception here.
+    Thread.setDefaultUncaughtExceptionHandler((thread, error) -> {
+      error.printStackTrace();
+      Runtime.getRuntime().halt(1);
+    });
     boolean all = arguments.length == 0;
     jit(all ? 20 : 1);
     if (all) garbage();
