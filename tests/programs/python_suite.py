@@ -13,6 +13,7 @@ have time limits of their own, and machines have busy moments.
 """
 
 import _posixsubprocess
+import faulthandler
 import os
 import pathlib
 import runpy
@@ -31,7 +32,8 @@ KNOWN = {
     "test.test_socket.BasicVSOCKTest.": "skipped: /dev/vsock's ioctl is not on the list",
 }
 
-TIMEOUT_S = 300  # of a case; the interpreter then shows where it stood, and exits
+TIMEOUT_S = 120  # of a case; the interpreter then shows where it stood, and exits
+ATTEMPTS = 3
 MAKES_PROCESS = {"os.fork", "os.forkpty", "os.exec", "os.posix_spawn", "os.system",
                  "subprocess.Popen", "pty.spawn"}
 
@@ -62,11 +64,13 @@ class Recorder:
                 return run(case, result)
             self.case = case.id()
             self.write("start", self.case)
+            faulthandler.dump_traceback_later(TIMEOUT_S, exit=True, file=sys.__stderr__)
             bad = len(result.failures) + len(result.errors) + len(result.unexpectedSuccesses)
             skipped = len(result.skipped)
             try:
                 return run(case, result)
             finally:
+                faulthandler.cancel_dump_traceback_later()
                 outcome = "ok"
                 if len(result.skipped) > skipped:
                     outcome = "skip"
@@ -89,7 +93,7 @@ def run(results, ignored, module):
     unittest.TestCase.run = recorder.wrap(unittest.TestCase.run)
     matched = os.environ.get("ONLY_CASES")
     options = ["--matchfile", matched] if matched else ["--ignorefile", ignored]
-    sys.argv = ["test", f"--timeout={TIMEOUT_S}", *options, module]
+    sys.argv = ["test", *options, module]
     runpy.run_module("test", run_name="__main__", alter_sys=True)
 
 
@@ -107,7 +111,7 @@ class Module:
         return self.base.with_suffix("." + what)
 
     def run(self, what, prefix, environment=None):
-        """Outcomes by case, the cases that forked, and what went wrong as a whole."""
+        """Outcomes by case, the cases that forked, what went wrong as a whole, in which case if in one."""
         results = self.path(what)
         results.unlink(missing_ok=True)
         command = [*prefix, "/usr/bin/python3", __file__, "run", results, self.ignored, self.name]
@@ -127,16 +131,31 @@ class Module:
         broken = f"status {status}, in case {started}" if started else ""
         if status != 0 and not started and "fail" not in outcomes.values():
             broken = f"status {status}, with no case that failed"
-        return outcomes, forking, broken
+        return outcomes, forking, broken, started if broken else None
+
+    def ignore(self, cases):
+        with open(self.ignored, "a", encoding="utf-8") as file:
+            file.write("".join(case + "\n" for case in cases))
+
+    def run_under_km(self):
+        """As `run`; goes on without a case that does not end, which counts as failed."""
+        stuck = {}
+        for _ in range(ATTEMPTS):
+            outcomes, _, broken, case = self.run("km", [self.km])
+            if case is None:
+                break
+            print(f"under km: {broken}")
+            stuck[case] = "fail"
+            self.ignore([case])
+        return {**outcomes, **stuck}, broken
 
     def compare(self):
-        native, forking, broken = self.run("native", [])
+        native, forking, broken, _ = self.run("native", [])
         if broken:
             yield f"natively: {broken} ({self.path('native.log')})"
-        with open(self.ignored, "a", encoding="utf-8") as file:
-            print(*forking, sep="\n", file=file)
         self.path("forking").write_text("".join(case + "\n" for case in forking), encoding="utf-8")
-        guest, _, broken = self.run("km", [self.km])
+        self.ignore(forking)
+        guest, broken = self.run_under_km()
         if broken:
             yield f"under km: {broken} ({self.path('km.log')})"
         bad = [case for case, outcome in guest.items() if outcome == "fail" and native.get(case) != "fail"]
@@ -151,12 +170,12 @@ class Module:
               f"(listed in {self.path('forking')})")
 
     def again(self, bad):
-        for attempt in (1, 2):
+        for attempt in range(1, ATTEMPTS):
             if not bad:
                 break
             only = self.path("again")
             only.write_text("".join(case + "\n" for case in bad), encoding="utf-8")
-            guest, _, _ = self.run(f"km-again-{attempt}", [self.km], {"ONLY_CASES": str(only)})
+            guest, _, _, _ = self.run(f"km-again-{attempt}", [self.km], {"ONLY_CASES": str(only)})
             for case in bad:
                 if guest.get(case) == "ok":
                     print(f"passed when tried again: {case}")
