@@ -76,7 +76,7 @@ SyscallResult TimerCreate(Call& call) {
     bad_notice = CheckNotice(call, event, &notice.emplace());
   }
   int clock = AbsoluteClock(call, call.Int(0));
-  // CLOCKFD: without the bit that makes it a thread's (include/uapi/linux/time.h of newer kernels).
+  // CLOCKFD: with the bit that makes it a thread's it is none (include/linux/posix-timers.h).
   if (clock < 0 && (clock & (kClockOfThread | kClockKind)) == kClockOfFile) return -EOPNOTSUPP;
   ClockRef reference = call.process.Clock(clock, call.thread.tid);
   Timers& timers = call.process.timers();
