@@ -184,8 +184,6 @@ static void Context(void) {
   Say("mask %lx old mask %llx", *(unsigned long*)&context.uc_sigmask,
       (long long)m->gregs[REG_OLDMASK]);
   Say("selectors %llx", (long long)m->gregs[REG_CSGSFS]);
-  // Those of the last fault.
-  Say("trap %lld error %lld", (long long)m->gregs[REG_TRAPNO], (long long)m->gregs[REG_ERR]);
   // Bits 8 to 21 but 9 may be what the caller's arithmetic left.
   Say("flags register: interrupts %lld, direction %lld", (long long)m->gregs[REG_EFL] >> 9 & 1,
       (long long)m->gregs[REG_EFL] >> 10 & 1);
