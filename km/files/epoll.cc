@@ -68,9 +68,10 @@ absl::Status Save(const OpenFile& file, FileSaver& saver, FileRecord& record) {
           "watches a file by a descriptor that was closed while a duplicate is open: remove it "
           "(EPOLL_CTL_DEL) before it is closed");
     }
-    numbers.erase(it->first);  // a second watch by the same number is by one that was closed
+    const auto number = static_cast<uint32_t>(it->second);
+    numbers.erase(it);  // a second watch by the same number is by one that was closed
     const size_t begin = out.BeginRecord(KM_EPOLL_WATCH);
-    out.U32(static_cast<uint32_t>(it->second));
+    out.U32(number);
     out.U32(watch.events);
     out.U64(watch.data);
     out.EndRecord(begin);
