@@ -184,9 +184,10 @@ enum km_file_kind {
   KM_FILE_SIGNALFD = 11,
   KM_FILE_INOTIFY = 12,
   KM_FILE_MEMFD = 13,
-  KM_FILE_PATH = 14,  /* O_PATH */
-  KM_FILE_GIVEN = 15, /* another descriptor of what whoever resumes has as 0, 1 or 2 */
-  KM_FILE_PROC = 16,  /* below /proc/self, made by the monitor */
+  KM_FILE_PATH = 14,          /* O_PATH */
+  KM_FILE_GIVEN = 15,         /* another descriptor of what whoever resumes has as 0, 1 or 2 */
+  KM_FILE_PROC = 16,          /* below /proc/self, made by the monitor */
+  KM_FILE_MESSAGE_QUEUE = 20, /* POSIX */
 };
 
 /* Tags of the records of the kinds share one range, so that a kind may use another's. */

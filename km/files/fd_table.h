@@ -42,6 +42,7 @@ enum class FileKind : uint32_t {
   // Of the program's own directory in /proc, made by the monitor: the host's descriptor stands in.
   kProc = KM_FILE_PROC,
   kGiven = KM_FILE_GIVEN,  // in snapshots only: see FileDescription::given
+  kMessageQueue = KM_FILE_MESSAGE_QUEUE,
 };
 
 // What fstat(2) and the host's name for it tell of a descriptor.

@@ -14,16 +14,18 @@ constexpr FileKindRow kTerminalKind = NotCarried(FileKind::kTerminal, "terminal"
 constexpr FileKindRow kCharacterDeviceKind =
     NotCarried(FileKind::kCharacterDevice, "character device");
 constexpr FileKindRow kBlockDeviceKind = NotCarried(FileKind::kBlockDevice, "block device");
+constexpr FileKindRow kMessageQueueKind =
+    NotCarried(FileKind::kMessageQueue, "POSIX message queue");
 constexpr FileKindRow kOtherKind = NotCarried(FileKind::kOther, "file of another kind");
 
 }  // namespace
 
 const FileKindRow& KindRow(FileKind kind) {
   static constexpr const FileKindRow* kRows[] = {
-      &kRegularKind,     &kDirectoryKind, &kPipeKind,  &kSocketKind,  &kTerminalKind,
-      &kBlockDeviceKind, &kEventFdKind,   &kEpollKind, &kTimerFdKind, &kSignalFdKind,
-      &kInotifyKind,     &kMemFdKind,     &kPathKind,  &kGivenKind,   &kCharacterDeviceKind,
-      &kProcKind,
+      &kRegularKind,     &kDirectoryKind,    &kPipeKind,  &kSocketKind,  &kTerminalKind,
+      &kBlockDeviceKind, &kEventFdKind,      &kEpollKind, &kTimerFdKind, &kSignalFdKind,
+      &kInotifyKind,     &kMemFdKind,        &kPathKind,  &kGivenKind,   &kCharacterDeviceKind,
+      &kProcKind,        &kMessageQueueKind,
   };
   for (const FileKindRow* row : kRows) {
     if (row->kind == kind) return *row;

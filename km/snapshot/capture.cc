@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <sys/ipc.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -88,6 +89,7 @@ class Capturer {
   void CaptureThreads();
   void CheckUncarried();
   void CaptureTimers();
+  void CheckSysv();
   absl::Status CaptureMemory();
   void AddMapping(ImageMapping mapping);
   void CaptureMemorySettings();
@@ -216,6 +218,7 @@ void Capturer::CheckUncarried() {
   if (!process_.aio_contexts().empty()) {
     obstacles_.push_back("it has contexts of asynchronous I/O (io_setup): io_destroy them before");
   }
+  CheckSysv();
 }
 
 void Capturer::CaptureTimers() {
@@ -227,6 +230,28 @@ void Capturer::CaptureTimers() {
                          timer.expiry, timer.interval, timer.overrun});
   }
   to.next_timer_id = process_.timers().next_id();
+}
+
+// Objects that the program made or asked for and that are still there: its ids would mean nothing
+// elsewhere. (Attached memory is said with its mapping, removed or not.)
+void Capturer::CheckSysv() {
+  constexpr struct {
+    SysvKind kind;
+    long call;  // its control call
+    const char* name;
+  } kKinds[] = {{SysvKind::kMemory, SYS_shmctl, "shared memory"},
+                {SysvKind::kSemaphores, SYS_semctl, "semaphores"},
+                {SysvKind::kQueue, SYS_msgctl, "message queue"}};
+  for (const auto& [kind, call, name] : kKinds) {
+    for (const auto& [id, host] : process_.sysv().Known(kind)) {
+      alignas(uint64_t) char status[256];
+      bool there = kind == SysvKind::kSemaphores ? syscall(call, host, 0, IPC_STAT, status) >= 0
+                                                 : syscall(call, host, IPC_STAT, status) >= 0;
+      if (!there && errno != EACCES) continue;
+      obstacles_.push_back(absl::StrCat("it uses System V ", name, " (id ", id,
+                                        "), which a snapshot does not carry; remove it before"));
+    }
+  }
 }
 
 absl::Status Capturer::CaptureMemory() {

@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -92,6 +93,10 @@ class MemoryWriter {
       ++next_unreadable_;
     }
     const ImageMemory& piece = pieces_[next_piece_];
+    if (piece.address >= address + size && size == kLargePageSize) {
+      checksums_.push_back(HoleChecksum());
+      return absl::OkStatus();
+    }
     const bool in_one_piece =
         piece.address <= address && address + size <= piece.address + piece.size;
     const bool readable = next_unreadable_ == source_.unreadable.size() ||
@@ -102,6 +107,15 @@ class MemoryWriter {
     KM_RETURN_IF_ERROR(Flush());  // the buffer may be waiting
     KM_RETURN_IF_ERROR(Gather(address, size));
     return WriteBytes(buffer_.data(), size, offset);
+  }
+
+  // Of a whole chunk in which there is no piece: a large object may be nearly all of these.
+  uint64_t HoleChecksum() {
+    if (!hole_checksum_.has_value()) {
+      const std::vector<uint8_t> zeros(kLargePageSize);
+      hole_checksum_ = Checksum(zeros);
+    }
+    return *hole_checksum_;
   }
 
   // Copies a chunk into buffer_, with zeros where there is no piece.
@@ -174,6 +188,7 @@ class MemoryWriter {
   std::vector<iovec> waiting_;  // for waiting_offset_ in the file, waiting_size_ bytes
   uint64_t waiting_offset_ = 0, waiting_size_ = 0;
   std::vector<uint64_t> checksums_;
+  std::optional<uint64_t> hole_checksum_;
 };
 
 // A file that is not there under its name until it is complete.

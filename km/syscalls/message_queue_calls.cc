@@ -38,7 +38,8 @@ SyscallResult MqOpen(Call& call) {
   if (host < 0) return host;
   std::string name;
   (void)call.memory().CopyInString(&name, call.Addr(0), NAME_MAX + 1);
-  return call.process.files().Add(static_cast<int>(host), FileKind::kOther, "/" + name, true);
+  return call.process.files().Add(static_cast<int>(host), FileKind::kMessageQueue, "/" + name,
+                                  true);
 }
 
 SyscallResult MqUnlink(Call& call) { return HostResult(syscall(SYS_mq_unlink, NameArg(call, 0))); }
