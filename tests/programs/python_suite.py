@@ -7,9 +7,9 @@ IGNORED is a file of patterns, each a line, of cases that are left out.
 
 python_suite.py both KM DIRECTORY MODULE: first natively, then under km without the cases that forked
 natively (their list is kept in DIRECTORY/MODULE.forking). Prints what differs; status 1 if anything does.
-Cases that fail in both, and those of KNOWN, are no difference. A case that failed under km only is
-tried twice more by itself and passes when it then does, with a remark: many of these tests
-have time limits of their own, and machines have busy moments.
+Cases that fail in both, and those of KNOWN, are no difference. A case that differs is tried
+twice more by itself and passes when it then does, with a remark: many of these tests have time limits
+of their own, and machines have busy moments.
 """
 
 import _posixsubprocess
@@ -158,28 +158,25 @@ class Module:
         guest, broken = self.run_under_km()
         if broken:
             yield f"under km: {broken} ({self.path('km.log')})"
-        bad = [case for case, outcome in guest.items() if outcome == "fail" and native.get(case) != "fail"]
-        bad = self.again(bad)
-        for case, outcome in native.items():
-            if case in forking or case.startswith(tuple(KNOWN)):
-                continue
-            got = guest.get(case, "not run")
-            if case in bad or got not in (outcome, "ok", "fail"):
-                yield f"{case}: {got}, natively {outcome}"
+        wanted = {case: outcome for case, outcome in native.items()
+                  if outcome != "fail" and case not in forking and not case.startswith(tuple(KNOWN))}
+        bad = [case for case, outcome in wanted.items() if guest.get(case, "not run") not in (outcome, "ok")]
+        for case in self.again(bad, wanted):
+            yield f"{case}: {guest.get(case, 'not run')}, natively {wanted[case]}"
         print(f"{self.name}: {len(native)} cases natively, {len(guest)} under km, {len(forking)} fork "
               f"(listed in {self.path('forking')})")
 
-    def again(self, bad):
+    def again(self, bad, wanted):
         for attempt in range(1, ATTEMPTS):
             if not bad:
                 break
             only = self.path("again")
             only.write_text("".join(case + "\n" for case in bad), encoding="utf-8")
             guest, _, _, _ = self.run(f"km-again-{attempt}", [self.km], {"ONLY_CASES": str(only)})
-            for case in bad:
-                if guest.get(case) == "ok":
-                    print(f"passed when tried again: {case}")
-            bad = [case for case in bad if guest.get(case) != "ok"]
+            good = [case for case in bad if guest.get(case) in ("ok", wanted[case])]
+            for case in good:
+                print(f"as natively when tried again: {case}")
+            bad = [case for case in bad if case not in good]
         return bad
 
 
