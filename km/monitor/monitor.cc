@@ -135,8 +135,8 @@ absl::Status Monitor::LoadProgram(const ResolvedProgram& resolved) {
   identity.auxv = loaded.auxv;
   identity.program = loaded.program;
   identity.interpreter = loaded.interpreter;
-  identity.process_group = identity.host_process_group = static_cast<uint32_t>(getpgrp());
-  identity.session = identity.host_session = static_cast<uint32_t>(getsid(0));
+  process_->ids().Set(identity.pid, static_cast<uint32_t>(getpgrp()),
+                      static_cast<uint32_t>(getsid(0)));
   identity.command_line = absl::StrJoin(loaded.arguments, " ");
   // As execve leaves it: what was ignored stays ignored, nothing is pending, the mask is kept.
   KM_ASSIGN_OR_RETURN(Thread * thread, process_->NewThread(0, InheritedMask()));
@@ -194,6 +194,8 @@ void Monitor::ForwardSignals() {
       continue;
     }
     ForwardedSignalRead(info);
+    // As a sender to a process group of its own, the program knows itself by its own id.
+    if (info.si_code == SI_USER) info.si_pid = process_->ids().GuestProcess(info.si_pid);
     int error = TellsOfFile(info.si_signo, info.si_code) ? SendFileSignal(*process_, info)
                                                          : process_->Signal(info);
     // A full queue is the sender's to know of; it has long returned.
@@ -225,8 +227,8 @@ void Monitor::RequestFailure(const std::string& message) {
 void Monitor::ServeRequests() {
   uint64_t count;
   [[maybe_unused]] ssize_t taken = read(wake_.get(), &count, sizeof(count));
-  PendingSnapshot* snapshot = nullptr;
   std::optional<ExitStatus> end;
+  std::vector<MainRequest*> requests;
   {
     absl::MutexLock lock(&mutex_);
     if (failure_.has_value()) {
@@ -234,32 +236,36 @@ void Monitor::ServeRequests() {
       _exit(kExitOwnFailure);
     }
     end = end_;
-    snapshot = snapshot_;
+    requests.swap(requests_);
   }
   if (end.has_value()) End(*end);
-  if (snapshot == nullptr) return;
-  int64_t begin = HostClock(CLOCK_MONOTONIC);
-  {
-    PauseGuard pause(process_.get());
-    absl::Status status = WriteSnapshotFor(*snapshot);
-    if (stats_ != nullptr) stats_->CountSnapshot(HostClock(CLOCK_MONOTONIC) - begin);
-    if (status.ok() && !snapshot->request.go_on) End({});
-    if (!status.ok()) {
-      Log(LogLevel::kWarning, absl::StrCat("no snapshot was taken: ", status.message()));
-    }
-    snapshot->result = -ErrnoOf(status);
+  if (!requests.empty()) ForwardSignals();
+  for (MainRequest* request : requests) {
+    if (request->work) request->work();
+    absl::MutexLock lock(&mutex_);
+    request->done = true;
   }
-  absl::MutexLock lock(&mutex_);
-  snapshot->done = true;
-  snapshot_ = nullptr;
 }
 
-absl::Status Monitor::WriteSnapshotFor(const PendingSnapshot& snapshot) {
+// 0 when the process shall go on, or a negative errno.
+int Monitor::ServeSnapshot(const Thread& thread, const SnapshotRequest& request) {
+  int64_t begin = HostClock(CLOCK_MONOTONIC);
+  PauseGuard pause(process_.get());
+  absl::Status status = WriteSnapshotFor(thread, request);
+  if (stats_ != nullptr) stats_->CountSnapshot(HostClock(CLOCK_MONOTONIC) - begin);
+  if (status.ok() && !request.go_on) End({});
+  if (!status.ok()) {
+    Log(LogLevel::kWarning, absl::StrCat("no snapshot was taken: ", status.message()));
+  }
+  return -ErrnoOf(status);
+}
+
+absl::Status Monitor::WriteSnapshotFor(const Thread& thread, const SnapshotRequest& request) {
   CaptureOptions capture_options;
-  capture_options.label = snapshot.request.label;
-  capture_options.description = snapshot.request.description;
+  capture_options.label = request.label;
+  capture_options.description = request.description;
   capture_options.producer = absl::StrCat("km ", kKmVersion);
-  capture_options.first_thread = snapshot.thread->tid;
+  capture_options.first_thread = thread.tid;
   capture_options.unnamed_limit = options_.unnamed_limit;
   absl::StatusOr<Captured> captured = Capture(*process_, capture_options);
   KM_RETURN_IF_ERROR(captured.status());

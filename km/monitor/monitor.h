@@ -4,9 +4,11 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -44,10 +46,9 @@ class Monitor {
   [[noreturn]] void Run();
 
  private:
-  struct PendingSnapshot {
-    Thread* thread = nullptr;
-    SnapshotRequest request;
-    int64_t result = 0;
+  // What a thread asks of the main thread and waits for.
+  struct MainRequest {
+    std::function<void()> work;
     bool done = false;
   };
   // What the loop does next.
@@ -70,6 +71,8 @@ class Monitor {
   Next TakeSnapshotFor(Thread& thread, const SnapshotRequest& request);
   int64_t AwaitSnapshot(Thread& thread, const SnapshotRequest& request) ABSL_LOCKS_EXCLUDED(mutex_);
   bool TestSnapshotIsDue(const Thread& thread);
+  // The thread counts as parked meanwhile: a snapshot may find its registers as they are now.
+  void AskMain(Thread& thread, std::function<void()> work) ABSL_LOCKS_EXCLUDED(mutex_);
   Next EndOneThread(Thread& thread, int status);
   [[noreturn]] void Stay(Thread& thread);
 
@@ -90,7 +93,8 @@ class Monitor {
   absl::Status LoadSnapshot(int fd);
   void ForwardSignals();
   void ServeRequests() ABSL_LOCKS_EXCLUDED(mutex_);
-  absl::Status WriteSnapshotFor(const PendingSnapshot& snapshot);
+  int ServeSnapshot(const Thread& thread, const SnapshotRequest& request);
+  absl::Status WriteSnapshotFor(const Thread& thread, const SnapshotRequest& request);
   [[noreturn]] void End(const ExitStatus& status);
   bool DumpCore(const ExitStatus& status);
 
@@ -107,7 +111,7 @@ class Monitor {
   absl::Mutex mutex_;
   std::optional<ExitStatus> end_ ABSL_GUARDED_BY(mutex_);
   std::optional<std::string> failure_ ABSL_GUARDED_BY(mutex_);
-  PendingSnapshot* snapshot_ ABSL_GUARDED_BY(mutex_) = nullptr;
+  std::vector<MainRequest*> requests_ ABSL_GUARDED_BY(mutex_);  // the oldest first
 };
 
 }  // namespace km

@@ -86,7 +86,7 @@ Monitor::Next Monitor::DefaultSignal(Thread& thread, const SignalState::Delivery
     case DefaultActionKind::kContinue:
       return Next::kRun;
     case DefaultActionKind::kStop:
-      StopBySignal();
+      StopBySignal(sig);
       return Next::kRun;
     case DefaultActionKind::kTerminate:
     case DefaultActionKind::kCore:

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <utility>
 
 #include "absl/strings/str_format.h"
 #include "km/base/log.h"
@@ -186,6 +187,7 @@ Monitor::Next Monitor::Dispatch(Thread& thread) {
                thread.registers.orig_rax,
                {thread.registers.rdi, thread.registers.rsi, thread.registers.rdx,
                 thread.registers.r10, thread.registers.r8, thread.registers.r9},
+               {},
                {}};
   const SyscallRow* row = FindSyscall(call.number);
   bool traced = tracer_ != nullptr && tracer_->Wants(row);
@@ -194,7 +196,7 @@ Monitor::Next Monitor::Dispatch(Thread& thread) {
   int64_t begin = stats_ != nullptr ? HostClock(CLOCK_MONOTONIC) : 0;
   thread.kicked_before = false;
   SyscallResult result = row != nullptr ? row->handler(call) : SyscallResult(-ENOSYS);
-  bool returns = result.action == NextAction::kContinue;
+  bool returns = result.action == NextAction::kContinue || result.action == NextAction::kMainThread;
   if (stats_ != nullptr) {
     stats_->CountCall(row, returns ? result.value : 0, HostClock(CLOCK_MONOTONIC) - begin);
   }
@@ -241,6 +243,11 @@ Monitor::Next Monitor::Finish(Thread& thread, Call& call, const SyscallResult& r
       Stay(thread);
     case NextAction::kSnapshot:
       return TakeSnapshotFor(thread, call.snapshot);
+    case NextAction::kMainThread:
+      thread.registers.rax = static_cast<uint64_t>(result.value);
+      thread.registers.orig_rax = ~uint64_t{0};
+      AskMain(thread, std::move(call.on_main));
+      return Next::kRun;
   }
   return Next::kRun;
 }
@@ -276,24 +283,24 @@ Monitor::Next Monitor::TakeSnapshotFor(Thread& thread, const SnapshotRequest& re
 // Has the main thread take a snapshot of the process as it is. 0 or a negative errno; does not
 // return when the process ends with it.
 int64_t Monitor::AwaitSnapshot(Thread& thread, const SnapshotRequest& request) {
-  PendingSnapshot pending;
-  pending.thread = &thread;
-  pending.request = request;
+  int64_t result = 0;
+  AskMain(thread, [&] { result = ServeSnapshot(thread, request); });
+  return result;
+}
+
+void Monitor::AskMain(Thread& thread, std::function<void()> work) {
+  MainRequest request{std::move(work)};
   process_->BeginParked(thread);
   {
     absl::MutexLock lock(&mutex_);
-    // Two threads that ask at once: one after the other.
-    mutex_.Await(absl::Condition(
-        +[](PendingSnapshot** slot) { return *slot == nullptr; }, &snapshot_));
-    snapshot_ = &pending;
+    requests_.push_back(&request);
   }
   WakeMain();
   {
     absl::MutexLock lock(&mutex_);
-    mutex_.Await(absl::Condition(&pending.done));
+    mutex_.Await(absl::Condition(&request.done));
   }
   process_->EndParked();
-  return pending.result;
 }
 
 }  // namespace km

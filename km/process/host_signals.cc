@@ -21,6 +21,8 @@ namespace {
 constexpr int kKickSignal = SIGSTKFLT;
 // What a host thread that runs guest threads cannot block.
 constexpr int kOpenSignals[] = {kKickSignal, SIGSEGV, SIGBUS};
+// What the host's job control sends to a thread that touches a terminal from the background.
+constexpr int kTerminalSignals[] = {SIGTTIN, SIGTTOU};
 // si_code of an SI_USER signal that was forwarded: the kernel lets a thread send only negative
 // codes.
 constexpr int kForwardedUser = -60;
@@ -28,7 +30,16 @@ constexpr int kForwardedUser = -60;
 thread_local Thread* current_thread = nullptr;
 
 // Written once by the main thread, before there are others.
-SignalSet inherited_mask = 0;
+SignalSet inherited_mask = 0, inherited_ignored = 0;
+
+sigset_t HostSet(SignalSet signals) {
+  sigset_t set;
+  sigemptyset(&set);
+  for (int sig = 1; sig <= kMaxSignal; ++sig) {
+    if (Contains(signals, sig)) sigaddset(&set, sig);
+  }
+  return set;
+}
 
 [[noreturn]] void ReportOwnFault(int sig) {
   constexpr std::string_view kMessage =
@@ -59,8 +70,15 @@ void OnSignal(int sig, siginfo_t* info, void* context) {
     AbortHostCall(ucontext);
     return;
   }
-  // A positive one of the kick's number tells of a file that the program asked to be told of by it.
-  if (info->si_code <= 0 || sig == kKickSignal) return Forward(sig, *info, ucontext);
+  if (info->si_code == SI_KERNEL && (sig == SIGTTIN || sig == SIGTTOU)) {
+    if (current_thread == nullptr) return;
+    current_thread->terminal_signal = sig;
+    AbortHostCall(ucontext);
+    return;
+  }
+  // A positive one of these tells of a file that the program asked to be told of by it.
+  bool fault = sig == SIGSEGV || sig == SIGBUS;
+  if (info->si_code <= 0 || !fault) return Forward(sig, *info, ucontext);
   if (!FixGuardedFault(ucontext)) ReportOwnFault(sig);
 }
 
@@ -77,7 +95,14 @@ void InstallHostSignals() {
   action.sa_sigaction = OnSignal;
   action.sa_flags = SA_SIGINFO;  // no SA_RESTART: a kick ends a blocking call
   sigfillset(&action.sa_mask);
+  for (int sig = 1; sig <= kMaxSignal; ++sig) {
+    struct sigaction inherited = {};
+    if (sigaction(sig, nullptr, &inherited) == 0 && inherited.sa_handler == SIG_IGN) {
+      inherited_ignored |= SignalBit(sig);
+    }
+  }
   for (int sig : kOpenSignals) sigaction(sig, &action, nullptr);
+  for (int sig : kTerminalSignals) sigaction(sig, &action, nullptr);
   // Main touches the program's memory too.
   sigset_t open;
   sigemptyset(&open);
@@ -88,11 +113,7 @@ void InstallHostSignals() {
 
 SignalSet InheritedMask() { return inherited_mask; }
 
-bool InheritedIgnore(int sig) {
-  struct sigaction action;
-  return sigaction(sig, nullptr, &action) == 0 && !(action.sa_flags & SA_SIGINFO) &&
-         action.sa_handler == SIG_IGN;
-}
+bool InheritedIgnore(int sig) { return Contains(inherited_ignored, sig); }
 
 void UnblockHostSignals() {
   sigset_t open;
@@ -140,6 +161,24 @@ void DieOfSignal(int sig) {
   _exit(125);
 }
 
-void StopBySignal() { syscall(SYS_tgkill, getpid(), gettid(), SIGSTOP); }
+void StopBySignal(int sig) {
+  struct sigaction stop = {}, before = {};
+  stop.sa_handler = SIG_DFL;
+  sigaction(sig, &stop, &before);
+  // Sent to the thread, for the main thread would read it; it stops the whole process all the same.
+  syscall(SYS_tgkill, getpid(), gettid(), sig);
+  TerminalSignals open(SignalBit(sig));
+  sigaction(sig, &before, nullptr);
+}
+
+TerminalSignals::TerminalSignals(SignalSet open) : open_(open) {
+  sigset_t set = HostSet(open_);
+  pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+}
+
+TerminalSignals::~TerminalSignals() {
+  sigset_t set = HostSet(open_);
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+}
 
 }  // namespace km

@@ -35,8 +35,24 @@ void ForwardedSignalRead(siginfo_t& info);
 
 // Ends the monitor by `sig`, with its default action and without a core dump of the monitor.
 [[noreturn]] void DieOfSignal(int sig);
-// Stops the monitor as the program would have been stopped.
-void StopBySignal();
+// Stops the monitor as the program would have been stopped, until SIGCONT. Returns at once where
+// the process group is orphaned and `sig` is not SIGSTOP, as natively. For a host thread that runs
+// guest threads.
+void StopBySignal(int sig);
+
+// While it lives the host's job control sees the calling thread's `open` signals (SIGTTIN, SIGTTOU)
+// as neither blocked nor ignored. One that it sends ends a blocking call, and is in
+// Thread::terminal_signal afterwards.
+class TerminalSignals {
+ public:
+  explicit TerminalSignals(SignalSet open);
+  ~TerminalSignals();
+  TerminalSignals(const TerminalSignals&) = delete;
+  TerminalSignals& operator=(const TerminalSignals&) = delete;
+
+ private:
+  const SignalSet open_;
+};
 
 }  // namespace km
 

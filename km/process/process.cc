@@ -1,9 +1,9 @@
 #include "km/process/process.h"
 
 #include <km/layout.h>
+#include <linux/capability.h>
 #include <linux/futex.h>
 #include <pthread.h>
-#include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -30,6 +30,14 @@ constexpr pid_t kStarting = -1;  // a host thread was made and has not told its 
 constexpr uint32_t kFirstTidAgain = 300;
 // More descriptors than this a program cannot have (the usual fs.nr_open).
 constexpr rlim_t kMaxDescriptors = 1 << 20;
+
+// CAP_SYS_RESOURCE in effect for the calling thread.
+bool MayRaiseLimits() {
+  __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {};
+  return syscall(SYS_capget, &header, data) == 0 &&
+         (data[CAP_TO_INDEX(CAP_SYS_RESOURCE)].effective & CAP_TO_MASK(CAP_SYS_RESOURCE)) != 0;
+}
 
 constexpr int kMaxVcpus = (KM_HOST_VDSO_BASE - KM_FRAME_BASE) / 4096;
 // Each vCPU is one; the others are the VM, what the main thread waits for, files being opened.
@@ -151,11 +159,6 @@ void Process::Start(Thread* thread) {
   for (auto& worker : workers_) {
     if (worker->thread != thread) continue;
     worker->started = true;
-    // A host thread that ran another guest thread before still has that one's affinity.
-    cpu_set_t affinity;
-    if (worker->host_tid > 0 && sched_getaffinity(0, sizeof(affinity), &affinity) == 0) {
-      sched_setaffinity(worker->host_tid, sizeof(affinity), &affinity);
-    }
     if (worker->host_tid > 0) thread->host_tid = worker->host_tid;
     changed_.SignalAll();
     return;
@@ -170,12 +173,17 @@ void Process::StartAll() {
 // after another.
 void Process::WorkerMain(Worker* worker) {
   UnblockHostSignals();
+  pid_t self = gettid();
   mutex_.Lock();
-  worker->host_tid = gettid();
-  while (true) {
-    while (worker->thread == nullptr || !worker->started) changed_.Wait(&mutex_);
+  worker->host_tid = self;
+  // Another host thread may have taken its place (HostThreadsDiffer).
+  while (worker->host_tid == self) {
+    if (worker->thread == nullptr || !worker->started) {
+      changed_.Wait(&mutex_);
+      continue;
+    }
     Thread* thread = worker->thread;
-    thread->host_tid = worker->host_tid;
+    thread->host_tid = self;
     CpuTime before = HostThreadCpuTime(0);
     thread->cpu_offset.total_ns -= before.total_ns;
     thread->cpu_offset.user_ns -= before.user_ns;
@@ -185,6 +193,15 @@ void Process::WorkerMain(Worker* worker) {
     thread_main_(*thread);
     mutex_.Lock();
   }
+  mutex_.Unlock();
+}
+
+void Process::HostThreadsDiffer() {
+  absl::MutexLock lock(&mutex_);
+  if (host_threads_differ_) return;
+  host_threads_differ_ = true;
+  for (Worker* worker : idle_) worker->host_tid = 0;
+  changed_.SignalAll();
 }
 
 bool Process::EndThread(Thread* thread) {
@@ -202,6 +219,7 @@ bool Process::ForgetThread(Thread* thread) {
     if (worker->thread != thread) continue;
     worker->thread = nullptr;
     worker->started = false;
+    if (host_threads_differ_) worker->host_tid = 0;
     idle_.push_back(worker.get());
   }
   threads_.erase(thread->tid);
@@ -339,10 +357,27 @@ absl::Status Process::LoadState(Thread& thread) {
   return thread.vcpu->WriteXsave(thread.xsave);
 }
 
-int Process::HostTid(uint32_t tid) const {
+int Process::HostTid(int tid) const {
+  {
+    absl::MutexLock lock(&mutex_);
+    if (auto it = threads_.find(static_cast<uint32_t>(tid)); it != threads_.end()) {
+      return it->second->host_tid;
+    }
+  }
+  return ids_.HostProcess(tid);
+}
+
+void Process::SetRobustList(Thread& thread, GuestAddr list) {
+  absl::MutexLock lock(&mutex_);
+  thread.robust_list = list;
+}
+
+int Process::RobustList(uint32_t tid, GuestAddr* list) const {
   absl::MutexLock lock(&mutex_);
   auto it = threads_.find(tid);
-  return it != threads_.end() ? it->second->host_tid : static_cast<int>(tid);
+  if (it == threads_.end()) return -ESRCH;
+  *list = it->second->robust_list;
+  return 0;
 }
 
 ClockRef Process::Clock(int clock, uint32_t caller) const {
@@ -377,7 +412,7 @@ int Process::Limit(int resource, const std::optional<rlimit>& wanted, rlimit* ol
   *old = limit;
   if (!wanted.has_value()) return 0;
   if (wanted->rlim_cur > wanted->rlim_max) return -EINVAL;
-  if (wanted->rlim_max > limit.rlim_max && geteuid() != 0) return -EPERM;
+  if (wanted->rlim_max > limit.rlim_max && !MayRaiseLimits()) return -EPERM;
   if (resource == RLIMIT_NOFILE && wanted->rlim_max > kMaxDescriptors) return -EPERM;
   switch (resource) {
     case RLIMIT_CPU:
@@ -385,7 +420,10 @@ int Process::Limit(int resource, const std::optional<rlimit>& wanted, rlimit* ol
     case RLIMIT_MEMLOCK:
     case RLIMIT_MSGQUEUE:
     case RLIMIT_NICE:
+    case RLIMIT_NPROC:
     case RLIMIT_RTPRIO:
+    case RLIMIT_RTTIME:
+    case RLIMIT_MSGQUEUE:
       if (setrlimit(static_cast<__rlimit_resource_t>(resource), &*wanted) != 0) return -errno;
       break;
     case RLIMIT_NOFILE:

@@ -26,6 +26,7 @@
 #include "km/memory/guest_memory.h"
 #include "km/process/clock.h"
 #include "km/process/pi_futex.h"
+#include "km/process/process_ids.h"
 #include "km/process/signal_state.h"
 #include "km/process/sysv_objects.h"
 #include "km/process/thread.h"
@@ -49,9 +50,6 @@ struct Identity {
   }
 
   uint32_t pid = 0;
-  // Of the process, as the program knows them, and as the host does.
-  uint32_t process_group = 0, session = 0;
-  uint32_t host_process_group = 0, host_session = 0;
   std::string executable;    // what /proc/self/exe shows
   std::string command_line;  // arguments, separated by spaces: for people
   std::vector<uint64_t> auxv;
@@ -81,6 +79,7 @@ class Process {
   GuestClock& clock() { return clock_; }
   Timers& timers() { return timers_; }
   SysvObjects& sysv() { return sysv_; }
+  ProcessIds& ids() { return ids_; }
   Identity& identity() { return identity_; }
   const Identity& identity() const { return identity_; }
   const XsaveFormat& xsave_format() const { return xsave_format_; }
@@ -126,8 +125,16 @@ class Process {
   absl::Status SaveState(Thread& thread);
   absl::Status LoadState(Thread& thread);
 
-  // The host's id of a thread; of anything else the number itself.
-  int HostTid(uint32_t tid) const ABSL_LOCKS_EXCLUDED(mutex_);
+  // The host's id of a thread or process: the number itself where it is none of the program's.
+  int HostTid(int tid) const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Something that the host keeps for each thread (credentials, scheduling, ...) is no longer the
+  // same for all. From now on a new thread gets a host thread of its own, made by its parent's, so
+  // that it inherits as natively; those that wait for work end.
+  void HostThreadsDiffer() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // set_robust_list(2), and of any thread: 0 or -ESRCH.
+  void SetRobustList(Thread& thread, GuestAddr list) ABSL_LOCKS_EXCLUDED(mutex_);
+  int RobustList(uint32_t tid, GuestAddr* list) const ABSL_LOCKS_EXCLUDED(mutex_);
 
   // The clock that `caller` means by `clock` (CLOCK_* or pthread_getcpuclockid(3)).
   ClockRef Clock(int clock, uint32_t caller) const ABSL_LOCKS_EXCLUDED(mutex_);
@@ -147,7 +154,7 @@ class Process {
     std::unique_ptr<Vcpu> vcpu;
     Thread* thread = nullptr;
     bool started = false;
-    pid_t host_tid = 0;
+    pid_t host_tid = 0;  // 0: none
   };
 
   explicit Process(ThreadMain thread_main);
@@ -172,6 +179,7 @@ class Process {
   Timers timers_{&signals_, &clock_};
   CpuTime cpu_offset_;
   SysvObjects sysv_;
+  ProcessIds ids_;
   Identity identity_;
   XsaveFormat xsave_format_;
 
@@ -185,6 +193,7 @@ class Process {
   uint32_t next_tid_ ABSL_GUARDED_BY(mutex_) = 0;
   size_t running_ ABSL_GUARDED_BY(mutex_) = 0;  // threads that are not parked
   bool paused_ ABSL_GUARDED_BY(mutex_) = false;
+  bool host_threads_differ_ ABSL_GUARDED_BY(mutex_) = false;
   std::array<rlimit, RLIM_NLIMITS> limits_ ABSL_GUARDED_BY(mutex_) = {};
 };
 

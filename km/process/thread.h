@@ -83,6 +83,8 @@ struct Thread {
   // What is added to the processor time of the host thread, which may have run other threads
   // before. Process's lock covers it.
   CpuTime cpu_offset;
+  // The host's job control has sent SIGTTIN or SIGTTOU for the terminal call that is being made.
+  int terminal_signal = 0;
 
   // In a system call that was interrupted and will be made again; orig_rax is its number.
   bool in_call = false;

@@ -132,8 +132,8 @@ void Capturer::CaptureProcess() {
   const Identity& identity = process_.identity();
   to.pid = identity.pid;
   to.parent_pid = static_cast<uint32_t>(getppid());
-  to.process_group = identity.process_group;
-  to.session = identity.session;
+  to.process_group = process_.ids().group();
+  to.session = process_.ids().session();
   to.uid = getuid();
   to.euid = geteuid();
   to.gid = getgid();

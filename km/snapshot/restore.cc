@@ -142,10 +142,7 @@ void Restorer::RestoreIdentity() {
   const ImageProcess& from = image_.process;
   Identity& identity = process_.identity();
   identity.pid = from.pid;
-  identity.process_group = from.process_group;
-  identity.session = from.session;
-  identity.host_process_group = static_cast<uint32_t>(getpgrp());
-  identity.host_session = static_cast<uint32_t>(getsid(0));
+  process_.ids().Set(from.pid, from.process_group, from.session);
   identity.executable = image_.program.path;
   identity.command_line = from.command_line;
   identity.auxv = from.auxv;

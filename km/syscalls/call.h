@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "km/memory/guest_addr.h"
@@ -18,6 +19,7 @@ enum class NextAction {
   kExitThread,     // value: the status, as the program gave it
   kExitProcess,    // value: the status, as the program gave it
   kSnapshot,       // call.snapshot says what for
+  kMainThread,     // then the value, after the main thread did call.on_main
 };
 
 struct SyscallResult {
@@ -39,7 +41,8 @@ struct Call {
   Thread& thread;
   uint64_t number;
   std::array<uint64_t, 6> arguments;
-  SnapshotRequest snapshot;  // OUT
+  SnapshotRequest snapshot;       // OUT
+  std::function<void()> on_main;  // OUT: may be empty. Signals sent before are then in the queues
 
   GuestMemory& memory() const { return process.memory(); }
   GuestAddr Addr(size_t i) const { return GuestAddr(arguments[i]); }

@@ -17,6 +17,7 @@
 #include "km/syscalls/paths.h"
 #include "km/syscalls/proc_files.h"
 #include "km/syscalls/signal_reads.h"
+#include "km/syscalls/terminal.h"
 #include "km/syscalls/transfer.h"
 
 namespace km {
@@ -88,8 +89,9 @@ int64_t Transfer(Call& call, long number) {
   if (file->description->signal_fd != nullptr) {
     return Reads(number) ? ReadSignals(call, *file, call.Addr(1), call.arguments[2]) : -EINVAL;
   }
-  return call.thread.Block(number, HostFd(file), Buffer(call, call.arguments[1], call.arguments[2]),
-                           call.arguments[2], call.arguments[3]);
+  return BlockOn(call, *file, number,
+                 {Buffer(call, call.arguments[1], call.arguments[2]), call.arguments[2],
+                  call.arguments[3], 0, 0});
 }
 
 // The offset of preadv and pwritev comes in two halves of which x86-64 uses the first whole.
@@ -108,8 +110,9 @@ int64_t TransferVector(Call& call, long number) {
     return ReadSignals(call, *file, GuestAddr(reinterpret_cast<uint64_t>(first.iov_base)),
                        first.iov_len);
   }
-  return call.thread.Block(number, HostFd(file), reinterpret_cast<uint64_t>(parts.data()),
-                           parts.size(), call.arguments[3], call.arguments[4], call.arguments[5]);
+  return BlockOn(call, *file, number,
+                 {reinterpret_cast<uint64_t>(parts.data()), parts.size(), call.arguments[3],
+                  call.arguments[4], call.arguments[5]});
 }
 
 // A call on a descriptor and plain numbers.
@@ -144,8 +147,9 @@ SyscallResult Sendfile(Call& call) {
   auto out = FileArg(call, 0);
   auto in = FileArg(call, 1);
   if (out == nullptr || in == nullptr) return -EBADF;
-  return AfterWrite(call, call.thread.Block(SYS_sendfile, HostFd(out), HostFd(in),
-                                            call.HostArg(2, sizeof(off_t)), call.arguments[3]));
+  return AfterWrite(call,
+                    BlockOn(call, *out, SYS_sendfile,
+                            {HostFd(in), call.HostArg(2, sizeof(off_t)), call.arguments[3], 0, 0}));
 }
 
 SyscallResult CopyFileRange(Call& call) {

@@ -1,9 +1,11 @@
 // ioctl(2) by a list of requests whose argument is known: a request that is not in it could carry a
 // pointer or a descriptor that means something else to the host.
 #include <asm/termbits.h>
+#include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/hdreg.h>
 #include <linux/random.h>
+#include <linux/tty.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -13,16 +15,25 @@
 #include <iterator>
 #include <optional>
 
+#include "km/files/host_path.h"
 #include "km/syscalls/handlers.h"
 #include "km/syscalls/host.h"
 #include "km/syscalls/ioctl_structs.h"
 #include "km/syscalls/paths.h"
 #include "km/syscalls/sockets.h"
+#include "km/syscalls/terminal.h"
 
 namespace km {
 namespace {
 
-enum class Argument { kNumber, kBuffer, kProcessIdIn, kProcessIdOut, kFd };
+enum class Argument {
+  kNumber,
+  kBuffer,
+  kGroupIn,   // a pid_t that names a process group
+  kGroupOut,  // ... or a session
+  kFd,
+  kNewFd,  // a number; the result is a new descriptor
+};
 
 struct Request {
   uint32_t number;
@@ -42,23 +53,43 @@ constexpr Request kRequests[] = {
     {TCSETSW2, kBuffer, sizeof(termios2)},
     {TCSETSF2, kBuffer, sizeof(termios2)},
     {TCGETA, kBuffer, sizeof(termio)},
+    {TCSETA, kBuffer, sizeof(termio)},
+    {TCSETAW, kBuffer, sizeof(termio)},
+    {TCSETAF, kBuffer, sizeof(termio)},
+    {TIOCGLCKTRMIOS, kBuffer, sizeof(termios)},
+    {TIOCSLCKTRMIOS, kBuffer, sizeof(termios)},
     {TCSBRK, kNumber, 0},
     {TCSBRKP, kNumber, 0},
     {TCXONC, kNumber, 0},
     {TCFLSH, kNumber, 0},
     {TIOCEXCL, kNumber, 0},
     {TIOCNXCL, kNumber, 0},
+    {TIOCGEXCL, kBuffer, sizeof(int)},
+    {TIOCSBRK, kNumber, 0},
+    {TIOCCBRK, kNumber, 0},
+    {TIOCMGET, kBuffer, sizeof(int)},
+    {TIOCMSET, kBuffer, sizeof(int)},
+    {TIOCMBIS, kBuffer, sizeof(int)},
+    {TIOCMBIC, kBuffer, sizeof(int)},
+    {TIOCGSOFTCAR, kBuffer, sizeof(int)},
+    {TIOCSSOFTCAR, kBuffer, sizeof(int)},
+    {TIOCGETD, kBuffer, sizeof(int)},
+    {TIOCGDEV, kBuffer, sizeof(int)},
     {TIOCSCTTY, kNumber, 0},
     {TIOCNOTTY, kNumber, 0},
-    {TIOCGPGRP, kProcessIdOut, sizeof(pid_t)},
-    {TIOCSPGRP, kProcessIdIn, sizeof(pid_t)},
-    {TIOCGSID, kProcessIdOut, sizeof(pid_t)},
+    {TIOCGPGRP, kGroupOut, sizeof(pid_t)},
+    {TIOCSPGRP, kGroupIn, sizeof(pid_t)},
+    {TIOCGSID, kGroupOut, sizeof(pid_t)},
     {TIOCOUTQ, kBuffer, sizeof(int)},
     {TIOCGWINSZ, kBuffer, sizeof(winsize)},
     {TIOCSWINSZ, kBuffer, sizeof(winsize)},
     {TIOCGPTN, kBuffer, sizeof(int)},
     {TIOCSPTLCK, kBuffer, sizeof(int)},
     {TIOCGPTLCK, kBuffer, sizeof(int)},
+    {TIOCGPTPEER, kNewFd, 0},
+    {TIOCPKT, kBuffer, sizeof(int)},
+    {TIOCGPKT, kBuffer, sizeof(int)},
+    {TIOCSIG, kNumber, 0},
     {FIONREAD, kBuffer, sizeof(int)},
     {FIONBIO, kBuffer, sizeof(int)},
     {FIOASYNC, kBuffer, sizeof(int)},
@@ -93,19 +124,50 @@ constexpr Request kRequests[] = {
     {RNDGETENTCNT, kBuffer, sizeof(int)},
 };
 
-// The process's own id where the host knows it by another (after a resume), in both directions.
-int64_t ProcessIdCall(Call& call, const OpenFile& file, const Request& request) {
-  auto guest = static_cast<pid_t>(call.process.identity().pid);
+// A group or session may be one that the host knows by another number (after a resume).
+int64_t GroupIn(Call& call, const OpenFile& file, const Request& request) {
   pid_t id = 0;
-  if (request.argument == kProcessIdIn) {
-    if (int error = call.memory().CopyIn(&id, call.Addr(2)); error != 0) return error;
-    if (id == guest) id = getpid();
-    return call.thread.Block(SYS_ioctl, static_cast<uint64_t>(file.host.get()), request.number,
-                             reinterpret_cast<uint64_t>(&id));
-  }
+  auto address = reinterpret_cast<uint64_t>(&id);
+  // The host finds out which error comes first.
+  if (call.memory().CopyIn(&id, call.Addr(2)) != 0) address = 0;
+  id = call.process.ids().HostGroup(id);
+  return BlockOn(call, file, SYS_ioctl, {request.number, address, 0, 0, 0});
+}
+
+int64_t GroupOut(Call& call, const OpenFile& file, const Request& request) {
+  pid_t id = 0;
   int64_t result = HostResult(syscall(SYS_ioctl, file.host.get(), request.number, &id));
   if (result != 0) return result;
-  return call.memory().CopyOut(call.Addr(2), id == getpid() ? guest : id);
+  return call.memory().CopyOut(call.Addr(2), call.process.ids().GuestGroup(id));
+}
+
+// What reaches past the program to whoever uses the terminal next: typing for him, taking the
+// console's messages, hanging up. EIO and EPERM are what Linux itself says where it does not allow
+// it. A line discipline is code in the host's kernel.
+std::optional<int64_t> Refused(Call& call, const OpenFile& file) {
+  if (file.description->kind != FileKind::kTerminal) return std::nullopt;
+  switch (call.Uint(1)) {
+    case TIOCSTI:
+      return -EIO;
+    case TIOCCONS:
+    case TIOCVHANGUP:
+      return -EPERM;
+    case TIOCSETD: {
+      int discipline = 0;
+      if (int error = call.memory().CopyIn(&discipline, call.Addr(2)); error != 0) return error;
+      return discipline == N_TTY ? 0 : -EINVAL;
+    }
+    default:
+      return std::nullopt;
+  }
+}
+
+int64_t NewFd(Call& call, const OpenFile& file, const Request& request) {
+  bool close_on_exec = (call.arguments[2] & O_CLOEXEC) != 0;
+  auto made = static_cast<int>(
+      HostResult(syscall(SYS_ioctl, file.host.get(), request.number, call.Int(2) | O_CLOEXEC)));
+  if (made < 0) return made;
+  return call.process.files().Add(made, KindOfHostFd(made), HostPathOf(made), close_on_exec);
 }
 
 int64_t Make(Call& call, const std::shared_ptr<OpenFile>& file, const Request& request) {
@@ -117,16 +179,19 @@ int64_t Make(Call& call, const std::shared_ptr<OpenFile>& file, const Request& r
     case kBuffer:
       argument = call.Host(argument, request.size);
       break;
-    case kProcessIdIn:
-    case kProcessIdOut:
-      return ProcessIdCall(call, *file, request);
+    case kGroupIn:
+      return GroupIn(call, *file, request);
+    case kGroupOut:
+      return GroupOut(call, *file, request);
+    case kNewFd:
+      return NewFd(call, *file, request);
     case kFd:
       other = FileArg(call, 2);
       if (other == nullptr) return -EBADF;
       argument = HostFd(other);
       break;
   }
-  return call.thread.Block(SYS_ioctl, HostFd(file), request.number, argument);
+  return BlockOn(call, *file, SYS_ioctl, {request.number, argument, 0, 0, 0});
 }
 
 }  // namespace
@@ -139,6 +204,7 @@ SyscallResult Ioctl(Call& call) {
   if (number == FIOCLEX || number == FIONCLEX) {
     return call.process.files().SetCloseOnExec(call.Uint(0), number == FIOCLEX);
   }
+  if (auto refused = Refused(call, *file); refused.has_value()) return *refused;
   if (std::optional<int64_t> result = StructIoctl(call, file, number)) return *result;
   if (std::optional<int64_t> result = SocketIoctl(call, file)) return *result;
   auto known = std::find_if(std::begin(kRequests), std::end(kRequests),

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <climits>
 
 #include "km/process/clock.h"
 #include "km/signals/siginfo.h"
@@ -26,13 +27,19 @@ int ReadSet(Call& call, size_t pointer, size_t size, SignalSet* set) {
   return call.memory().CopyIn(set, call.Addr(pointer));
 }
 
+// The program's own: its number means another process on the host.
+bool IsOwnProcess(Call& call, int pid) {
+  // As natively the id of any thread names the process.
+  return pid > 0 &&
+         (call.Uint(0) == call.process.identity().pid || call.process.HasThread(call.Uint(0)));
+}
+
 int64_t SendTo(Call& call, uint32_t tid, int sig, const siginfo_t& info) {
   if (sig != 0 && !ValidSignal(sig)) return -EINVAL;
   return call.process.SignalThread(tid, info);
 }
 
-// The siginfo of rt_sigqueueinfo: the program says what is in it, but cannot pose as the kernel to
-// others; towards itself Linux lets it.
+// The siginfo of rt_sigqueueinfo: the program says what is in it ...
 int ReadInfo(Call& call, size_t index, int sig, siginfo_t* info) {
   *info = {};
   int error = call.memory().CopyIn(info, call.Addr(index), kKernelSiginfoSize);
@@ -43,6 +50,12 @@ int ReadInfo(Call& call, size_t index, int sig, siginfo_t* info) {
   error = call.memory().CopyIn(&rest, call.Addr(index) + kKernelSiginfoSize);
   if (error != 0) return error;
   return std::all_of(rest.begin(), rest.end(), [](uint8_t byte) { return byte == 0; }) ? 0 : -E2BIG;
+}
+
+// ... but a thread cannot pose as the kernel to others than itself.
+bool Poses(const Call& call, int target, const siginfo_t& info) {
+  return target != static_cast<int>(call.thread.tid) &&
+         (info.si_code >= 0 || info.si_code == SI_TKILL);
 }
 
 }  // namespace
@@ -147,35 +160,42 @@ SyscallResult RtSigtimedwait(Call& call) {
 
 SyscallResult Kill(Call& call) {
   int pid = call.Int(0), sig = call.Int(1);
-  if (sig != 0 && !ValidSignal(sig)) return -EINVAL;
-  // As natively the id of any thread names the process. Its number means another process on the
-  // host.
-  if (pid != static_cast<int>(call.process.identity().pid) &&
-      (pid <= 0 || !call.process.HasThread(static_cast<uint32_t>(pid)))) {
-    return HostResult(kill(pid, sig));
+  if (IsOwnProcess(call, pid)) {
+    if (sig != 0 && !ValidSignal(sig)) return -EINVAL;
+    return sig == 0 ? 0 : call.process.Signal(FromSelf(call, sig, SI_USER));
   }
-  return sig == 0 ? 0 : call.process.Signal(FromSelf(call, sig, SI_USER));
+  if (pid > 0) return HostResult(kill(call.process.HostTid(pid), sig));
+  if (pid < -1 && pid != INT_MIN) pid = -call.process.ids().HostGroup(-pid);
+  int64_t result = HostResult(kill(pid, sig));
+  // The program's own share is in its queue when the call returns.
+  return {result, result == 0 ? NextAction::kMainThread : NextAction::kContinue};
 }
 
 SyscallResult Tkill(Call& call) {
-  if (call.Int(0) <= 0) return -EINVAL;
-  return SendTo(call, call.Uint(0), call.Int(1), FromSelf(call, call.Int(1), SI_TKILL));
+  int tid = call.Int(0), sig = call.Int(1);
+  if (tid > 0 && call.process.HasThread(call.Uint(0))) {
+    return SendTo(call, call.Uint(0), sig, FromSelf(call, sig, SI_TKILL));
+  }
+  return HostResult(syscall(SYS_tkill, call.process.HostTid(tid), sig));
 }
 
 SyscallResult Tgkill(Call& call) {
-  if (call.Int(0) <= 0 || call.Int(1) <= 0) return -EINVAL;
-  if (call.Uint(0) != call.process.identity().pid) return -ESRCH;
-  return SendTo(call, call.Uint(1), call.Int(2), FromSelf(call, call.Int(2), SI_TKILL));
+  int pid = call.Int(0), tid = call.Int(1), sig = call.Int(2);
+  if (pid > 0 && tid > 0 && call.process.HasThread(call.Uint(1))) {
+    if (call.Uint(0) != call.process.identity().pid) return -ESRCH;
+    return SendTo(call, call.Uint(1), sig, FromSelf(call, sig, SI_TKILL));
+  }
+  int host_pid = call.process.ids().HostProcess(pid);
+  return HostResult(syscall(SYS_tgkill, host_pid, call.process.HostTid(tid), sig));
 }
 
 SyscallResult RtSigqueueinfo(Call& call) {
   siginfo_t info;
-  int sig = call.Int(1);
+  int pid = call.Int(0), sig = call.Int(1);
   if (int error = ReadInfo(call, 2, sig, &info); error != 0) return error;
-  if (call.Uint(0) != call.process.identity().pid) {
-    bool poses = info.si_code >= 0 || info.si_code == SI_TKILL;
-    return !poses && (call.Int(0) <= 0 || (kill(call.Int(0), 0) != 0 && errno == ESRCH)) ? -ESRCH
-                                                                                         : -EPERM;
+  if (Poses(call, pid, info)) return -EPERM;
+  if (!IsOwnProcess(call, pid)) {
+    return HostResult(syscall(SYS_rt_sigqueueinfo, call.process.HostTid(pid), sig, &info));
   }
   if (sig == 0) return 0;
   return ValidSignal(sig) ? call.process.Signal(info) : -EINVAL;
@@ -183,11 +203,17 @@ SyscallResult RtSigqueueinfo(Call& call) {
 
 SyscallResult RtTgsigqueueinfo(Call& call) {
   siginfo_t info;
-  int sig = call.Int(2);
+  int pid = call.Int(0), tid = call.Int(1), sig = call.Int(2);
   if (int error = ReadInfo(call, 3, sig, &info); error != 0) return error;
-  if (call.Int(0) <= 0 || call.Int(1) <= 0) return -EINVAL;
-  if (call.Uint(0) != call.process.identity().pid) return -ESRCH;
-  return SendTo(call, call.Uint(1), sig, info);
+  if (pid <= 0 || tid <= 0) return -EINVAL;
+  if (Poses(call, tid, info)) return -EPERM;
+  if (call.process.HasThread(call.Uint(1))) {
+    if (call.Uint(0) != call.process.identity().pid) return -ESRCH;
+    return SendTo(call, call.Uint(1), sig, info);
+  }
+  int host_pid = call.process.ids().HostProcess(pid);
+  return HostResult(
+      syscall(SYS_rt_tgsigqueueinfo, host_pid, call.process.HostTid(tid), sig, &info));
 }
 
 SyscallResult Sigaltstack(Call& call) {

@@ -11,6 +11,7 @@
 #include "km/base/log.h"
 #include "km/memory/guarded_copy.h"
 #include "km/syscalls/handlers.h"
+#include "km/syscalls/host.h"
 #include "km/syscalls/thread_exit.h"
 
 namespace km {
@@ -168,16 +169,21 @@ SyscallResult Gettid(Call& call) { return call.thread.tid; }
 
 SyscallResult SetRobustList(Call& call) {
   if (call.arguments[1] != sizeof(robust_list_head)) return -EINVAL;
-  call.thread.robust_list = call.Addr(0);
+  call.process.SetRobustList(call.thread, call.Addr(0));
   call.thread.robust_list_length = call.arguments[1];
   return 0;
 }
 
 SyscallResult GetRobustList(Call& call) {
-  if (call.Int(0) != 0 && call.Uint(0) != call.thread.tid) return -EPERM;
+  uint32_t tid = call.Int(0) != 0 ? call.Uint(0) : call.thread.tid;
+  GuestAddr list;
+  if (call.process.RobustList(tid, &list) != 0) {
+    return HostResult(syscall(SYS_get_robust_list, call.process.HostTid(call.Int(0)),
+                              call.HostArg(1, sizeof(uint64_t)), call.HostArg(2, sizeof(size_t))));
+  }
   uint64_t length = sizeof(robust_list_head);
   if (int error = call.memory().CopyOut(call.Addr(2), length); error != 0) return error;
-  return call.memory().CopyOut(call.Addr(1), call.thread.robust_list.value());
+  return call.memory().CopyOut(call.Addr(1), list.value());
 }
 
 // What the only thread of a process asks to have for itself it has already.

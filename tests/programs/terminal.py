@@ -1,0 +1,365 @@
+#!/usr/bin/env python3
+"""Drives a program through a pseudo-terminal, as a shell and a person would.
+
+terminal.py [--km KM] CASE prints what was seen; a run under km prints the same as a native one.
+"""
+
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import sys
+import termios
+import time
+
+PATIENCE = 60  # seconds: what does not happen by then never does
+
+
+class Job:
+    """A program in the foreground of a terminal, the child of a shell with job control: us."""
+
+    def __init__(self, command, rows=24, columns=80, background=False, environment=None):
+        self.master, slave = pty.openpty()
+        self.resize(rows, columns)
+        self.seen = b""
+        self.shell = os.fork()
+        if self.shell == 0:
+            self.be_shell(slave, command, background, environment or {})
+        os.close(slave)
+
+    def be_shell(self, slave, command, background, environment):
+        """A session leader that reports each change of its one job on descriptor 9, a pipe."""
+        os.setsid()
+        fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+        child = os.fork()
+        if child == 0:
+            os.setpgid(0, 0)
+            if not background:
+                os.tcsetpgrp(slave, os.getpid())
+            signal.signal(signal.SIGTTOU, signal.SIG_DFL)
+            for fd in (0, 1, 2):
+                os.dup2(slave, fd)
+            os.closerange(3, 100)
+            os.environ.update(environment)
+            os.execvp(command[0], command)
+        while True:
+            _, status = os.waitpid(child, os.WUNTRACED | os.WCONTINUED)
+            os.write(REPORT, describe(status).encode() + b"\n")
+            if os.WIFEXITED(status) or os.WIFSIGNALED(status):
+                signal.pause()  # until the terminal is gone: others of the session may need it
+            if os.WIFSTOPPED(status):
+                os.tcsetpgrp(slave, os.getpgrp())
+                if os.read(COMMAND, 1) == b"f":
+                    os.tcsetpgrp(slave, child)
+                os.killpg(child, signal.SIGCONT)
+
+    def resize(self, rows, columns):
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def type(self, text):
+        os.write(self.master, text.encode())
+
+    def expect(self, pattern):
+        """Waits for output that matches, and forgets it and what came before."""
+        end = time.monotonic() + PATIENCE
+        while (match := re.search(pattern.encode(), self.seen, re.S)) is None:
+            ready, _, _ = select.select([self.master], [], [], max(0, end - time.monotonic()))
+            piece = b""
+            if ready:
+                try:
+                    piece = os.read(self.master, 65536)
+                except OSError:
+                    pass  # nobody has the other end open any more
+            if not piece:
+                sys.exit(f"waited for {pattern!r}; the terminal has {self.seen!r}")
+            self.seen += piece
+        self.seen = self.seen[match.end() :]
+        return match.group(0).decode(errors="replace")
+
+    def report(self):
+        """What the shell hears of its job next: "exited 0", "stopped SIGTSTP", ..."""
+        line = b""
+        while not line.endswith(b"\n"):
+            if not select.select([REPORT_READ], [], [], PATIENCE)[0]:
+                sys.exit(f"the job does not change; the terminal has {self.drain()!r}")
+            line += os.read(REPORT_READ, 1)
+        return line.decode().strip()
+
+    def drain(self):
+        while select.select([self.master], [], [], 0)[0]:
+            try:
+                self.seen += os.read(self.master, 65536)
+            except OSError:
+                break
+        return self.seen
+
+    def go_on(self, foreground=True):
+        os.write(COMMAND_WRITE, b"f" if foreground else b"b")
+        return self.report()
+
+    def end(self):
+        """Reads until the program has ended, so that it never waits for room."""
+        while True:
+            self.drain()
+            if select.select([REPORT_READ], [], [], 0.05)[0]:
+                break
+        return self.report()
+
+
+def describe(status):
+    if os.WIFEXITED(status):
+        return f"exited {os.WEXITSTATUS(status)}"
+    if os.WIFSTOPPED(status):
+        return f"stopped {signal.Signals(os.WSTOPSIG(status)).name}"
+    if os.WIFSIGNALED(status):
+        return f"killed {signal.Signals(os.WTERMSIG(status)).name}"
+    return "continued"
+
+
+REPORT_READ, REPORT = os.pipe()
+COMMAND, COMMAND_WRITE = os.pipe()
+CASES = {}
+
+
+def case(function):
+    CASES[function.__name__] = function
+    return function
+
+
+def python(code):
+    return ["/usr/bin/python3", "-c", code]
+
+
+@case
+def keys(run):
+    """Ctrl-C, Ctrl-\\ and Ctrl-Z of a program without handlers, and of one with them."""
+    for key, name in (("\x03", "int"), ("\x1c", "quit")):
+        job = run(["/bin/cat"])
+        job.type("hello\n")
+        job.expect("hello\r\nhello")
+        job.type(key)
+        print(name, job.end().replace(" (core dumped)", ""))
+    job = run(["/bin/cat"])
+    job.type("one\n")
+    job.expect("one\r\none")
+    for _ in range(3):
+        job.type("\x1a")
+        print(job.report(), job.go_on())
+        job.type("two\n")
+        job.expect("two\r\ntwo")
+    job.type("\x04")
+    print(job.end())
+    job = run(
+        python(
+            "import signal, sys\n"
+            "def on(n, _):\n  print('got', signal.Signals(n).name, flush=True)\n"
+            "for n in (2, 3, 20, 28, 18): signal.signal(n, on)\n"
+            "print('ready', flush=True)\n"
+            "for line in sys.stdin: print('line', line, flush=True)\n"
+        )
+    )
+    job.expect("ready")
+    for key in "\x03\x1c\x1a":
+        job.type(key)
+        print(job.expect("got SIG[A-Z]+(?=\r)"))
+    job.resize(30, 100)
+    print(job.expect("got SIG[A-Z]+(?=\r)"))
+    job.type("x\n")
+    job.expect("line x")
+    job.type("\x04")
+    print(job.end())
+
+
+@case
+def background(run):
+    """Reading, writing and setting modes in the background."""
+    job = run(["/bin/cat"], background=True)
+    print(job.report())
+    print(job.go_on(foreground=False), job.report())
+    print(job.go_on())
+    job.type("now\n")
+    job.expect("now\r\nnow")
+    job.type("\x04")
+    print(job.end())
+    # Modes are set with SIGTTOU; writing stops with TOSTOP only.
+    job = run(
+        python(
+            "import sys, termios\n"
+            "print('begin', flush=True)\n"
+            "t = termios.tcgetattr(0)\n"
+            "t[3] |= termios.TOSTOP\n"
+            "termios.tcsetattr(0, termios.TCSANOW, t)\n"
+            "print('end', flush=True)\n"
+        ),
+        background=True,
+    )
+    job.expect("begin")
+    print(job.report(), job.go_on())
+    job.expect("end")
+    print(job.end())
+    # Ignored or blocked it is an error to read, and none to write.
+    for setting in ("signal(n, signal.SIG_IGN)", "pthread_sigmask(signal.SIG_BLOCK, [n])"):
+        job = run(
+            python(
+                "import os, signal, termios\n"
+                f"for n in (21, 22): signal.{setting}\n"
+                "try: os.read(0, 1)\n"
+                "except OSError as e: print('read:', e.strerror, flush=True)\n"
+                "termios.tcsetattr(0, termios.TCSANOW, termios.tcgetattr(0))\n"
+                "print('set', flush=True)\n"
+            ),
+            background=True,
+        )
+        print(job.expect("read: [^\r]+(?=\r)"), job.expect("set"), job.end())
+    # A handler sees it, as often as the call is made again.
+    job = run(
+        python(
+            "import os, signal\n"
+            "class Enough(Exception): pass\n"
+            "def on(n, _):\n  raise Enough(signal.Signals(n).name)\n"
+            "signal.signal(21, on)\n"
+            "try: os.read(0, 1)\n"
+            "except Enough as e: print('handled', e, flush=True)\n"
+        ),
+        background=True,
+    )
+    print(job.expect("handled SIGTTIN"), job.end())
+
+
+@case
+def orphan(run):
+    """Nobody could continue a process of an orphaned group: it does not stop, reading fails."""
+    code = (
+        "import os, signal, time\n"
+        "while os.getppid() == PARENT: time.sleep(0.01)\n"
+        "os.kill(os.getpid(), signal.SIGTSTP)\n"
+        "try: r = os.read(os.open('/dev/tty', os.O_RDWR), 1)\n"
+        "except OSError as e: r = e.strerror\n"
+        "os.write(1, b'orphan: %r\\n' % r)\n"
+    )
+    # The shell between ends at once, which makes its child's group an orphan.
+    wrapper = (
+        "import os, sys\n"
+        "if os.fork() == 0:\n"
+        "  os.setpgid(0, 0)\n"
+        f"  code = {code!r}.replace('PARENT', str(os.getppid()))\n"
+        "  os.execvp(sys.argv[1], sys.argv[1:] + ['-c', code])\n"
+    )
+    command = run.command(["/usr/bin/python3"])
+    job = Job(["/usr/bin/python3", "-c", wrapper] + command)
+    print(job.report(), job.expect("orphan: [^\r]+(?=\r)"))
+
+
+@case
+def python3(run):
+    """The interactive interpreter: editing a line, history, interrupting, window size, suspending."""
+    job = run(["/usr/bin/python3", "-q", "-i", "-c", "import sys; sys.ps1 = 'ready> '"])
+    job.expect("ready> ")
+    job.type("6 * 8\x7f7\n")
+    print(job.expect(r"\n42"))
+    job.expect("ready> ")
+    job.type("\x1b[A\n")
+    print(job.expect(r"\n42"))
+    job.expect("ready> ")
+    job.type("import os; os.get_terminal_size()\n")
+    print(job.expect(r"columns=\d+, lines=\d+"))
+    job.resize(40, 132)
+    job.expect("ready> ")
+    job.type("os.get_terminal_size()\n")
+    print(job.expect(r"columns=\d+, lines=\d+"))
+    job.expect("ready> ")
+    job.type("import time; time.sleep(100)\n")
+    job.expect(r"sleep\(100\)\r\n")
+    job.type("\x03")
+    print(job.expect("KeyboardInterrupt"))
+    job.expect("ready> ")
+    job.type("\x1a")
+    print(job.report(), job.go_on())
+    job.type("'a' + 'b'\n")
+    print(job.expect("'ab'"))
+    job.expect("ready> ")
+    job.type("\x04")
+    print(job.end())
+
+
+@case
+def vi(run):
+    """An editor that draws a screen and suspends itself."""
+    path = os.path.join(os.getcwd(), "edited")
+    with open(path, "w", encoding="ascii") as file:
+        file.write("".join(f"line {n}\n" for n in range(1, 101)))
+    job = run(["vim.tiny", "-u", "NONE", "-N", "-i", "NONE", path])
+    job.expect("line 1.*line 20")
+    job.type("50Gcwedited\x1b")
+    job.expect("edited")
+    job.type("\x1a")
+    print(job.report(), job.go_on())
+    job.expect("edited")
+    job.resize(40, 100)
+    job.expect("line 60")
+    job.type(":%s/line/row/\r")
+    job.expect("row 100")
+    job.type(":wq\r")
+    print(job.end())
+    with open(path, encoding="ascii") as file:
+        lines = file.read().splitlines()
+    print(len(lines), lines[48:51])
+
+
+@case
+def less(run):
+    """A pager that takes its keys from /dev/tty or standard error."""
+    with open("paged", "w", encoding="ascii") as file:
+        file.write("".join(f"number {n}\n" for n in range(1, 1001)))
+    job = run(["less", "paged"], rows=10)
+    job.expect("number 9.*paged")
+    job.type(" ")
+    print(job.expect("number 18"))
+    job.type("G")
+    print(job.expect("number 1000"))
+    job.type("/number 50\\d*1\r")
+    job.type("?number 500\r")
+    print(job.expect("number 500"))
+    job.type("\x1a")
+    print(job.report(), job.go_on())
+    job.type("q")
+    print(job.end())
+
+
+@case
+def top(run):
+    """A full screen that changes by itself."""
+    job = run(["top", "-d", "0.2"], environment={"HOME": "/nowhere"})
+    print(job.expect("Tasks:"), job.expect("PID"))
+    job.expect("Tasks:")
+    job.resize(50, 120)
+    job.expect("Tasks:")
+    job.type("q")
+    print(job.end())
+
+
+class Runner:
+    def __init__(self, monitor):
+        self.monitor = monitor
+
+    def command(self, command):
+        return ([self.monitor] if self.monitor else []) + command
+
+    def __call__(self, command, environment=None, **kwargs):
+        environment = {"TERM": "xterm", "LC_ALL": "C", "PYTHON_HISTORY": "/dev/null"} | (environment or {})
+        return Job(self.command(command), environment=environment, **kwargs)
+
+
+def main():
+    arguments = sys.argv[1:]
+    monitor = None
+    if arguments[:1] == ["--km"]:
+        monitor, arguments = arguments[1], arguments[2:]
+    CASES[arguments[0]](Runner(monitor))
+
+
+main()
