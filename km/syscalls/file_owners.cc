@@ -25,24 +25,12 @@ int64_t HostFcntl(const OpenFile& file, int command, uint64_t argument) {
 }
 
 int HostOwner(const Process& process, int type, int id) {
-  const Identity& identity = process.identity();
-  if (type == F_OWNER_PGRP) {
-    return id == static_cast<int>(identity.process_group)
-               ? static_cast<int>(identity.host_process_group)
-               : id;
-  }
-  return id == static_cast<int>(identity.pid) ? getpid()
-                                              : process.HostTid(static_cast<uint32_t>(id));
+  if (type == F_OWNER_PGRP) return process.ids().HostGroup(id);
+  return id == static_cast<int>(process.identity().pid) ? getpid() : process.HostTid(id);
 }
 
 int GuestOwner(const Process& process, int type, int id) {
-  const Identity& identity = process.identity();
-  if (type == F_OWNER_PGRP) {
-    return id == static_cast<int>(identity.host_process_group)
-               ? static_cast<int>(identity.process_group)
-               : id;
-  }
-  return id == getpid() ? static_cast<int>(identity.pid) : id;
+  return type == F_OWNER_PGRP ? process.ids().GuestGroup(id) : process.ids().GuestProcess(id);
 }
 
 // With a thread as the owner the host has to say which file it is about: it does with a signal

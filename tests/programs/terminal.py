@@ -32,6 +32,13 @@ class Job:
 
     def be_shell(self, slave, command, background, environment):
         """A session leader that reports each change of its one job on descriptor 9, a pipe."""
+        # A terminal is hung up when nobody has its other end: keep none.
+        for fd in range(3, 100):
+            if fd not in (slave, REPORT, COMMAND):
+                try:
+                    os.close(fd)
+                except OSError:
+                    pass
         os.setsid()
         fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
         signal.signal(signal.SIGTTOU, signal.SIG_IGN)
