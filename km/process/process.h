@@ -80,8 +80,6 @@ class Process {
   Timers& timers() { return timers_; }
   SysvObjects& sysv() { return sysv_; }
   ProcessIds& ids() { return ids_; }
-  Timers& timers() { return timers_; }
-  ProcessIds& ids() { return ids_; }
   const ProcessIds& ids() const { return ids_; }
   Identity& identity() { return identity_; }
   const Identity& identity() const { return identity_; }
