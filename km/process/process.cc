@@ -423,7 +423,6 @@ int Process::Limit(int resource, const std::optional<rlimit>& wanted, rlimit* ol
     case RLIMIT_NPROC:
     case RLIMIT_RTPRIO:
     case RLIMIT_RTTIME:
-    case RLIMIT_MSGQUEUE:
       if (setrlimit(static_cast<__rlimit_resource_t>(resource), &*wanted) != 0) return -errno;
       break;
     case RLIMIT_NOFILE:
