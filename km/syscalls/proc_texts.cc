@@ -45,10 +45,11 @@ OwnStatus StatusOf(Call& call, const OwnName& own) {
   OwnStatus status;
   status.pid = process.identity().pid;
   status.id = own.tid != 0 ? own.tid : status.pid;
-  status.group = process.identity().process_group;
-  status.session = process.identity().session;
-  status.host_group = process.identity().host_process_group;
-  status.host_session = process.identity().host_session;
+  const ProcessIds& ids = process.ids();
+  status.group = ids.group();
+  status.session = ids.session();
+  status.host_group = static_cast<uint32_t>(ids.HostGroup(static_cast<int>(status.group)));
+  status.host_session = static_cast<uint32_t>(ids.HostGroup(static_cast<int>(status.session)));
   status.comm = process.Comm(status.id);
   bool alive = process.HasThread(status.id);
   if (status.id == call.thread.tid) status.state = 'R';  // whoever asks is running

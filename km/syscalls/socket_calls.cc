@@ -112,11 +112,11 @@ int64_t BindNetlink(Call& call, const OpenFile& socket, SocketName* name) {
 
 }  // namespace
 
-ProcessIds PidToHost(const Call& call) {
+IdPair PidToHost(const Call& call) {
   return {static_cast<int32_t>(call.process.identity().pid), getpid()};
 }
 
-ProcessIds PidToGuest(const Call& call) {
+IdPair PidToGuest(const Call& call) {
   return {getpid(), static_cast<int32_t>(call.process.identity().pid)};
 }
 

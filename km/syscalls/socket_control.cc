@@ -12,7 +12,7 @@ constexpr int kScmPidFd = 4;  // of newer headers
 constexpr size_t kHeader = CMSG_LEN(0);
 
 // As many bytes of the id as there are.
-void TranslateId(absl::Span<char> bytes, ProcessIds pid) {
+void TranslateId(absl::Span<char> bytes, IdPair pid) {
   size_t size = std::min(bytes.size(), sizeof(pid.from));
   if (std::memcmp(bytes.data(), &pid.from, size) == 0) std::memcpy(bytes.data(), &pid.to, size);
 }
@@ -40,7 +40,7 @@ bool NextControl(absl::Span<char>* rest, ControlMessage* out) {
   return true;
 }
 
-void ControlToHost(absl::Span<char> control, ProcessIds pid, absl::FunctionRef<int(int)> host_fd) {
+void ControlToHost(absl::Span<char> control, IdPair pid, absl::FunctionRef<int(int)> host_fd) {
   ControlMessage message;
   while (NextControl(&control, &message)) {
     if (message.IsRights()) TranslateDescriptors(message.data, host_fd);
@@ -60,7 +60,7 @@ std::vector<int> ControlMessage::Descriptors() const {
   return fds;
 }
 
-void ControlMessage::TranslateIds(ProcessIds pid) {
+void ControlMessage::TranslateIds(IdPair pid) {
   if (level == SOL_SOCKET && type == SCM_CREDENTIALS) TranslateId(data, pid);
 }
 

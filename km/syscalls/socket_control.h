@@ -14,14 +14,14 @@
 namespace km {
 
 // The process's own id as one side knows it and as the other does.
-struct ProcessIds {
+struct IdPair {
   int32_t from = 0, to = 0;
 };
 
 // Changes `control`, which the program sends, into what the host shall read. `host_fd` gives the
 // host's number of a descriptor of the program's, or -1, which the host refuses where it looks at
 // it. Stops at a header that is not valid: there the host does, with the right error.
-void ControlToHost(absl::Span<char> control, ProcessIds pid, absl::FunctionRef<int(int)> host_fd);
+void ControlToHost(absl::Span<char> control, IdPair pid, absl::FunctionRef<int(int)> host_fd);
 
 // One message that the host wrote.
 struct ControlMessage {
@@ -33,7 +33,7 @@ struct ControlMessage {
   bool HasDescriptors() const;
   std::vector<int> Descriptors() const;
   // Names the process itself as the program does.
-  void TranslateIds(ProcessIds pid);
+  void TranslateIds(IdPair pid);
 };
 
 // Takes the first message off `rest`; false when there is none.

@@ -96,7 +96,7 @@ int64_t PeerCredentials(Call& call, const OpenFile& file, socklen_t* length) {
   int64_t result =
       HostResult(syscall(SYS_getsockopt, file.host.get(), SOL_SOCKET, SO_PEERCRED, &peer, length));
   if (result != 0) return result;
-  ProcessIds pid = PidToGuest(call);
+  IdPair pid = PidToGuest(call);
   if (peer.pid == pid.from) peer.pid = pid.to;
   return call.memory().CopyOut(call.Addr(3), &peer, *length);
 }

@@ -62,8 +62,8 @@ int64_t WaitOnSocket(Call& call, const std::shared_ptr<OpenFile>& file, const So
                      absl::FunctionRef<int64_t()> make);
 
 // The process's own id, from the program's to the host's and back.
-ProcessIds PidToHost(const Call& call);
-ProcessIds PidToGuest(const Call& call);
+IdPair PidToHost(const Call& call);
+IdPair PidToGuest(const Call& call);
 
 // An ioctl(2) that only sockets have; none: it is no such request, or `file` is no socket.
 std::optional<int64_t> SocketIoctl(Call& call, const std::shared_ptr<OpenFile>& file);
