@@ -35,7 +35,8 @@ int64_t AddressSpace::GrowObject(const Mapping& mapping, uint64_t start, uint64_
   uint64_t old_length = mapping.end - start, new_length = new_end - start;
   std::byte* host = memory_->window() + start;
   Must(memory_->tables().Clear(start, new_end));
-  void* scratch = mremap(host, old_length, old_length, MREMAP_MAYMOVE | MREMAP_DONTUNMAP);
+  // Without an address it is a hint all the same, which glibc leaves to chance.
+  void* scratch = mremap(host, old_length, old_length, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, nullptr);
   if (scratch == MAP_FAILED) return -errno;
   void* grown = mremap(scratch, old_length, new_length, MREMAP_MAYMOVE);
   int error = grown == MAP_FAILED ? errno : 0;
@@ -124,6 +125,21 @@ int64_t AddressSpace::Alias(uint64_t from, uint64_t length, uint64_t to) {
   return static_cast<int64_t>(to);
 }
 
+namespace {
+
+// Whether the host would lock so many bytes more. It is asked before anything moves: a move of
+// locked memory that is taken back counts twice with some kernels.
+bool MayLock(uint64_t length) {
+  if (length == 0) return true;
+  void* probe = mmap(nullptr, length, PROT_NONE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_LOCKED, -1, 0);
+  if (probe == MAP_FAILED) return false;
+  munmap(probe, length);
+  return true;
+}
+
+}  // namespace
+
 // What mremap(2) refuses, in the kernel's order (mm/mremap.c). Lengths are rounded up.
 int64_t AddressSpace::CheckRemap(uint64_t address, uint64_t old_length, uint64_t new_length,
                                  int flags, uint64_t new_address) const {
@@ -145,7 +161,8 @@ int64_t AddressSpace::CheckRemap(uint64_t address, uint64_t old_length, uint64_t
   }
   uint64_t added = flags & MREMAP_DONTUNMAP ? new_length : new_length - kept;
   bool data = (mapping.protection & PROT_WRITE) && (mapping.flags & MAP_PRIVATE);
-  return MayGrow(added, data ? added : 0) ? 0 : -ENOMEM;
+  if (!MayGrow(added, data ? added : 0)) return -ENOMEM;
+  return (mapping.advice & kAdviceLocked) && !MayLock(added) ? -EAGAIN : 0;
 }
 
 int64_t AddressSpace::Remap(uint64_t address, uint64_t old_length, uint64_t new_length, int flags,
@@ -191,7 +208,11 @@ int64_t AddressSpace::Remap(uint64_t address, uint64_t old_length, uint64_t new_
   if (int64_t error = UnmapLocked(target, target + new_length); error < 0) return error;
   if (int64_t error = Move(address, target, old_length, keep); error < 0) return error;
   if (new_length == old_length) return static_cast<int64_t>(target);
-  return Grow(target, target + old_length, target + new_length);
+  int64_t grown = Grow(target, target + old_length, target + new_length);
+  if (grown >= 0) return grown;
+  // A failed mremap leaves everything where it was.
+  Move(target, address, old_length, false);
+  return grown;
 }
 
 // remap_file_pages(2), which is an mmap of the same file at another offset: the host makes it, for

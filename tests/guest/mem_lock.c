@@ -90,6 +90,7 @@ static void Limits(void) {
   CHECK_ERRNO(mmap(NULL, kPage, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_LOCKED, -1, 0),
               EAGAIN);
   GuestSnapshot();
+  CHECK(DropLockCapability());  // capabilities are those of whoever resumes
   CHECK_ERRNO(mlock(memory + 8 * kPage, kPage), ENOMEM);
   CHECK_ERRNO(mremap(memory, 8 * kPage, 40 * kPage, MREMAP_MAYMOVE), EAGAIN);
   CHECK_OK(munlock(memory, 4 * kPage));
@@ -102,6 +103,7 @@ static void Limits(void) {
   CHECK_EQ(Resident(later, 4), 4);
   CHECK_ERRNO(mmap(NULL, 5 * kPage, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), EAGAIN);
   GuestSnapshot();
+  CHECK(DropLockCapability());
   CHECK_ERRNO(mmap(NULL, 5 * kPage, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), EAGAIN);
   CHECK_OK(munlockall());
   CHECK_OK(munmap(MapAnonymous(5 * kPage, PROT_READ), 5 * kPage));
