@@ -187,6 +187,7 @@ enum km_file_kind {
   KM_FILE_PATH = 14,          /* O_PATH */
   KM_FILE_GIVEN = 15,         /* another descriptor of what whoever resumes has as 0, 1 or 2 */
   KM_FILE_PROC = 16,          /* below /proc/self, made by the monitor */
+  KM_FILE_PIDFD = 17,         /* of the process itself */
   KM_FILE_MESSAGE_QUEUE = 20, /* POSIX */
 };
 
@@ -222,6 +223,8 @@ enum km_socket_tag {
 };
 
 enum km_given_tag { KM_GIVEN_NUMBER = 5 /* u32: 0, 1 or 2 */ };
+
+enum km_device_tag { KM_DEVICE_NUMBER = 60 /* u64: st_rdev */ };
 
 enum km_inotify_tag {
   KM_INOTIFY_NEXT = 40,  /* u32: the number that the next watch gets */

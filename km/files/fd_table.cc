@@ -26,7 +26,7 @@ FileKind AnonymousKind(const std::string& name) {
   constexpr Known kKnown[] = {
       {"anon_inode:[eventfd]", FileKind::kEventFd}, {"anon_inode:[eventpoll]", FileKind::kEpoll},
       {"anon_inode:[timerfd]", FileKind::kTimerFd}, {"anon_inode:[signalfd]", FileKind::kSignalFd},
-      {"anon_inode:inotify", FileKind::kInotify},
+      {"anon_inode:inotify", FileKind::kInotify},   {"anon_inode:[pidfd]", FileKind::kPidFd},
   };
   for (const Known& known : kKnown) {
     if (name == known.name) return known.kind;

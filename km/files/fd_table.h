@@ -43,6 +43,7 @@ enum class FileKind : uint32_t {
   kProc = KM_FILE_PROC,
   kGiven = KM_FILE_GIVEN,  // in snapshots only: see FileDescription::given
   kMessageQueue = KM_FILE_MESSAGE_QUEUE,
+  kPidFd = KM_FILE_PIDFD,
 };
 
 // What fstat(2) and the host's name for it tell of a descriptor.

@@ -11,8 +11,6 @@ constexpr FileKindRow NotCarried(FileKind kind, const char* name) {
 }
 
 constexpr FileKindRow kTerminalKind = NotCarried(FileKind::kTerminal, "terminal");
-constexpr FileKindRow kCharacterDeviceKind =
-    NotCarried(FileKind::kCharacterDevice, "character device");
 constexpr FileKindRow kBlockDeviceKind = NotCarried(FileKind::kBlockDevice, "block device");
 constexpr FileKindRow kMessageQueueKind =
     NotCarried(FileKind::kMessageQueue, "POSIX message queue");
@@ -25,7 +23,7 @@ const FileKindRow& KindRow(FileKind kind) {
       &kRegularKind,     &kDirectoryKind,    &kPipeKind,  &kSocketKind,  &kTerminalKind,
       &kBlockDeviceKind, &kEventFdKind,      &kEpollKind, &kTimerFdKind, &kSignalFdKind,
       &kInotifyKind,     &kMemFdKind,        &kPathKind,  &kGivenKind,   &kCharacterDeviceKind,
-      &kProcKind,        &kMessageQueueKind,
+      &kProcKind,        &kMessageQueueKind, &kPidFdKind,
   };
   for (const FileKindRow* row : kRows) {
     if (row->kind == kind) return *row;

@@ -43,6 +43,7 @@ absl::StatusOr<std::string> DescribeNothing(const FileRecord& record);
 // Of a record of kGiven: 0, 1 or 2.
 absl::StatusOr<int> GivenNumber(const FileRecord& record);
 
+extern const FileKindRow kCharacterDeviceKind;
 extern const FileKindRow kDirectoryKind;
 extern const FileKindRow kEpollKind;
 extern const FileKindRow kEventFdKind;
@@ -50,6 +51,7 @@ extern const FileKindRow kGivenKind;
 extern const FileKindRow kInotifyKind;
 extern const FileKindRow kMemFdKind;
 extern const FileKindRow kPathKind;
+extern const FileKindRow kPidFdKind;
 extern const FileKindRow kPipeKind;
 extern const FileKindRow kProcKind;
 extern const FileKindRow kRegularKind;

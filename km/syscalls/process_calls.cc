@@ -9,14 +9,8 @@
 
 #include <cerrno>
 #include <climits>
-#include <cstdio>
-#include <fstream>
-#include <string>
-#include <utility>
 
-#include "absl/strings/numbers.h"
-#include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
+#include "km/files/pidfd.h"
 #include "km/signals/siginfo.h"
 #include "km/syscalls/handlers.h"
 #include "km/syscalls/host.h"
@@ -36,18 +30,6 @@ int64_t GuestGroupOf(Call& call, int64_t host) {
 int64_t Moved(Call& call, int64_t result) {
   if (result >= 0) call.process.ids().Moved();
   return result;
-}
-
-// The host's process behind a pidfd, the monitor's own for the program itself; -1 when it has
-// ended, 0 when it is no pidfd.
-int ProcessOf(const OpenFile& file) {
-  std::ifstream info(absl::StrCat("/proc/self/fdinfo/", file.host.get()));
-  int pid = 0;
-  for (std::string line; std::getline(info, line);) {
-    absl::string_view text = line;
-    if (absl::ConsumePrefix(&text, "Pid:\t")) (void)absl::SimpleAtoi(text, &pid);
-  }
-  return pid;
 }
 
 int64_t SignalSelf(Call& call, int sig) {
@@ -126,14 +108,13 @@ SyscallResult PidfdOpen(Call& call) {
   pid = pid == first ? getpid() : call.process.HostTid(pid);
   int64_t fd = HostResult(syscall(SYS_pidfd_open, pid, call.Uint(1)));
   if (fd < 0) return fd;
-  return call.process.files().Add(static_cast<int>(fd), KindOfHostFd(static_cast<int>(fd)), "",
-                                  true);
+  return call.process.files().Add(static_cast<int>(fd), FileKind::kPidFd, "", true);
 }
 
 SyscallResult PidfdSendSignal(Call& call) {
   auto file = FileArg(call, 0);
   auto fd = file != nullptr ? HostFd(file) : uint64_t{kNoFd};
-  if (file != nullptr && call.Uint(3) == 0 && ProcessOf(*file) == getpid()) {
+  if (file != nullptr && call.Uint(3) == 0 && PidfdProcess(file->host.get()) == getpid()) {
     return SignalSelf(call, call.Int(1));
   }
   int64_t result = HostResult(syscall(SYS_pidfd_send_signal, fd, call.Int(1),
@@ -146,7 +127,7 @@ SyscallResult PidfdSendSignal(Call& call) {
 SyscallResult PidfdGetfd(Call& call) {
   if (call.Uint(2) != 0) return -EINVAL;
   auto file = FileArg(call, 0);
-  int pid = file != nullptr ? ProcessOf(*file) : 0;
+  int pid = file != nullptr ? PidfdProcess(file->host.get()) : 0;
   if (pid == 0) return -EBADF;
   if (pid < 0) return -ESRCH;
   if (pid != getpid()) return -EPERM;
