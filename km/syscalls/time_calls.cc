@@ -131,7 +131,7 @@ SyscallResult Gettimeofday(Call& call) {
 }
 
 SyscallResult Settimeofday(Call& call) {
-  timeval time;
+  timeval time = {};
   struct timezone zone;
   if (!call.Addr(0).null()) {
     if (int error = call.memory().CopyIn(&time, call.Addr(0)); error != 0) return error;
