@@ -6,6 +6,7 @@
 #include "km/base/status.h"
 #include "km/files/host_path.h"
 #include "km/files/kind.h"
+#include "km/files/mapped_file.h"
 #include "km/files/named_file.h"
 
 namespace km {
@@ -18,6 +19,10 @@ absl::StatusOr<std::string> Describe(const FileRecord& record) {
 
 absl::Status Save(const OpenFile& file, FileSaver& /*saver*/, FileRecord& record) {
   record.path = HostPathOf(file.host.get());
+  if (InProc(file.host.get())) {
+    return absl::FailedPreconditionError(
+        "is in /proc, where it tells of the moment: close it before");
+  }
   if (!HasName(file.host.get(), record.path)) {
     return absl::FailedPreconditionError("was deleted: close it before");
   }

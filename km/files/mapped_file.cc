@@ -24,11 +24,14 @@ bool Identify(MappedFile* file) {
 
 }  // namespace
 
+bool InProc(int host_fd) {
+  struct statfs system;
+  return fstatfs(host_fd, &system) == 0 && system.f_type == PROC_SUPER_MAGIC;
+}
+
 bool IsOrdinaryFile(int host_fd) {
   struct stat status;
-  struct statfs system;
-  return fstat(host_fd, &status) == 0 && S_ISREG(status.st_mode) &&
-         fstatfs(host_fd, &system) == 0 && system.f_type != PROC_SUPER_MAGIC;
+  return fstat(host_fd, &status) == 0 && S_ISREG(status.st_mode) && !InProc(host_fd);
 }
 
 std::shared_ptr<const MappedFile> MappedFile::Of(int host_fd) {

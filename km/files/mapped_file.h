@@ -14,6 +14,8 @@ namespace km {
 // Whether it is a regular file of an ordinary file system. What looks regular in /proc may be the
 // monitor's own memory.
 bool IsOrdinaryFile(int host_fd);
+// Whether it is anything in procfs.
+bool InProc(int host_fd);
 
 // Kept for as long as a mapping is: it tells where the file ends. The descriptor is mostly O_PATH:
 // closing any other one of the file would drop the POSIX locks that the program holds on it.

@@ -10,6 +10,7 @@
 #include "km/base/status.h"
 #include "km/files/host_path.h"
 #include "km/files/kind.h"
+#include "km/files/mapped_file.h"
 #include "km/files/named_file.h"
 #include "km/files/unnamed_file.h"
 
@@ -27,6 +28,10 @@ absl::StatusOr<std::string> Describe(const FileRecord& record) {
 absl::Status Save(const OpenFile& file, FileSaver& saver, FileRecord& record) {
   const int host = file.host.get();
   SaveOffset(host, record);
+  if (!IsOrdinaryFile(host)) {
+    return absl::FailedPreconditionError(
+        "is in /proc, where it tells of the moment: close it before");
+  }
   // The name it has now: it may have been renamed since it was opened.
   record.path = HostPathOf(host);
   if (HasName(host, record.path)) {

@@ -73,7 +73,7 @@ public class JavaWork {
         HexFormat.of().formatHex(digest.digest()));
     int caught = 0;
     Object nothing = null;
-    for (int i = 0; i < 50000; ++i) {  // compiled code finds a null pointer by SIGSEGV
+    for (int i = 0; i < 5000; ++i) {  // compiled code finds a null pointer by SIGSEGV
       try {
         if (i % 2 == 0) nothing.hashCode();
         else caught += new int[1][0].length;

@@ -83,7 +83,7 @@ busybox_work() {
   work dumpleases -f none; work blockdev --getsz none; work bc -l none; work sha256sum -c "$d/sums"
   INPUT=$d/short work more; INPUT=$d/short work less; INPUT=$d/short work ts -i '' ; INPUT=$d/text work wc -l
   printf ':q!\n' >"$d/keys"; INPUT=$d/keys work vi "$d/short"
-  for changing in 'df' 'free' 'ps' 'uptime' 'who' 'w' 'netstat -tln' 'ifconfig' 'dmesg -s 100' 'last' 'lsmod' 'mount' \
+  for changing in 'df' 'free' 'ps' 'uptime' 'who' 'w' 'netstat -tln' 'ifconfig' 'last' 'lsmod' 'mount' \
     'pidof none' 'route -n' 'stty -a' 'arp' 'ip address' 'date' 'top -b -n 1' 'taskset -p 1' 'env' 'mktemp' 'shuf -i 1-9'; do
     # shellcheck disable=SC2086 # words
     work_changing $changing

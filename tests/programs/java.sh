@@ -8,7 +8,7 @@ if has_tool java "${jdk:-/nowhere}/bin/java" && has_tool javac "$jdk/bin/javac";
   fi
   same java-version "$jdk/bin/java" -version
   for collector in G1 Parallel Serial Z Shenandoah; do
-    same "java-$collector" "$jdk/bin/java" -Xmx400m "-XX:+Use${collector}GC" -cp "$classes" JavaWork
+    TEST_TIMEOUT=300 same "java-$collector" "$jdk/bin/java" -Xmx400m "-XX:+Use${collector}GC" -cp "$classes" JavaWork
   done
   same java-interpreted "$jdk/bin/java" -Xint -Xmx200m -cp "$classes" JavaWork short
 fi
