@@ -129,7 +129,7 @@ test: $(UNIT_TESTS) $(if $(SANITIZE),,all)
 	$(Q)BUILD=$(BUILD) tests/run-all $(if $(SANITIZE),unit,unit guest snapshot cli inject)
 
 test-programs: all
-	$(Q)BUILD=$(BUILD) INJECTIONS=500 tests/run-all programs inject
+	$(Q)BUILD=$(BUILD) tests/run-all programs
 
 bench: all $(BUILD)/microbench
 	$(Q)BUILD=$(BUILD) tests/bench/run
