@@ -12,6 +12,7 @@
 
 #include "km/base/host_call.h"
 #include "km/memory/guarded_copy.h"
+#include "km/signals/actions.h"
 
 namespace km {
 namespace {
@@ -96,8 +97,11 @@ void InstallHostSignals() {
   action.sa_flags = SA_SIGINFO;  // no SA_RESTART: a kick ends a blocking call
   sigfillset(&action.sa_mask);
   for (int sig = 1; sig <= kMaxSignal; ++sig) {
-    struct sigaction inherited = {};
-    if (sigaction(sig, nullptr, &inherited) == 0 && inherited.sa_handler == SIG_IGN) {
+    // By the call itself: libc does not tell of the signals that it uses, and posix_spawn(3) hands
+    // them on ignored.
+    SignalAction inherited;
+    if (syscall(SYS_rt_sigaction, sig, nullptr, &inherited, sizeof(SignalSet)) == 0 &&
+        inherited.is_ignore()) {
       inherited_ignored |= SignalBit(sig);
     }
   }

@@ -32,3 +32,11 @@ except OSError as error: print(error.errno, last)')
 }
 if (ulimit -n 40 && ulimit -n 41) 2>/dev/null; then says descriptors-up-to-the-limit "$(to_the_limit env)" to_the_limit "$KM"
 else skip descriptors-up-to-the-limit 'the limit cannot be raised here (CAP_SYS_RESOURCE)'; fi
+# What was ignored stays ignored, libc's own signals too: posix_spawn(3) hands those on so.
+ignored() {
+  limited /usr/bin/python3 -c 'import os, signal, sys
+signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+command = sys.argv[1:] + ["/bin/grep", "SigIgn", "/proc/self/status"]
+os.waitpid(os.posix_spawnp(command[0], command, os.environ), 0)' "$@"
+}
+says inherited-ignored "$(ignored env)" ignored "$KM"
