@@ -25,6 +25,12 @@ inline bool WasKicked(int64_t result) { return result == kKicked || result == kK
 int64_t HostCall(const std::atomic<uint32_t>* flag, long number, uint64_t a0 = 0, uint64_t a1 = 0,
                  uint64_t a2 = 0, uint64_t a3 = 0, uint64_t a4 = 0, uint64_t a5 = 0);
 
+// Whether this call on the open file `a0` would have to wait now. One that was kicked before it was
+// made then counts as interrupted: a program that looks for signals, finds none and reads must not
+// wait for bytes with one that came in between. False for calls that do not read or write, for
+// files in non-blocking mode and for messages with MSG_DONTWAIT. Thread-safe.
+bool WouldWait(long number, uint64_t a0, uint64_t a2, uint64_t a3);
+
 // Called by the kick's signal handler. Async-signal-safe.
 void AbortHostCall(ucontext_t* context);
 

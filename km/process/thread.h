@@ -67,8 +67,12 @@ struct Thread {
   int64_t Block(long number, uint64_t a0 = 0, uint64_t a1 = 0, uint64_t a2 = 0, uint64_t a3 = 0,
                 uint64_t a4 = 0, uint64_t a5 = 0) {
     int64_t result = HostCall(&attention, number, a0, a1, a2, a3, a4, a5);
-    kicked_before = result == kKickedBefore;
-    return kicked_before ? kRestart : result;
+    if (result != kKickedBefore) {
+      kicked_before = false;
+      return result;
+    }
+    kicked_before = !WouldWait(number, a0, a2, a3);
+    return kRestart;
   }
 
   const uint32_t tid;
@@ -89,7 +93,7 @@ struct Thread {
   // In a system call that was interrupted and will be made again; orig_rax is its number.
   bool in_call = false;
   int64_t restart = kRestart;
-  bool kicked_before = false;  // of the last Block: its call was not even begun
+  bool kicked_before = false;  // of the last Block: its call was not begun, nor had it to wait
   // When the call's timeout ends, on the guest's CLOCK_MONOTONIC: a call made again waits only for
   // what remains.
   std::optional<int64_t> deadline_ns;

@@ -1,8 +1,10 @@
 #include "km/base/host_call.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -113,6 +115,22 @@ TEST_F(HostCallTest, NoKickAndNoByteIsLost) {
   EXPECT_EQ(write(write_end_.get(), "y", 1), 1);
   for (char byte = 0; byte != 'y'; ++left) ASSERT_EQ(read(read_end_.get(), &byte, 1), 1);
   EXPECT_EQ(received + left - 1, kRounds / 3);
+}
+
+// What a program that was to be told of a signal must not do: wait all the same.
+TEST_F(HostCallTest, WouldWaitTellsOfTheFile) {
+  auto fd = [](const OwnedFd& file) { return static_cast<uint64_t>(file.get()); };
+  EXPECT_TRUE(WouldWait(SYS_read, fd(read_end_), 1, 0));
+  EXPECT_FALSE(WouldWait(SYS_write, fd(write_end_), 1, 0));
+  EXPECT_FALSE(WouldWait(SYS_fsync, fd(read_end_), 1, 0));
+  EXPECT_FALSE(WouldWait(SYS_read, ~uint64_t{0}, 1, 0));
+  EXPECT_TRUE(WouldWait(SYS_recvfrom, fd(read_end_), 1, 0));
+  EXPECT_FALSE(WouldWait(SYS_recvfrom, fd(read_end_), 1, MSG_DONTWAIT));
+  ASSERT_EQ(fcntl(read_end_.get(), F_SETFL, O_NONBLOCK), 0);
+  EXPECT_FALSE(WouldWait(SYS_read, fd(read_end_), 1, 0));
+  ASSERT_EQ(fcntl(read_end_.get(), F_SETFL, 0), 0);
+  ASSERT_EQ(write(write_end_.get(), "x", 1), 1);
+  EXPECT_FALSE(WouldWait(SYS_read, fd(read_end_), 1, 0));
 }
 
 }  // namespace
