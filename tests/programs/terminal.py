@@ -170,9 +170,12 @@ def keys(run):
         )
     )
     job.expect("ready")
+    # Python may lose a signal that comes just before it reads again: type as slowly as a person.
     for key in "\x03\x1c\x1a":
+        time.sleep(0.1)
         job.type(key)
         print(job.expect("got SIG[A-Z]+(?=\r)"))
+    time.sleep(0.1)
     job.resize(30, 100)
     print(job.expect("got SIG[A-Z]+(?=\r)"))
     job.type("x\n")
