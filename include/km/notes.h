@@ -243,19 +243,19 @@ enum km_timers_tag {
 #define KM_TIMERS_WAITING 2u
 #define KM_TIMERS_MONOTONIC 4u
 
-enum km_eventfd_tag { KM_EVENTFD_STATE = 32 /* u64 count, u32 1: EFD_SEMAPHORE, u32 0 */ };
+enum km_eventfd_tag { KM_EVENTFD_STATE = 80 /* u64 count, u32 1: EFD_SEMAPHORE, u32 0 */ };
 
 enum km_timerfd_tag {
   /* u32 clock, u32 flags (TFD_TIMER_) that it was set with, u64 expiries that nobody has read, s64
      seconds, nanoseconds to the next expiry (of the clock, for an absolute one of CLOCK_REALTIME),
      s64 seconds, nanoseconds of the interval */
-  KM_TIMERFD_STATE = 33,
+  KM_TIMERFD_STATE = 81,
 };
 
-enum km_signalfd_tag { KM_SIGNALFD_MASK = 34 /* u64: bit 0 is signal 1 */ };
+enum km_signalfd_tag { KM_SIGNALFD_MASK = 82 /* u64: bit 0 is signal 1 */ };
 
 enum km_epoll_tag {
-  KM_EPOLL_WATCH = 35, /* u32 descriptor, u32 events as the kernel keeps them, u64 data; repeated */
+  KM_EPOLL_WATCH = 83, /* u32 descriptor, u32 events as the kernel keeps them, u64 data; repeated */
 };
 
 enum km_checksums_tag {

@@ -5,7 +5,9 @@
 
 #include <sys/ioctl.h>
 
+#include <cerrno>
 #include <cstdint>
+#include <iterator>
 
 namespace km {
 
@@ -22,6 +24,24 @@ inline constexpr unsigned long kPagemapScan = _IOWR('f', 16, PmScanArg);
 // Categories.
 inline constexpr uint64_t kPageIsFile = 1 << 2, kPageIsPresent = 1 << 3, kPageIsSwapped = 1 << 4,
                           kPageIsZero = 1 << 5;
+
+// Calls each(region) for what PAGEMAP_SCAN finds in scan.start to scan.end, in order; `scan` says
+// which categories. 0 or an errno: ENOTTY of a kernel that cannot. Thread-safe.
+template <typename Each>
+int ScanPagemap(int pagemap, PmScanArg scan, Each each) {
+  PageRegion regions[256];
+  scan.size = sizeof(scan);
+  scan.vec = reinterpret_cast<uint64_t>(regions);
+  scan.vec_len = std::size(regions);
+  while (scan.start < scan.end) {
+    int count = ioctl(pagemap, kPagemapScan, &scan);
+    if (count < 0) return errno;
+    for (int i = 0; i < count; ++i) each(regions[i]);
+    if (scan.walk_end <= scan.start) break;
+    scan.start = scan.walk_end;
+  }
+  return 0;
+}
 
 }  // namespace km
 

@@ -19,10 +19,7 @@ absl::StatusOr<std::string> Describe(const FileRecord& record) {
 
 absl::Status Save(const OpenFile& file, FileSaver& /*saver*/, FileRecord& record) {
   record.path = HostPathOf(file.host.get());
-  if (InProc(file.host.get())) {
-    return absl::FailedPreconditionError(
-        "is in /proc, where it tells of the moment: close it before");
-  }
+  KM_RETURN_IF_ERROR(CheckOutsideProc(file.host.get()));
   if (!HasName(file.host.get(), record.path)) {
     return absl::FailedPreconditionError("was deleted: close it before");
   }

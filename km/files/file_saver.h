@@ -56,7 +56,6 @@ class FileSaver {
     OwnedMapping bytes;  // of the file, readable; invalid when it is empty
     std::vector<std::pair<uint64_t, uint64_t>> data;  // ranges that are not holes, page aligned
   };
-  const std::vector<SavedObject>& objects() const { return objects_; }
   std::vector<SavedObject> TakeObjects() { return std::move(objects_); }
 
  private:

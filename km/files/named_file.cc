@@ -75,6 +75,12 @@ bool HasName(int host_fd, const std::string& path) {
          by_descriptor.st_ino == by_path.st_ino && by_descriptor.st_dev == by_path.st_dev;
 }
 
+absl::Status CheckOutsideProc(int host_fd) {
+  if (!InProc(host_fd)) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      "is in /proc, where it tells of the moment: close it before");
+}
+
 void SaveIdentity(int host_fd, FileRecord& record) {
   struct stat status;
   if (fstat(host_fd, &status) != 0) return;

@@ -18,6 +18,9 @@ namespace km {
 // Whether `path` now leads to the file that `host_fd` is open on.
 bool HasName(int host_fd, const std::string& path);
 
+// Refuses a file below /proc: what it says is of the moment.
+absl::Status CheckOutsideProc(int host_fd);
+
 // Appends what the file is to record.state (KM_NAMED_IDENTITY).
 void SaveIdentity(int host_fd, FileRecord& record);
 // Whether `tag` is such a record; reads it.

@@ -28,10 +28,7 @@ absl::StatusOr<std::string> Describe(const FileRecord& record) {
 absl::Status Save(const OpenFile& file, FileSaver& saver, FileRecord& record) {
   const int host = file.host.get();
   SaveOffset(host, record);
-  if (!IsOrdinaryFile(host)) {
-    return absl::FailedPreconditionError(
-        "is in /proc, where it tells of the moment: close it before");
-  }
+  KM_RETURN_IF_ERROR(CheckOutsideProc(host));
   // The name it has now: it may have been renamed since it was opened.
   record.path = HostPathOf(host);
   if (HasName(host, record.path)) {

@@ -12,6 +12,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/container/btree_map.h"
 #include "absl/container/flat_hash_set.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
@@ -198,6 +199,13 @@ class AddressSpace {
   // Takes and gives kAdvice* bits, in what is mapped of [start, end).
   void Mark(uint64_t start, uint64_t end, uint32_t take, uint32_t give)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // each(mapping, from, to) for the parts of [start, end) that are mapped, in order, until one
+  // returns a negative errno. -ENOMEM in the end when something is not mapped.
+  int64_t ForEachPiece(uint64_t start, uint64_t end, bool stop_at_hole,
+                       absl::FunctionRef<int64_t(const Mapping&, uint64_t, uint64_t)> each)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  int64_t SetNameOfPiece(const Mapping& mapping, uint64_t start, uint64_t end,
+                         const std::string& name) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int64_t AdviseOne(const Mapping& mapping, uint64_t start, uint64_t end, int advice)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   uint32_t FutureAdvice() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -154,6 +154,27 @@ int64_t AddressSpace::AdviseOne(const Mapping& mapping, uint64_t start, uint64_t
   return 0;
 }
 
+int64_t AddressSpace::ForEachPiece(
+    uint64_t start, uint64_t end, bool stop_at_hole,
+    absl::FunctionRef<int64_t(const Mapping&, uint64_t, uint64_t)> each) {
+  bool hole = false;
+  while (start < end) {
+    auto it = FindMapping(start);
+    if (it == mappings_.end()) {
+      hole = true;
+      auto next = mappings_.upper_bound(start);
+      if (next == mappings_.end() || stop_at_hole) break;
+      start = next->first;
+      continue;
+    }
+    const uint64_t piece_end = std::min(end, it->second.end);
+    const Mapping mapping = it->second;
+    if (int64_t error = each(mapping, start, piece_end); error < 0) return error;
+    start = piece_end;
+  }
+  return hole ? -ENOMEM : 0;
+}
+
 int64_t AddressSpace::Advise(uint64_t address, uint64_t length, int advice) {
   bool poisons = advice == MADV_HWPOISON || advice == 101 /* MADV_SOFT_OFFLINE */;
   if (!poisons && !Known(advice)) return -EINVAL;
@@ -163,22 +184,10 @@ int64_t AddressSpace::Advise(uint64_t address, uint64_t length, int advice) {
   // That takes memory from the whole machine.
   if (poisons) return -EPERM;
   absl::MutexLock lock(&mutex_);
-  bool hole = false;
-  for (uint64_t start = address; start < end;) {
-    auto it = FindMapping(start);
-    if (it == mappings_.end()) {
-      hole = true;
-      auto next = mappings_.upper_bound(start);
-      if (next == mappings_.end() || Populates(advice)) break;
-      start = next->first;
-      continue;
-    }
-    uint64_t piece_end = std::min(end, it->second.end);
-    Mapping mapping = it->second;
-    if (int64_t error = AdviseOne(mapping, start, piece_end, advice); error < 0) return error;
-    start = piece_end;
-  }
-  return hole ? -ENOMEM : 0;
+  return ForEachPiece(address, end, Populates(advice),
+                      [this, advice](const Mapping& mapping, uint64_t from, uint64_t to) {
+                        return AdviseOne(mapping, from, to, advice);
+                      });
 }
 
 // The host keeps count and limit: nothing of the monitor's own is ever locked.
@@ -270,34 +279,29 @@ int64_t AddressSpace::SetName(uint64_t address, uint64_t length, const std::stri
   if (!PageAligned(address) || (length != 0 && size == 0)) return -EINVAL;
   if (end < address) return -EINVAL;
   absl::MutexLock lock(&mutex_);
-  bool hole = false;
-  for (uint64_t start = address; start < end;) {
-    auto it = FindMapping(start);
-    if (it == mappings_.end()) {
-      hole = true;
-      auto next = mappings_.upper_bound(start);
-      if (next == mappings_.end()) break;
-      start = next->first;
-      continue;
-    }
-    Mapping piece = it->second;
-    uint64_t piece_end = std::min(end, piece.end);
-    if (!(piece.flags & MAP_ANONYMOUS)) return -EBADF;
-    // The kernel shows these two whatever they are called.
-    if (piece.name != "[heap]" && piece.name != "[stack]") {
-      Erase(start, piece_end);
-      piece.offset += start - piece.start;
-      piece.start = start;
-      piece.end = piece_end;
-      piece.name.clear();
-      if (!name.empty()) {
-        piece.name = (piece.flags & MAP_SHARED ? "[anon_shmem:" : "[anon:") + name + "]";
-      }
-      Insert(std::move(piece));
-    }
-    start = piece_end;
+  return ForEachPiece(address, end, false,
+                      [this, &name](const Mapping& mapping, uint64_t from, uint64_t to) {
+                        return SetNameOfPiece(mapping, from, to, name);
+                      });
+}
+
+// For [start, end) within `mapping`.
+int64_t AddressSpace::SetNameOfPiece(const Mapping& mapping, uint64_t start, uint64_t end,
+                                     const std::string& name) {
+  if (!(mapping.flags & MAP_ANONYMOUS)) return -EBADF;
+  // The kernel shows these two whatever they are called.
+  if (mapping.name == "[heap]" || mapping.name == "[stack]") return 0;
+  Erase(start, end);
+  Mapping piece = mapping;
+  piece.offset += start - piece.start;
+  piece.start = start;
+  piece.end = end;
+  piece.name.clear();
+  if (!name.empty()) {
+    piece.name = (piece.flags & MAP_SHARED ? "[anon_shmem:" : "[anon:") + name + "]";
   }
-  return hole ? -ENOMEM : 0;
+  Insert(std::move(piece));
+  return 0;
 }
 
 }  // namespace km

@@ -2,6 +2,7 @@
 #ifndef KM_SNAPSHOT_NOTES_H_
 #define KM_SNAPSHOT_NOTES_H_
 
+#include <climits>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -19,6 +20,7 @@ inline constexpr size_t kNoteHeaderSize = 12;  // Elf64_Nhdr
 inline constexpr size_t kNotePrefixSize = 24;  // struct km_note_prefix
 inline constexpr size_t kMinXsaveSize = 576;   // legacy area and header
 inline constexpr size_t kMaxXsaveSize = 65536;
+inline constexpr size_t kMaxPath = 2 * PATH_MAX;  // " (deleted)" and the like may follow
 
 // Appends a note's header and name; its descriptor is what is written until EndNote(the result).
 size_t BeginNote(absl::string_view owner, uint32_t type, ByteWriter* out);
@@ -44,6 +46,9 @@ struct HeaderNote {
 };
 
 // Each decodes the records of one note, after its prefix, and checks what parser.h promises of it.
+// Refuses a text of more than `limit` bytes or with a NUL.
+absl::Status CheckText(absl::string_view what, absl::string_view text, size_t limit);
+
 // Errors say what is wrong, without the note's name.
 absl::Status DecodeHeaderNote(ByteReader records, HeaderNote* header);
 absl::Status DecodeVcpu(ByteReader records, ImageThread* thread);

@@ -43,25 +43,18 @@ absl::Status TouchedPages::Find(uint64_t start, uint64_t end, std::vector<Addres
 }
 
 absl::Status TouchedPages::Scan(uint64_t start, uint64_t end, std::vector<AddressRange>* found) {
-  PageRegion regions[256];
-  size_t first = found->size();
-  while (start < end) {
-    PmScanArg scan = {};
-    scan.size = sizeof(scan);
-    scan.start = start;
-    scan.end = end;
-    scan.vec = reinterpret_cast<uint64_t>(regions);
-    scan.vec_len = std::size(regions);
-    scan.category_inverted = kPageIsZero;
-    scan.category_mask = kPageIsZero;
-    scan.category_anyof_mask = kPageIsPresent | kPageIsSwapped;
-    scan.return_mask = kPageIsPresent | kPageIsSwapped;
-    int count = ioctl(pagemap_.get(), kPagemapScan, &scan);
-    if (count < 0) return ErrnoStatus(errno, "cannot scan /proc/self/pagemap");
-    for (int i = 0; i < count; ++i) Append(regions[i].start, regions[i].end, found, first);
-    if (scan.walk_end <= start) break;
-    start = scan.walk_end;
-  }
+  const size_t first = found->size();
+  PmScanArg scan = {};
+  scan.start = start;
+  scan.end = end;
+  scan.category_inverted = kPageIsZero;
+  scan.category_mask = kPageIsZero;
+  scan.category_anyof_mask = kPageIsPresent | kPageIsSwapped;
+  scan.return_mask = kPageIsPresent | kPageIsSwapped;
+  const int error = ScanPagemap(pagemap_.get(), scan, [found, first](const PageRegion& region) {
+    Append(region.start, region.end, found, first);
+  });
+  if (error != 0) return ErrnoStatus(error, "cannot scan /proc/self/pagemap");
   return absl::OkStatus();
 }
 

@@ -26,24 +26,15 @@ constexpr uint64_t kHostEnd = (uint64_t{1} << 47) - kPageSize;
 
 // Adds what is present in [start, end) of the host's addresses. Older kernels cannot tell.
 void AddPresent(int pagemap, uint64_t start, uint64_t end, MemoryUse* use) {
-  PageRegion regions[256];
-  while (start < end) {
-    PmScanArg scan = {};
-    scan.size = sizeof(scan);
-    scan.start = start;
-    scan.end = end;
-    scan.vec = reinterpret_cast<uint64_t>(regions);
-    scan.vec_len = std::size(regions);
-    scan.category_mask = kPageIsPresent;
-    scan.return_mask = kPageIsPresent | kPageIsFile;
-    int count = ioctl(pagemap, kPagemapScan, &scan);
-    for (int i = 0; i < count; ++i) {
-      uint64_t bytes = regions[i].end - regions[i].start;
-      (regions[i].categories & kPageIsFile ? use->own_file : use->own_anonymous) += bytes;
-    }
-    if (count < 0 || scan.walk_end <= start) return;
-    start = scan.walk_end;
-  }
+  PmScanArg scan = {};
+  scan.start = start;
+  scan.end = end;
+  scan.category_mask = kPageIsPresent;
+  scan.return_mask = kPageIsPresent | kPageIsFile;
+  (void)ScanPagemap(pagemap, scan, [use](const PageRegion& region) {
+    (region.categories & kPageIsFile ? use->own_file : use->own_anonymous) +=
+        region.end - region.start;
+  });
 }
 
 uint64_t PageUp(uint64_t value) { return (value + kPageSize - 1) & ~(kPageSize - 1); }
