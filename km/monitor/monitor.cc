@@ -16,9 +16,11 @@
 #include "absl/strings/str_join.h"
 #include "km/base/log.h"
 #include "km/base/status.h"
+#include "km/control/server.h"
 #include "km/loader/load.h"
 #include "km/loader/program_path.h"
 #include "km/loader/resolve.h"
+#include "km/monitor/control_desk.h"
 #include "km/process/file_signals.h"
 #include "km/process/host_signals.h"
 #include "km/snapshot/capture.h"
@@ -90,6 +92,8 @@ std::string CommOf(absl::string_view path) {
 
 Monitor::Monitor(const Options& options) : options_(options) {}
 
+Monitor::~Monitor() = default;
+
 absl::StatusOr<std::unique_ptr<Monitor>> Monitor::Create(const Options& options) {
   auto monitor = std::unique_ptr<Monitor>(new Monitor(options));
   if (options.trace.has_value()) {
@@ -120,7 +124,23 @@ absl::Status Monitor::Load() {
   signals_ = OwnedFd(signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!wake_.valid() || !signals_.valid()) return ErrnoStatus(errno, "cannot make descriptors");
   KM_ASSIGN_OR_RETURN(process_, Process::Create([this](Thread& thread) { ThreadMain(thread); }));
-  return snapshot.valid() ? LoadSnapshot(snapshot.get()) : LoadProgram(*resolved);
+  KM_RETURN_IF_ERROR(snapshot.valid() ? LoadSnapshot(snapshot.get()) : LoadProgram(*resolved));
+  return OpenControl();
+}
+
+// Where nobody asked for a socket it is no failure that there cannot be one.
+absl::Status Monitor::OpenControl() {
+  if (options_.control == "none") return absl::OkStatus();
+  const bool asked = !options_.control.empty();
+  absl::StatusOr<std::unique_ptr<ControlServer>> server =
+      asked ? ControlServer::Listen(options_.control) : ControlServer::ListenInFolder();
+  if (server.ok()) {
+    desk_ = std::make_unique<ControlDesk>(this, *std::move(server));
+    return absl::OkStatus();
+  }
+  if (asked || options_.paused) return server.status();
+  Log(LogLevel::kInfo, absl::StrCat("kmctl cannot reach this km: ", server.status().message()));
+  return absl::OkStatus();
 }
 
 absl::Status Monitor::LoadProgram(const ResolvedProgram& resolved) {
@@ -169,12 +189,19 @@ absl::Status Monitor::LoadSnapshot(int fd) {
 }
 
 void Monitor::Run() {
+  if (options_.paused) desk_->Hold();
   process_->StartAll();
-  pollfd fds[] = {{wake_.get(), POLLIN, 0}, {signals_.get(), POLLIN, 0}};
+  pollfd fds[] = {{wake_.get(), POLLIN, 0},
+                  {signals_.get(), POLLIN, 0},
+                  {desk_ != nullptr ? desk_->socket() : -1, POLLIN, 0},
+                  {-1, POLLIN, 0}};
   while (true) {
-    if (poll(fds, 2, -1) < 0) continue;
+    fds[3].fd = desk_ != nullptr ? desk_->writer() : -1;
+    if (poll(fds, std::size(fds), desk_ != nullptr ? desk_->timeout_ms() : -1) < 0) continue;
     if (fds[1].revents != 0) ForwardSignals();
     if (fds[0].revents != 0) ServeRequests();
+    if (fds[2].revents != 0) desk_->ServeSocket();
+    if (desk_ != nullptr) desk_->ServeWriter(fds[3].revents != 0);
   }
 }
 
@@ -297,6 +324,7 @@ bool Monitor::DumpCore(const ExitStatus& status) {
 
 void Monitor::End(const ExitStatus& status) {
   bool dumped = status.signal != 0 && status.core && DumpCore(status);
+  if (desk_ != nullptr) desk_->ProgramEnded(status);
   if (tracer_ != nullptr) {
     if (status.signal != 0) {
       tracer_->Killed(status.signal, dumped);
@@ -307,6 +335,7 @@ void Monitor::End(const ExitStatus& status) {
   if (stats_ != nullptr) {
     stats_->Print(HostClock(CLOCK_MONOTONIC) - start_ns_);
   }
+  desk_.reset();  // the socket goes
   if (status.signal != 0) DieOfSignal(status.signal);
   // Other threads may still be in the middle of things: no destructors.
   _exit(status.status & 0xff);

@@ -35,8 +35,11 @@ struct ExitStatus {
   siginfo_t info = {};  // of the signal
 };
 
+class ControlDesk;
+
 class Monitor {
  public:
+  ~Monitor();
   static absl::StatusOr<std::unique_ptr<Monitor>> Create(const Options& options);
 
   // Loads options.program, or restores it if it is a snapshot. Errors carry km's exit code
@@ -46,6 +49,8 @@ class Monitor {
   [[noreturn]] void Run();
 
  private:
+  friend class ControlDesk;  // a part of the monitor of its own: what clients ask for
+
   // What a thread asks of the main thread and waits for.
   struct MainRequest {
     std::function<void()> work;
@@ -91,6 +96,7 @@ class Monitor {
   // On the main thread.
   absl::Status LoadProgram(const ResolvedProgram& resolved);
   absl::Status LoadSnapshot(int fd);
+  absl::Status OpenControl();
   void ForwardSignals();
   void ServeRequests() ABSL_LOCKS_EXCLUDED(mutex_);
   int ServeSnapshot(const Thread& thread, const SnapshotRequest& request);
@@ -103,10 +109,11 @@ class Monitor {
   int64_t start_ns_ = 0;
   std::atomic<uint64_t> finished_calls_ = 0;  // counted for options_.test_snapshot_at only
   std::unique_ptr<Process> process_;
-  std::unique_ptr<Tracer> tracer_;  // null unless asked for
-  std::unique_ptr<Stats> stats_;    // null unless asked for
-  OwnedFd wake_;                    // eventfd
-  OwnedFd signals_;                 // signalfd of everything
+  std::unique_ptr<Tracer> tracer_;     // null unless asked for
+  std::unique_ptr<Stats> stats_;       // null unless asked for
+  OwnedFd wake_;                       // eventfd
+  OwnedFd signals_;                    // signalfd of everything
+  std::unique_ptr<ControlDesk> desk_;  // null: without a control socket
 
   absl::Mutex mutex_;
   std::optional<ExitStatus> end_ ABSL_GUARDED_BY(mutex_);

@@ -67,6 +67,11 @@ absl::Status SetOption(absl::string_view name, absl::string_view value, Options*
                ? absl::OkStatus()
                : Usage("--test-snapshot-at takes a number");
   }
+  if (name == "control") {
+    if (value.empty()) return Usage("--control takes the path of a socket, or none");
+    options->control = std::string(value);
+    return absl::OkStatus();
+  }
   if (name == "env") return SetVariable(value, &options->environment);
   if (name == "log") return SetLevel(value);
   if (name == "files") return SetFilePolicy(value, options);
@@ -79,7 +84,7 @@ absl::Status SetOption(absl::string_view name, absl::string_view value, Options*
 
 bool TakesValue(absl::string_view name) {
   return name == "snapshot" || name == "env" || name == "log" || name == "files" ||
-         name == "max-unnamed";
+         name == "max-unnamed" || name == "control";
 }
 
 // Options without a value. False: it is none of them.
@@ -90,6 +95,8 @@ bool SetFlag(absl::string_view name, Options* options) {
     options->aslr = false;
   else if (name == "clear-env")
     options->environment.clear();
+  else if (name == "paused")
+    options->paused = true;
   else if (name == "stats")
     options->stats = true;
   else if (name == "trace")
@@ -142,6 +149,9 @@ absl::StatusOr<Options> ParseOptions(int argc, char** argv, char** environment) 
   if (options.action == Options::Action::kRun && options.program.empty()) {
     return Usage("no program given");
   }
+  if (options.paused && options.control == "none") {
+    return Usage("--paused without a control socket would never end");
+  }
   return options;
 }
 
@@ -159,6 +169,9 @@ std::string HelpText() {
          "  --files=POLICY    of a resume, when an open file is not what it was: strict fails, "
          "warn\n"
          "                    (the default) says so, ignore goes on\n"
+         "  --control=PATH    the socket that kmctl talks to; none: without one. Otherwise it is\n"
+         "                    PID.sock in $XDG_RUNTIME_DIR/km, or /tmp/km-UID\n"
+         "  --paused          begin paused; kmctl resume lets the program go\n"
          "  --env KEY=VALUE   set a variable of the program's environment\n"
          "  --clear-env       give the program only what later --env set\n"
          "  --no-aslr         load at the same addresses every time\n"

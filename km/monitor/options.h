@@ -20,6 +20,8 @@ struct Options {
   std::string snapshot_path = "kmsnap";
   uint64_t unnamed_limit = kDefaultUnnamedLimit;  // bytes
   FilePolicy file_policy = FilePolicy::kWarn;
+  std::string control;  // path of the control socket; empty: in ControlFolder(); "none"
+  bool paused = false;
   bool sync = true;
   bool aslr = true;
   bool stats = false;

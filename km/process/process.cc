@@ -155,7 +155,7 @@ absl::StatusOr<Thread*> Process::NewThread(uint32_t tid, SignalSet mask) {
 void Process::Start(Thread* thread) {
   absl::MutexLock lock(&mutex_);
   ++running_;
-  if (paused_) thread->attention.store(1);
+  if (pauses_ > 0) thread->attention.store(1);
   for (auto& worker : workers_) {
     if (worker->thread != thread) continue;
     worker->started = true;
@@ -298,21 +298,21 @@ int Process::SignalThread(uint32_t tid, const siginfo_t& info) {
 
 void Process::Pause() {
   absl::MutexLock lock(&mutex_);
-  paused_ = true;
+  ++pauses_;
   for (auto& [tid, thread] : threads_) InterruptLocked(*thread);
   while (running_ > 0) changed_.Wait(&mutex_);
 }
 
 void Process::Resume() {
   absl::MutexLock lock(&mutex_);
-  paused_ = false;
+  if (--pauses_ > 0) return;
   changed_.SignalAll();
 }
 
 void Process::ParkWhilePaused(Thread& thread) {
   {
     absl::MutexLock lock(&mutex_);
-    if (!paused_) return;
+    if (pauses_ == 0) return;
   }
   if (absl::Status status = SaveState(thread); !status.ok()) {
     Log(LogLevel::kError, status.message());
@@ -320,7 +320,7 @@ void Process::ParkWhilePaused(Thread& thread) {
   absl::MutexLock lock(&mutex_);
   --running_;
   changed_.SignalAll();
-  while (paused_) changed_.Wait(&mutex_);
+  while (pauses_ > 0) changed_.Wait(&mutex_);
   ++running_;
 }
 
@@ -335,7 +335,7 @@ void Process::BeginParked(Thread& thread) {
 
 void Process::EndParked() {
   absl::MutexLock lock(&mutex_);
-  while (paused_) changed_.Wait(&mutex_);
+  while (pauses_ > 0) changed_.Wait(&mutex_);
   ++running_;
 }
 

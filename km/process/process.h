@@ -111,7 +111,8 @@ class Process {
   // After a thread blocked signals or ended: who can take what is pending for the process is told.
   void RedirectSignals() ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Parks every thread, each with SaveState; waits until all are. For the main thread.
+  // Parks every thread, each with SaveState; waits until all are. They go on after as many Resumes
+  // as there were Pauses. For the main thread.
   void Pause() ABSL_LOCKS_EXCLUDED(mutex_);
   void Resume() ABSL_LOCKS_EXCLUDED(mutex_);
   // For a guest thread that was interrupted: stays here while a pause lasts.
@@ -193,7 +194,7 @@ class Process {
   std::optional<VcpuPages> spare_pages_ ABSL_GUARDED_BY(mutex_);
   uint32_t next_tid_ ABSL_GUARDED_BY(mutex_) = 0;
   size_t running_ ABSL_GUARDED_BY(mutex_) = 0;  // threads that are not parked
-  bool paused_ ABSL_GUARDED_BY(mutex_) = false;
+  int pauses_ ABSL_GUARDED_BY(mutex_) = 0;
   bool host_threads_differ_ ABSL_GUARDED_BY(mutex_) = false;
   std::array<rlimit, RLIM_NLIMITS> limits_ ABSL_GUARDED_BY(mutex_) = {};
 };

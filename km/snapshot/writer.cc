@@ -45,8 +45,9 @@ bool IsZeroPage(const uint8_t* page) {
 // together.
 class MemoryWriter {
  public:
-  MemoryWriter(int fd, absl::Span<const ImageMemory> pieces, const MemorySource& source)
-      : fd_(fd), pieces_(pieces), source_(source) {}
+  MemoryWriter(int fd, absl::Span<const ImageMemory> pieces, const MemorySource& source,
+               WriteProgress* progress)
+      : fd_(fd), pieces_(pieces), source_(source), progress_(progress) {}
 
   // Segments are to come in ascending order.
   absl::Status Write(const Segment& segment) {
@@ -54,6 +55,9 @@ class MemoryWriter {
       const uint64_t size = ChunkSize(segment.address + done, segment.file_size - done);
       KM_RETURN_IF_ERROR(WriteChunk(segment.address + done, size, segment.file_offset + done));
       done += size;
+      if (progress_ == nullptr) continue;
+      progress_->done += size;
+      if (progress_->cancelled) return ErrnoStatus(ECANCELED, "it was cancelled");
     }
     return absl::OkStatus();
   }
@@ -181,6 +185,7 @@ class MemoryWriter {
   const int fd_;
   const absl::Span<const ImageMemory> pieces_;
   const MemorySource& source_;
+  WriteProgress* const progress_;  // may be null
   size_t next_piece_ = 0, next_unreadable_ = 0;
   OwnedFd memory_;  // /proc/self/mem, which reads whatever the page tables say
   std::vector<uint8_t> buffer_;
@@ -274,7 +279,7 @@ absl::Status Write(const Image& image, const MemorySource& memory, const std::st
   if (ftruncate(file.fd(), static_cast<off_t>(file_length)) != 0) {
     return ErrnoStatus(errno, absl::StrFormat("making it %u bytes long", file_length));
   }
-  MemoryWriter writer(file.fd(), image.memory, memory);
+  MemoryWriter writer(file.fd(), image.memory, memory, options.progress);
   for (const Segment& segment : segments) {
     if (segment.object == 0) KM_RETURN_IF_ERROR(writer.Write(segment));
   }

@@ -2,6 +2,7 @@
 #ifndef KM_SNAPSHOT_WRITER_H_
 #define KM_SNAPSHOT_WRITER_H_
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -31,9 +32,16 @@ struct MemorySource {
   std::vector<AddressRange> unreadable;
 };
 
+// What a writer tells, and is told, while it writes.
+struct WriteProgress {
+  std::atomic<uint64_t> done = 0;       // bytes of memory
+  std::atomic<bool> cancelled = false;  // then it ends with ECANCELED
+};
+
 struct WriteOptions {
   bool sync = true;                  // fsync the file and its directory
   uint64_t size_limit = UINT64_MAX;  // EFBIG for a longer file (RLIMIT_CORE of a core dump)
+  WriteProgress* progress = nullptr;
 };
 
 // Writes `image` and its memory to the file `path` of the host. The file appears under its name

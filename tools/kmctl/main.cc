@@ -1,4 +1,4 @@
-// kmctl: looks at snapshots.
+// kmctl: talks to running monitors, and looks at snapshots.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "km/base/owned.h"
@@ -17,18 +18,34 @@
 #include "km/snapshot/parser.h"
 #include "tools/kmctl/inspect.h"
 #include "tools/kmctl/names.h"
+#include "tools/kmctl/remote.h"
 
 namespace km {
 namespace {
 
-enum ExitStatus { kFine = 0, kDamaged = 1, kUsage = 2 };
+enum ExitStatus { kFine = 0, kFailed = 1, kUsage = 2 };
 
 constexpr absl::string_view kHelp =
-    R"(Usage: kmctl inspect [--json] FILE   show everything in a snapshot
-       kmctl verify FILE             check all checksums of a snapshot, its memory's too
+    R"(Usage: kmctl list                       show the running monitors
+       kmctl info TARGET                what one runs, and how it is
+       kmctl pause | resume TARGET      stop the program; let it go on
+       kmctl snapshot TARGET [-o FILE] [--stop] [--label TEXT] [--description TEXT]
+                                        write a snapshot; the program goes on, or ends with --stop
+       kmctl check TARGET               would a snapshot be possible now?
+       kmctl signal TARGET SIGNAL       send a signal to the program
+       kmctl trace TARGET on [REGEX] | off
+                                        print its system calls to km's standard error
+       kmctl stats TARGET [--interval SECONDS]
+                                        system calls and exits, counted for a while
+       kmctl wait TARGET                wait until it ends, and end as it does
+       kmctl inspect FILE               show everything in a snapshot
+       kmctl verify FILE                check all checksums of a snapshot, its memory's too
        kmctl --help | --version
 
-Exit status: 0 fine; 1 FILE is damaged, or no snapshot; 2 wrong usage, or FILE cannot be read.
+TARGET is a pid of km, the path of its socket, or its program's name. --json prints JSON.
+
+Exit status: 0 fine; 1 it failed, or FILE is damaged or no snapshot; 2 wrong usage, or FILE cannot
+be read; of wait, the program's, or 128 and the signal that killed it.
 )";
 
 int Fail(ExitStatus status, absl::string_view message) {
@@ -59,7 +76,7 @@ int Inspect(const Image& image, int fd, const std::string& path, bool json) {
 
 int Verify(const Image& image, int fd, const std::string& path) {
   if (const absl::Status status = VerifyMemory(fd, image); !status.ok()) {
-    return Fail(kDamaged, absl::StrCat(path, ": ", status.message()));
+    return Fail(kFailed, absl::StrCat(path, ": ", status.message()));
   }
   uint64_t size = 0;
   for (const ImageMemory& piece : image.memory) size += piece.size;
@@ -67,39 +84,89 @@ int Verify(const Image& image, int fd, const std::string& path) {
                             " of memory in ", image.memory_checksums.size(), " chunks\n"));
 }
 
-int Main(const std::vector<std::string>& arguments) {
-  std::vector<std::string> words;
-  bool json = false;
-  for (const std::string& argument : arguments) {
-    if (argument == "--help" || argument == "-h") return Print(kHelp);
-    if (argument == "--version") return Print(absl::StrCat("kmctl ", kKmVersion, "\n"));
-    if (argument == "--json") {
-      json = true;
-    } else if (argument.size() > 1 && argument[0] == '-') {
-      return WrongUsage(absl::StrCat("there is no option ", argument));
-    } else {
-      words.push_back(argument);
-    }
-  }
-  if (words.empty()) return WrongUsage("what to do with which file?");
-  const bool inspect = words[0] == "inspect";
-  if (!inspect && words[0] != "verify") {
-    return WrongUsage(absl::StrCat("there is no command ", words[0]));
-  }
-  if (words.size() != 2) return WrongUsage(absl::StrCat(words[0], " wants one file"));
-  if (json && !inspect) return WrongUsage("--json goes with inspect");
+int Remote(const RemoteCommand& command) {
+  int exit_status = kFine;
+  const absl::StatusOr<std::string> text = RunRemote(command, &exit_status);
+  if (absl::IsInvalidArgument(text.status())) return WrongUsage(text.status().message());
+  if (!text.ok()) return Fail(kFailed, text.status().message());
+  const int printed = Print(*text);
+  return printed != kFine ? printed : exit_status;
+}
 
-  const std::string& path = words[1];
+int OfFile(const std::string& verb, const std::string& path, bool json) {
   // A FIFO would block.
   const OwnedFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (!fd.valid())
+  if (!fd.valid()) {
     return Fail(kUsage, ErrnoStatus(errno, absl::StrCat("opening ", path)).message());
+  }
   const absl::StatusOr<Image> image = ParseSnapshot(fd.get());
   if (!image.ok()) {
     const bool unreadable = image.status().GetPayload("km/errno").has_value();
-    return Fail(unreadable ? kUsage : kDamaged, absl::StrCat(path, ": ", image.status().message()));
+    return Fail(unreadable ? kUsage : kFailed, absl::StrCat(path, ": ", image.status().message()));
   }
-  return inspect ? Inspect(*image, fd.get(), path, json) : Verify(*image, fd.get(), path);
+  return verb == "inspect" ? Inspect(*image, fd.get(), path, json) : Verify(*image, fd.get(), path);
+}
+
+// Sets an option of `command`; null when `name` is none of those that take a value.
+std::string* ValueOf(absl::string_view name, RemoteCommand* command, std::string* interval) {
+  if (name == "-o" || name == "--output") return &command->output;
+  if (name == "--label") return &command->label;
+  if (name == "--description") return &command->description;
+  if (name == "--interval") return interval;
+  return nullptr;
+}
+
+// The exit status when there is nothing more to do, or a negative number.
+int ParseArguments(const std::vector<std::string>& arguments, RemoteCommand* command) {
+  std::string interval;
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const std::string& argument = arguments[i];
+    const size_t equals = argument.find('=');
+    const bool option = argument.size() > 1 && argument[0] == '-';
+    if (argument == "--help" || argument == "-h") return Print(kHelp);
+    if (argument == "--version") return Print(absl::StrCat("kmctl ", kKmVersion, "\n"));
+    if (argument == "--json") {
+      command->json = true;
+    } else if (argument == "--stop") {
+      command->stop = true;
+    } else if (std::string* value = ValueOf(argument.substr(0, equals), command, &interval);
+               option && value != nullptr) {
+      if (equals == argument.npos && ++i == arguments.size()) {
+        return WrongUsage(absl::StrCat(argument, " wants a value"));
+      }
+      *value = equals == argument.npos ? arguments[i] : argument.substr(equals + 1);
+    } else if (option) {
+      return WrongUsage(absl::StrCat("there is no option ", argument));
+    } else if (command->verb.empty()) {
+      command->verb = argument;
+    } else {
+      command->words.push_back(argument);
+    }
+  }
+  if (!interval.empty() && (!absl::SimpleAtod(interval, &command->interval) ||
+                            !(command->interval > 0 && command->interval < 1e6))) {
+    return WrongUsage("--interval wants a number of seconds");
+  }
+  return -1;
+}
+
+int Main(const std::vector<std::string>& arguments) {
+  RemoteCommand command;
+  if (int done = ParseArguments(arguments, &command); done >= 0) return done;
+  if (command.verb.empty()) return WrongUsage("what to do with which program or file?");
+  const bool of_snapshot = !command.output.empty() || !command.label.empty() ||
+                           !command.description.empty() || command.stop;
+  if (of_snapshot && command.verb != "snapshot") {
+    return WrongUsage("-o, --label, --description and --stop go with snapshot");
+  }
+  if (IsRemoteVerb(command.verb)) return Remote(command);
+  const bool inspect = command.verb == "inspect";
+  if (!inspect && command.verb != "verify") {
+    return WrongUsage(absl::StrCat("there is no command ", command.verb));
+  }
+  if (command.words.size() != 1) return WrongUsage(absl::StrCat(command.verb, " wants one file"));
+  if (command.json && !inspect) return WrongUsage("--json does not go with verify");
+  return OfFile(command.verb, command.words[0], command.json);
 }
 
 }  // namespace

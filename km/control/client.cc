@@ -1,0 +1,71 @@
+#include "km/control/client.h"
+
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "km/base/status.h"
+
+namespace km {
+
+absl::StatusOr<ControlClient> ControlClient::Connect(const std::string& path) {
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof(address.sun_path)) {
+    return ErrnoStatus(ENAMETOOLONG, absl::StrCat("connecting to ", path));
+  }
+  memcpy(address.sun_path, path.data(), path.size());
+  OwnedFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!socket.valid() ||
+      connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
+    return ErrnoStatus(errno, absl::StrCat("connecting to ", path));
+  }
+  return ControlClient(std::move(socket));
+}
+
+absl::StatusOr<Json> ControlClient::Call(Json request,
+                                         const std::function<void(const Json&)>& on_event) {
+  request["version"] = kControlVersion;
+  request["id"] = ++last_id_;
+  const std::string frame = EncodeFrame(request);
+  for (size_t done = 0; done < frame.size();) {
+    const ssize_t sent =
+        send(socket_.get(), frame.data() + done, frame.size() - done, MSG_NOSIGNAL);
+    if (sent < 0 && errno == EINTR) continue;
+    if (sent < 0) break;  // it may have said why it does not listen
+    done += static_cast<size_t>(sent);
+  }
+  while (true) {
+    KM_ASSIGN_OR_RETURN(Json message, NextMessage());
+    if (message.contains("event")) {
+      if (on_event) on_event(message);
+      continue;
+    }
+    if (message.value("ok", Json()) == true) return message.value("result", Json::object());
+    const Json error = message.value("error", Json::object());
+    if (!error.is_object()) return absl::DataLossError("the monitor's answer is no answer");
+    KM_ASSIGN_OR_RETURN(std::string text, TextOr(error, "message", "it does not say why"));
+    return absl::FailedPreconditionError(text);
+  }
+}
+
+absl::StatusOr<Json> ControlClient::NextMessage() {
+  char bytes[16 << 10];
+  while (!reader_.Ready()) {
+    const ssize_t count = recv(socket_.get(), bytes, sizeof(bytes), 0);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return ErrnoStatus(errno, "waiting for the monitor's answer");
+    if (count == 0) return absl::UnavailableError("the monitor went away without an answer");
+    reader_.Append({bytes, static_cast<size_t>(count)});
+  }
+  absl::StatusOr<Json> message = reader_.Next();
+  if (message.ok()) return message;
+  return absl::DataLossError(absl::StrCat("the monitor's answer: ", message.status().message()));
+}
+
+}  // namespace km

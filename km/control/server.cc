@@ -1,0 +1,236 @@
+#include "km/control/server.h"
+
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "km/base/status.h"
+
+namespace km {
+namespace {
+
+constexpr uint64_t kListenerEvent = 0;
+constexpr size_t kMaxUnsent = kMaxAnswer + (64 << 10);
+
+absl::StatusOr<sockaddr_un> AddressOf(const std::string& path) {
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  if (path.empty() || path.size() >= sizeof(address.sun_path)) {
+    return ErrnoStatus(ENAMETOOLONG, absl::StrCat("the control socket ", path));
+  }
+  memcpy(address.sun_path, path.data(), path.size());
+  return address;
+}
+
+bool SomebodyListens(const sockaddr_un& address) {
+  OwnedFd probe(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  return connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0 ||
+         errno != ECONNREFUSED;
+}
+
+bool IsSocket(const std::string& path) {
+  struct stat status;
+  return lstat(path.c_str(), &status) == 0 && S_ISSOCK(status.st_mode);
+}
+
+int BindTo(int fd, const sockaddr_un& address) {
+  // The mode of the socket is what the umask leaves; there are no other threads yet.
+  const mode_t before = umask(0177);
+  const int result = bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address));
+  const int error = errno;
+  umask(before);
+  return result == 0 ? 0 : error;
+}
+
+void Watch(int epoll, int fd, uint32_t events, uint64_t data, int how) {
+  epoll_event event = {events, {.u64 = data}};
+  epoll_ctl(epoll, how, fd, &event);
+}
+
+}  // namespace
+
+Json Answer(const Json& request, Json result) {
+  return {{"version", kControlVersion},
+          {"id", request.value("id", Json())},
+          {"ok", true},
+          {"result", std::move(result)}};
+}
+
+Json ErrorAnswer(const Json& request, const char* code, absl::string_view message) {
+  return {{"version", kControlVersion},
+          {"id", request.value("id", Json())},
+          {"ok", false},
+          {"error", {{"code", code}, {"message", std::string(message)}}}};
+}
+
+absl::StatusOr<std::unique_ptr<ControlServer>> ControlServer::Listen(const std::string& path) {
+  KM_ASSIGN_OR_RETURN(const sockaddr_un address, AddressOf(path));
+  OwnedFd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  OwnedFd epoll(epoll_create1(EPOLL_CLOEXEC));
+  if (!listener.valid() || !epoll.valid()) return ErrnoStatus(errno, "making a control socket");
+  int error = BindTo(listener.get(), address);
+  if (error == EADDRINUSE && IsSocket(path) && !SomebodyListens(address)) {
+    unlink(path.c_str());
+    error = BindTo(listener.get(), address);
+  }
+  if (error == 0 && listen(listener.get(), SOMAXCONN) != 0) error = errno;
+  if (error != 0) return ErrnoStatus(error, absl::StrCat("listening on the control socket ", path));
+  return std::unique_ptr<ControlServer>(
+      new ControlServer(path, std::move(listener), std::move(epoll)));
+}
+
+absl::StatusOr<std::unique_ptr<ControlServer>> ControlServer::ListenInFolder() {
+  const std::string folder = ControlFolder();
+  if (mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) {
+    return ErrnoStatus(errno, absl::StrCat("making the folder of control sockets ", folder));
+  }
+  struct stat status;
+  if (lstat(folder.c_str(), &status) != 0 || !S_ISDIR(status.st_mode) ||
+      status.st_uid != geteuid() || (status.st_mode & 077) != 0) {
+    return ErrnoStatus(EPERM, absl::StrCat(folder, " is no folder that only its owner may use"));
+  }
+  return Listen(absl::StrCat(folder, "/", getpid(), ".sock"));
+}
+
+ControlServer::ControlServer(std::string path, OwnedFd listener, OwnedFd epoll)
+    : path_(std::move(path)),
+      listener_(std::move(listener)),
+      epoll_(std::move(epoll)),
+      reserve_(open("/dev/null", O_RDONLY | O_CLOEXEC)) {
+  Watch(epoll_.get(), listener_.get(), EPOLLIN, kListenerEvent, EPOLL_CTL_ADD);
+}
+
+ControlServer::~ControlServer() { unlink(path_.c_str()); }
+
+uint32_t ControlServer::PidOf(Client client) const {
+  auto it = peers_.find(client);
+  return it != peers_.end() ? it->second.pid : 0;
+}
+
+void ControlServer::Serve(const Handler& handler) {
+  epoll_event events[32];
+  const int count = epoll_wait(epoll_.get(), events, std::size(events), 0);
+  for (int i = 0; i < count; ++i) {
+    const Client client = events[i].data.u64;
+    if (client == kListenerEvent) {
+      Accept();
+      continue;
+    }
+    if (events[i].events & EPOLLOUT) Flush(client);
+    if (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) Hear(client, handler);
+  }
+}
+
+// With the program at its limit of descriptors there is still the reserve.
+OwnedFd ControlServer::AcceptOne() {
+  OwnedFd socket(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  if (socket.valid() || (errno != EMFILE && errno != ENFILE)) return socket;
+  reserve_ = OwnedFd();
+  OwnedFd refused(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  Refuse(std::move(refused), "the monitor has no descriptors left");
+  reserve_ = OwnedFd(open("/dev/null", O_RDONLY | O_CLOEXEC));
+  return OwnedFd();
+}
+
+void ControlServer::Refuse(OwnedFd socket, const char* why) {
+  if (!socket.valid()) return;
+  const std::string frame = EncodeFrame(ErrorAnswer(Json::object(), "refused", why));
+  (void)send(socket.get(), frame.data(), frame.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+void ControlServer::Accept() {
+  OwnedFd socket = AcceptOne();
+  if (!socket.valid()) return;
+  ucred peer = {};
+  socklen_t size = sizeof(peer);
+  if (getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 ||
+      (peer.uid != geteuid() && peer.uid != 0)) {
+    return Refuse(std::move(socket), "the monitor is another user's");
+  }
+  if (peer.pid == getpid()) return Refuse(std::move(socket), "a program does not control itself");
+  if (peers_.size() >= kMaxClients) {
+    auto oldest = std::min_element(peers_.begin(), peers_.end(), [](const auto& a, const auto& b) {
+      return a.second.last_heard < b.second.last_heard;
+    });
+    Drop(oldest->first);
+  }
+  const Client client = ++last_client_;
+  Watch(epoll_.get(), socket.get(), EPOLLIN, client, EPOLL_CTL_ADD);
+  Peer& added = peers_[client];
+  added.socket = std::move(socket);
+  added.pid = static_cast<uint32_t>(peer.pid);
+  added.last_heard = ++ticks_;
+}
+
+void ControlServer::Hear(Client client, const Handler& handler) {
+  auto it = peers_.find(client);
+  if (it == peers_.end()) return;
+  char bytes[16 << 10];
+  const ssize_t count = recv(it->second.socket.get(), bytes, sizeof(bytes), 0);
+  if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  if (count <= 0) return Drop(client);
+  it->second.last_heard = ++ticks_;
+  if (it->second.closing) return;  // it is not listened to any more
+  it->second.reader.Append({bytes, static_cast<size_t>(count)});
+  // A handler may end the client.
+  while ((it = peers_.find(client)) != peers_.end() && !it->second.closing &&
+         it->second.reader.Ready()) {
+    HearRequest(client, handler);
+  }
+}
+
+void ControlServer::HearRequest(Client client, const Handler& handler) {
+  Peer& peer = peers_.at(client);
+  absl::StatusOr<Json> request = peer.reader.Next();
+  if (!request.ok()) {
+    peer.closing = absl::IsResourceExhausted(request.status());
+    return Send(client, ErrorAnswer(Json::object(), "bad-request", request.status().message()));
+  }
+  const auto version = request->find("version");
+  if (version == request->end() || *version != kControlVersion) {
+    return Send(client, ErrorAnswer(*request, "unsupported-version",
+                                    absl::StrCat("this km speaks version ", kControlVersion)));
+  }
+  const auto verb = request->find("verb");
+  if (verb == request->end() || !verb->is_string()) {
+    return Send(client, ErrorAnswer(*request, "bad-request", "'verb' is to be a text"));
+  }
+  handler(client, *request);
+}
+
+void ControlServer::Send(Client client, const Json& message) {
+  auto it = peers_.find(client);
+  if (it == peers_.end()) return;
+  it->second.unsent += EncodeFrame(message);
+  if (it->second.unsent.size() > kMaxUnsent) return Drop(client);
+  Flush(client);
+}
+
+void ControlServer::Flush(Client client) {
+  auto it = peers_.find(client);
+  if (it == peers_.end()) return;
+  Peer& peer = it->second;
+  const ssize_t sent =
+      send(peer.socket.get(), peer.unsent.data(), peer.unsent.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (sent < 0 && errno != EAGAIN && errno != EINTR) return Drop(client);
+  if (sent > 0) peer.unsent.erase(0, static_cast<size_t>(sent));
+  if (peer.unsent.empty() && peer.closing) {
+    // What it still sends would turn the close into a reset that loses the answer.
+    shutdown(peer.socket.get(), SHUT_WR);
+  }
+  Watch(epoll_.get(), peer.socket.get(), peer.unsent.empty() ? EPOLLIN : EPOLLIN | EPOLLOUT, client,
+        EPOLL_CTL_MOD);
+}
+
+void ControlServer::Drop(Client client) { peers_.erase(client); }
+
+}  // namespace km

@@ -1,0 +1,83 @@
+// The monitor's end of the control socket.
+#ifndef KM_CONTROL_SERVER_H_
+#define KM_CONTROL_SERVER_H_
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "km/base/owned.h"
+#include "km/control/protocol.h"
+
+namespace km {
+
+// Never blocks and trusts no client: what one sends is bounded, one that does not read its answers
+// is dropped, and when there are too many the one that was silent longest goes. Clients are of the
+// monitor's own user, or root; the monitor's own process, that is the program, is refused.
+//
+// For one thread.
+class ControlServer {
+ public:
+  using Client = uint64_t;  // never used again
+  using Handler = std::function<void(Client, const Json&)>;
+
+  static constexpr size_t kMaxClients = 128;
+
+  // Listens on `path`, mode 0600. A socket there on which nobody listens any more is replaced.
+  static absl::StatusOr<std::unique_ptr<ControlServer>> Listen(const std::string& path);
+  // The same in ControlFolder(), which is made when it is not there, as PID.sock.
+  static absl::StatusOr<std::unique_ptr<ControlServer>> ListenInFolder();
+  ~ControlServer();
+  ControlServer(const ControlServer&) = delete;
+  ControlServer& operator=(const ControlServer&) = delete;
+
+  const std::string& path() const { return path_; }
+  // Readable (poll) when there is something for Serve to do.
+  int fd() const { return epoll_.get(); }
+
+  // Takes what has come and calls handler(client, request) for each request, a JSON object of this
+  // version with a verb; others are answered here.
+  void Serve(const Handler& handler);
+  // To a client that is gone: does nothing.
+  void Send(Client client, const Json& message);
+  bool Connected(Client client) const { return peers_.contains(client); }
+  uint32_t PidOf(Client client) const;  // 0: it is gone
+
+ private:
+  struct Peer {
+    OwnedFd socket;
+    uint32_t pid = 0;
+    FrameReader reader{kMaxRequest};
+    std::string unsent;
+    uint64_t last_heard = 0;
+    bool closing = false;  // after what is unsent
+  };
+
+  ControlServer(std::string path, OwnedFd listener, OwnedFd epoll);
+
+  void Accept();
+  OwnedFd AcceptOne();
+  void Refuse(OwnedFd socket, const char* why);
+  void Hear(Client client, const Handler& handler);
+  void HearRequest(Client client, const Handler& handler);
+  void Flush(Client client);
+  void Drop(Client client);
+
+  const std::string path_;
+  const OwnedFd listener_, epoll_;
+  OwnedFd reserve_;  // given up for a moment when there are no descriptors left
+  std::map<Client, Peer> peers_;
+  Client last_client_ = 0;
+  uint64_t ticks_ = 0;
+};
+
+// An answer that says why not. `code` is one of docs/control-protocol.md.
+Json ErrorAnswer(const Json& request, const char* code, absl::string_view message);
+Json Answer(const Json& request, Json result);
+
+}  // namespace km
+
+#endif  // KM_CONTROL_SERVER_H_

@@ -1,0 +1,295 @@
+#include "km/monitor/control_desk.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "km/base/status.h"
+#include "km/base/version.h"
+#include "km/process/clock.h"
+#include "km/signals/siginfo.h"
+
+namespace km {
+namespace {
+
+constexpr size_t kMaxOrders = 64;
+constexpr size_t kMaxWaiting = 1024;
+
+int64_t Now() { return HostClock(CLOCK_MONOTONIC); }
+
+// Of the monitor: the program's memory that is there, and its own.
+uint64_t ResidentBytes() {
+  unsigned long long total = 0, resident = 0;
+  std::unique_ptr<FILE, int (*)(FILE*)> file(fopen("/proc/self/statm", "re"), &fclose);
+  if (file == nullptr || fscanf(file.get(), "%llu %llu", &total, &resident) != 2) return 0;
+  return resident * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+}
+
+bool IsResumed(const Identity& identity) {
+  return std::any_of(identity.snapshot_id.begin(), identity.snapshot_id.end(),
+                     [](uint8_t byte) { return byte != 0; });
+}
+
+std::string HexId(const std::array<uint8_t, 16>& id) {
+  return absl::BytesToHexString({reinterpret_cast<const char*>(id.data()), id.size()});
+}
+
+}  // namespace
+
+const ControlDesk::Verb ControlDesk::kVerbs[] = {
+    {"info", &ControlDesk::Info},         {"pause", &ControlDesk::Pause},
+    {"resume", &ControlDesk::Resume},     {"check", &ControlDesk::Check},
+    {"snapshot", &ControlDesk::Snapshot}, {"signal", &ControlDesk::Signal},
+    {"trace", &ControlDesk::Trace},       {"stats", &ControlDesk::Statistics},
+    {"wait", &ControlDesk::Wait},
+};
+
+ControlDesk::ControlDesk(Monitor* monitor, std::unique_ptr<ControlServer> server)
+    : monitor_(*monitor), server_(std::move(server)) {}
+
+ControlDesk::~ControlDesk() = default;
+
+void ControlDesk::ServeSocket() {
+  server_->Serve([this](ControlServer::Client client, const Json& request) {
+    Serve({client, request});
+  });
+}
+
+void ControlDesk::Serve(const Asked& asked) {
+  const std::string verb = asked.request["verb"];
+  const auto* row = std::find_if(std::begin(kVerbs), std::end(kVerbs),
+                                 [&verb](const Verb& known) { return verb == known.name; });
+  if (row == std::end(kVerbs)) {
+    return server_->Send(asked.client, ErrorAnswer(asked.request, "unknown-verb",
+                                                   absl::StrCat("there is no '", verb, "'")));
+  }
+  absl::StatusOr<Json> result = (this->*row->serve)(asked);
+  if (!result.ok()) {
+    const char* code = absl::IsInvalidArgument(result.status()) ? "bad-request" : "failed";
+    return server_->Send(asked.client, ErrorAnswer(asked.request, code, result.status().message()));
+  }
+  if (!result->is_null()) server_->Send(asked.client, Answer(asked.request, *std::move(result)));
+}
+
+absl::StatusOr<Json> ControlDesk::Info(const Asked& /*asked*/) {
+  Process& process = *monitor_.process_;
+  const Identity& identity = process.identity();
+  uint64_t mapped = 0;
+  for (const Mapping& mapping : process.space().Mappings()) mapped += mapping.end - mapping.start;
+  Json info = {{"pid", getpid()},
+               {"name", process.Comm(identity.pid)},
+               {"program", identity.executable},
+               {"command", identity.command_line},
+               {"state", held_ ? "paused" : "running"},
+               {"threads", process.thread_count()},
+               {"descriptors", process.files().Entries().size()},
+               {"uptime_ns", Now() - monitor_.start_ns_},
+               {"mapped_bytes", mapped},
+               {"resident_bytes", ResidentBytes()},
+               {"snapshot_path", monitor_.snapshot_path_},
+               {"writing_snapshot", live_ != nullptr},
+               {"km", kKmVersion},
+               {"socket", server_->path()}};
+  if (IsResumed(identity)) {
+    info["resumed_from"] = {{"id", HexId(identity.snapshot_id)},
+                            {"path", monitor_.options_.program[0]}};
+  }
+  return info;
+}
+
+void ControlDesk::Hold() {
+  held_ = true;
+  monitor_.process_->Pause();
+}
+
+absl::StatusOr<Json> ControlDesk::Pause(const Asked& /*asked*/) {
+  const int64_t begin = Now();
+  const bool before = held_;
+  if (!held_) Hold();
+  return Json{{"state", "paused"}, {"was_paused", before}, {"pause_ns", Now() - begin}};
+}
+
+absl::StatusOr<Json> ControlDesk::Resume(const Asked& /*asked*/) {
+  const bool before = std::exchange(held_, false);
+  if (before) monitor_.process_->Resume();
+  return Json{{"state", "running"}, {"was_paused", before}};
+}
+
+absl::StatusOr<Json> ControlDesk::Check(const Asked& /*asked*/) {
+  const int64_t begin = Now();
+  PauseGuard pause(monitor_.process_.get());
+  CaptureOptions options;
+  options.unnamed_limit = monitor_.options_.unnamed_limit;
+  const absl::StatusOr<Captured> captured = Capture(*monitor_.process_, options);
+  if (!captured.ok()) {
+    return Json{{"possible", false}, {"obstacles", captured.status().message()}};
+  }
+  uint64_t bytes = 0;
+  for (const ImageMemory& piece : captured->image.memory) bytes += piece.size;
+  return Json{{"possible", true}, {"memory_bytes", bytes}, {"stopped_ns", Now() - begin}};
+}
+
+absl::StatusOr<Json> ControlDesk::Signal(const Asked& asked) {
+  KM_ASSIGN_OR_RETURN(const int64_t sig, NumberOr(asked.request, "signal", -1));
+  if (sig < 1 || sig > kMaxSignal) {
+    return absl::InvalidArgumentError("'signal' is to be a number from 1 to 64");
+  }
+  const siginfo_t info =
+      SenderSiginfo(static_cast<int>(sig), SI_USER,
+                    static_cast<int32_t>(server_->PidOf(asked.client)), geteuid());
+  if (int error = monitor_.process_->Signal(info); error != 0) {
+    return ErrnoStatus(-error, "the program's signal queue");
+  }
+  return Json::object();
+}
+
+absl::StatusOr<Json> ControlDesk::Trace(const Asked& asked) {
+  KM_ASSIGN_OR_RETURN(const bool on, FlagOr(asked.request, "on", true));
+  KM_ASSIGN_OR_RETURN(const std::string filter, TextOr(asked.request, "filter", ""));
+  std::unique_ptr<Tracer> tracer;
+  if (on) {
+    KM_ASSIGN_OR_RETURN(tracer, Tracer::Create(filter));
+  }
+  PauseGuard pause(monitor_.process_.get());
+  monitor_.tracer_ = std::move(tracer);
+  return Json{{"tracing", on}};
+}
+
+// {"count": true} begins to count, {"count": false} ends it; the answer is what was counted so far.
+absl::StatusOr<Json> ControlDesk::Statistics(const Asked& asked) {
+  const bool counting = monitor_.stats_ != nullptr;
+  KM_ASSIGN_OR_RETURN(const bool count, FlagOr(asked.request, "count", counting));
+  Json result = {{"counting", count}, {"was_counting", counting}};
+  if (counting) result["table"] = monitor_.stats_->Table(Now() - monitor_.start_ns_);
+  if (count != counting) {
+    PauseGuard pause(monitor_.process_.get());
+    monitor_.stats_ = count ? std::make_unique<Stats>() : nullptr;
+  }
+  return result;
+}
+
+absl::StatusOr<Json> ControlDesk::Wait(const Asked& asked) {
+  if (waiting_.size() >= kMaxWaiting) {
+    std::erase_if(waiting_, [this](const Asked& one) { return !server_->Connected(one.client); });
+    if (waiting_.size() >= kMaxWaiting)
+      return absl::ResourceExhaustedError("too many wait already");
+  }
+  waiting_.push_back(asked);
+  return Json();
+}
+
+absl::StatusOr<Json> ControlDesk::Snapshot(const Asked& asked) {
+  SnapshotOrder order;
+  order.by = asked;
+  KM_ASSIGN_OR_RETURN(order.path, TextOr(asked.request, "path", monitor_.snapshot_path_));
+  KM_ASSIGN_OR_RETURN(order.label, TextOr(asked.request, "label", ""));
+  KM_ASSIGN_OR_RETURN(order.description, TextOr(asked.request, "description", ""));
+  KM_ASSIGN_OR_RETURN(order.stop, FlagOr(asked.request, "stop", false));
+  if (order.path.empty() || order.path[0] != '/') {
+    return absl::InvalidArgumentError("'path' is to be absolute");
+  }
+  if (orders_.size() >= kMaxOrders) {
+    return absl::ResourceExhaustedError("too many snapshots are waited for already");
+  }
+  order.asked_ns = Now();
+  orders_.push_back(std::move(order));
+  if (live_ == nullptr) StartNextSnapshot();
+  return Json();
+}
+
+void ControlDesk::StartNextSnapshot() {
+  while (live_ == nullptr && !orders_.empty()) {
+    // Nobody is there any more who wants it.
+    if (!server_->Connected(orders_.front().by.client)) {
+      orders_.pop_front();
+      continue;
+    }
+    if (absl::Status status = StartSnapshot(orders_.front()); !status.ok()) SnapshotEnded(status);
+  }
+}
+
+absl::Status ControlDesk::StartSnapshot(SnapshotOrder& order) {
+  Process& process = *monitor_.process_;
+  CaptureOptions capture_options;
+  capture_options.label = order.label;
+  capture_options.description = order.description;
+  capture_options.producer = absl::StrCat("km ", kKmVersion);
+  capture_options.first_thread = process.identity().pid;
+  capture_options.unnamed_limit = monitor_.options_.unnamed_limit;
+  WriteOptions write_options;
+  write_options.sync = monitor_.options_.sync;
+  const int64_t begin = Now();
+  PauseGuard pause(&process);
+  KM_ASSIGN_OR_RETURN(Captured captured, Capture(process, capture_options));
+  KM_ASSIGN_OR_RETURN(live_, LiveWriter::Start(std::move(captured), order.path, write_options));
+  // The program does not go on behind what the file says of it.
+  if (order.stop) process.Pause();
+  order.stopped_ns = Now() - begin;
+  return absl::OkStatus();
+}
+
+void ControlDesk::ServeWriter(bool finished) {
+  if (live_ == nullptr) return;
+  if (finished) {
+    const absl::Status status = live_->Finish();
+    SnapshotEnded(status);
+    return StartNextSnapshot();
+  }
+  const SnapshotOrder& order = orders_.front();
+  if (!server_->Connected(order.by.client)) return live_->Cancel();
+  server_->Send(order.by.client, {{"version", kControlVersion},
+                                  {"id", order.by.request.value("id", Json())},
+                                  {"event", "progress"},
+                                  {"done_bytes", std::min(live_->done(), live_->total())},
+                                  {"total_bytes", live_->total()},
+                                  {"elapsed_ns", Now() - order.asked_ns}});
+}
+
+void ControlDesk::SnapshotEnded(const absl::Status& status) {
+  const SnapshotOrder order = std::move(orders_.front());
+  orders_.pop_front();
+  const bool was_paused = order.stop && live_ != nullptr;
+  live_.reset();
+  if (monitor_.stats_ != nullptr && status.ok()) monitor_.stats_->CountSnapshot(order.stopped_ns);
+  if (!status.ok()) {
+    if (was_paused) monitor_.process_->Resume();
+    return server_->Send(order.by.client,
+                         ErrorAnswer(order.by.request, "no-snapshot",
+                                     absl::StrCat("no snapshot was taken: ", status.message())));
+  }
+  struct stat written = {};
+  (void)stat(order.path.c_str(), &written);
+  server_->Send(order.by.client, Answer(order.by.request, {{"path", order.path},
+                                                           {"file_bytes", written.st_size},
+                                                           {"stopped_ns", order.stopped_ns},
+                                                           {"elapsed_ns", Now() - order.asked_ns},
+                                                           {"ended", order.stop}}));
+  if (order.stop) monitor_.End({});
+}
+
+void ControlDesk::ProgramEnded(const ExitStatus& status) {
+  if (live_ != nullptr) {
+    // Natively nothing of the program runs any more.
+    monitor_.process_->Pause();
+    const absl::Status written = live_->Finish();
+    orders_.front().stop = false;
+    SnapshotEnded(written);
+  }
+  for (const SnapshotOrder& order : orders_) {
+    server_->Send(order.by.client,
+                  ErrorAnswer(order.by.request, "no-snapshot", "the program has ended"));
+  }
+  for (const Asked& one : waiting_) {
+    Json how = status.signal != 0 ? Json{{"signal", status.signal}}
+                                  : Json{{"exit_status", status.status & 0xff}};
+    server_->Send(one.client, Answer(one.request, std::move(how)));
+  }
+}
+
+}  // namespace km

@@ -1,0 +1,86 @@
+// What kmctl asks of a running monitor, over its control socket (docs/control-protocol.md).
+#ifndef KM_MONITOR_CONTROL_DESK_H_
+#define KM_MONITOR_CONTROL_DESK_H_
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "km/control/server.h"
+#include "km/monitor/monitor.h"
+#include "km/snapshot/live_writer.h"
+
+namespace km {
+
+// For the main thread.
+class ControlDesk {
+ public:
+  // Serves `server`'s clients for `monitor`, which outlives it.
+  ControlDesk(Monitor* monitor, std::unique_ptr<ControlServer> server);
+  ~ControlDesk();
+  ControlDesk(const ControlDesk&) = delete;
+  ControlDesk& operator=(const ControlDesk&) = delete;
+
+  // What the main loop waits for: readable descriptors, or -1; and for so long (poll's timeout).
+  int socket() const { return server_->fd(); }
+  int writer() const { return live_ != nullptr ? live_->fd() : -1; }
+  int timeout_ms() const { return live_ != nullptr ? kProgressMs : -1; }
+
+  void ServeSocket();
+  // The writer of a live snapshot has finished (`finished`), or some time has gone by.
+  void ServeWriter(bool finished);
+  // The program has ended: waits for the writer, and tells those who wait.
+  void ProgramEnded(const ExitStatus& status);
+  // Stops the program before it has begun (--paused).
+  void Hold();
+
+ private:
+  static constexpr int kProgressMs = 200;
+
+  struct Asked {
+    ControlServer::Client client = 0;
+    Json request;
+  };
+  struct SnapshotOrder {
+    Asked by;
+    std::string path, label, description;
+    bool stop = false;
+    int64_t asked_ns = 0, stopped_ns = 0;
+  };
+  struct Verb {
+    const char* name;
+    absl::StatusOr<Json> (ControlDesk::*serve)(const Asked&);
+  };
+  static const Verb kVerbs[];
+
+  void Serve(const Asked& asked);
+  absl::StatusOr<Json> Info(const Asked& asked);
+  absl::StatusOr<Json> Pause(const Asked& asked);
+  absl::StatusOr<Json> Resume(const Asked& asked);
+  absl::StatusOr<Json> Check(const Asked& asked);
+  absl::StatusOr<Json> Signal(const Asked& asked);
+  absl::StatusOr<Json> Trace(const Asked& asked);
+  absl::StatusOr<Json> Statistics(const Asked& asked);
+  // These two answer later; then the result is null.
+  absl::StatusOr<Json> Snapshot(const Asked& asked);
+  absl::StatusOr<Json> Wait(const Asked& asked);
+
+  void StartNextSnapshot();
+  absl::Status StartSnapshot(SnapshotOrder& order);
+  void SnapshotEnded(const absl::Status& status);
+
+  Monitor& monitor_;
+  const std::unique_ptr<ControlServer> server_;
+  bool held_ = false;  // by a client's pause
+  std::vector<Asked> waiting_;
+  std::deque<SnapshotOrder> orders_;  // the first is the one that live_ writes
+  std::unique_ptr<LiveWriter> live_;
+};
+
+}  // namespace km
+
+#endif  // KM_MONITOR_CONTROL_DESK_H_

@@ -1,0 +1,93 @@
+#include "tools/kmctl/monitors.h"
+
+#include <dirent.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cerrno>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "km/base/status.h"
+
+namespace km {
+namespace {
+
+std::vector<std::string> SocketsIn(const std::string& folder) {
+  std::vector<std::string> sockets;
+  const std::unique_ptr<DIR, int (*)(DIR*)> directory(opendir(folder.c_str()), &closedir);
+  if (directory == nullptr) return sockets;
+  while (const dirent* entry = readdir(directory.get())) {
+    if (absl::EndsWith(entry->d_name, ".sock")) {
+      sockets.push_back(absl::StrCat(folder, "/", entry->d_name));
+    }
+  }
+  return sockets;
+}
+
+bool Named(const Json& info, const std::string& name) {
+  const std::string program = info.value("program", "");
+  return info.value("name", "") == name || program.substr(program.rfind('/') + 1) == name;
+}
+
+bool IsNumber(const std::string& text) {
+  return !text.empty() && std::all_of(text.begin(), text.end(),
+                                      [](unsigned char c) { return std::isdigit(c) != 0; });
+}
+
+}  // namespace
+
+std::vector<RunningMonitor> FindMonitors() {
+  std::vector<RunningMonitor> found;
+  for (const std::string& path : SocketsIn(ControlFolder())) {
+    absl::StatusOr<ControlClient> client = ControlClient::Connect(path);
+    if (!client.ok()) {
+      if (ErrnoOf(client.status()) == ECONNREFUSED) unlink(path.c_str());
+      continue;
+    }
+    // One that does not answer must not keep the others from being seen.
+    const timeval patience = {5, 0};
+    setsockopt(client->fd(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    absl::StatusOr<Json> info = client->Call({{"verb", "info"}});
+    if (info.ok()) found.push_back({path, *std::move(info)});
+  }
+  std::sort(found.begin(), found.end(), [](const RunningMonitor& a, const RunningMonitor& b) {
+    return a.info.value("pid", 0) < b.info.value("pid", 0);
+  });
+  return found;
+}
+
+absl::StatusOr<ControlClient> ConnectTo(const std::string& target) {
+  if (absl::StrContains(target, "/")) return ControlClient::Connect(target);
+  if (IsNumber(target)) {
+    absl::StatusOr<ControlClient> client =
+        ControlClient::Connect(absl::StrCat(ControlFolder(), "/", target, ".sock"));
+    if (client.ok()) return client;
+    return absl::NotFoundError(absl::StrCat("no km with pid ", target, " has a socket in ",
+                                            ControlFolder(), "; kmctl list shows all"));
+  }
+  std::vector<RunningMonitor> monitors = FindMonitors();
+  std::erase_if(monitors,
+                [&target](const RunningMonitor& one) { return !Named(one.info, target); });
+  if (monitors.empty()) {
+    return absl::NotFoundError(
+        absl::StrCat("no running km has a program named '", target, "'; kmctl list shows all"));
+  }
+  if (monitors.size() > 1) {
+    const std::string pids =
+        absl::StrJoin(monitors, ", ", [](std::string* out, const RunningMonitor& one) {
+          absl::StrAppend(out, one.info.value("pid", 0));
+        });
+    return absl::FailedPreconditionError(
+        absl::StrCat("'", target, "' runs more than once, as ", pids, ": name one by its pid"));
+  }
+  return ControlClient::Connect(monitors[0].socket);
+}
+
+}  // namespace km

@@ -1,0 +1,239 @@
+#include "tools/kmctl/remote.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <climits>
+#include <cstdio>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/strip.h"
+#include "absl/time/clock.h"
+#include "km/base/status.h"
+#include "tools/kmctl/monitors.h"
+#include "tools/kmctl/names.h"
+
+namespace km {
+namespace {
+
+constexpr double kMilli = 1e6, kSecond = 1e9;  // nanoseconds
+
+std::string Dump(const Json& value) {
+  return absl::StrCat(value.dump(2, ' ', false, Json::error_handler_t::replace), "\n");
+}
+
+std::string Text(const Json& object, const char* name) {
+  const auto member = object.find(name);
+  if (member == object.end()) return "";
+  return Printable(member->is_string() ? member->get<std::string>() : member->dump());
+}
+
+uint64_t Number(const Json& object, const char* name) {
+  const auto member = object.find(name);
+  return member != object.end() && member->is_number_unsigned() ? member->get<uint64_t>()
+         : member != object.end() && member->is_number_integer()
+             ? static_cast<uint64_t>(std::max<int64_t>(member->get<int64_t>(), 0))
+             : 0;
+}
+
+std::string UptimeText(uint64_t nanoseconds) {
+  const uint64_t seconds = nanoseconds / static_cast<uint64_t>(kSecond);
+  if (seconds < 60) return absl::StrCat(seconds, "s");
+  if (seconds < 3600) return absl::StrFormat("%dm%02ds", seconds / 60, seconds % 60);
+  return absl::StrFormat("%dh%02dm", seconds / 3600, seconds / 60 % 60);
+}
+
+std::string ListText(const std::vector<RunningMonitor>& monitors) {
+  std::string text = "    PID  STATE    THREADS   RESIDENT       UP  COMMAND\n";
+  for (const RunningMonitor& one : monitors) {
+    absl::StrAppendFormat(&text, "%7d  %-7s  %7d  %9s  %7s  %s\n", Number(one.info, "pid"),
+                          Text(one.info, "state"), Number(one.info, "threads"),
+                          SizeText(Number(one.info, "resident_bytes")),
+                          UptimeText(Number(one.info, "uptime_ns")), Text(one.info, "command"));
+  }
+  return text;
+}
+
+std::string InfoText(const Json& info) {
+  std::string text;
+  for (const auto& [name, value] : info.items()) {
+    std::string shown = Text(info, name.c_str());
+    std::string label = name;
+    if (label.ends_with("_bytes")) {
+      shown = SizeText(Number(info, name.c_str()));
+      label.resize(label.size() - 6);
+    } else if (label.ends_with("_ns")) {
+      shown = UptimeText(Number(info, name.c_str()));
+      label.resize(label.size() - 3);
+    } else if (value.is_object()) {
+      shown = absl::StrCat(Text(value, "path"), " (", Text(value, "id"), ")");
+    }
+    std::replace(label.begin(), label.end(), '_', ' ');
+    absl::StrAppendFormat(&text, "%-17s %s\n", label, shown);
+  }
+  return text;
+}
+
+// A file of the caller's directory is one of the monitor's path.
+absl::StatusOr<std::string> Absolute(const std::string& path) {
+  char directory[PATH_MAX];
+  if (path[0] == '/') return path;
+  if (getcwd(directory, sizeof(directory)) == nullptr) {
+    return ErrnoStatus(errno, "cannot tell the working directory, which the file goes to");
+  }
+  return absl::StrCat(directory, "/", path);
+}
+
+// On a terminal, for what takes longer than a moment. An interrupted kmctl cancels the snapshot by
+// going away.
+void ShowProgress(const Json& event) {
+  if (isatty(STDERR_FILENO) == 0) return;
+  const double seconds = static_cast<double>(Number(event, "elapsed_ns")) / kSecond;
+  const auto done = static_cast<double>(Number(event, "done_bytes"));
+  const auto total = static_cast<double>(Number(event, "total_bytes"));
+  if (seconds < 1 || done <= 0 || total <= 0) return;
+  const double rate = done / seconds;
+  const std::string line =
+      absl::StrFormat("\r%3.0f %%  %s of %s, %s/s, %.0f s left \x1b[K", 100 * done / total,
+                      SizeText(static_cast<uint64_t>(done)), SizeText(static_cast<uint64_t>(total)),
+                      SizeText(static_cast<uint64_t>(rate)), (total - done) / rate);
+  fwrite(line.data(), 1, line.size(), stderr);
+}
+
+absl::StatusOr<std::string> Snapshot(const RemoteCommand& command, ControlClient& client) {
+  Json request = {{"verb", "snapshot"},
+                  {"stop", command.stop},
+                  {"label", command.label},
+                  {"description", command.description}};
+  if (!command.output.empty()) {
+    KM_ASSIGN_OR_RETURN(request["path"], Absolute(command.output));
+  }
+  const bool terminal = isatty(STDERR_FILENO) != 0;
+  absl::StatusOr<Json> result = client.Call(std::move(request), ShowProgress);
+  if (terminal) fputs("\r\x1b[K", stderr);
+  KM_RETURN_IF_ERROR(result.status());
+  if (command.json) return Dump(*result);
+  return absl::StrFormat("%s: %s, the program stood still for %.1f ms%s\n", Text(*result, "path"),
+                         SizeText(Number(*result, "file_bytes")),
+                         static_cast<double>(Number(*result, "stopped_ns")) / kMilli,
+                         command.stop ? " and has ended" : " and goes on");
+}
+
+absl::StatusOr<std::string> Check(const RemoteCommand& command, ControlClient& client,
+                                  int* exit_status) {
+  KM_ASSIGN_OR_RETURN(const Json result, client.Call({{"verb", "check"}}));
+  const bool possible = result.value("possible", Json()) == true;
+  if (!possible) *exit_status = 1;
+  if (command.json) return Dump(result);
+  if (!possible)
+    return absl::StrCat("no snapshot is possible now: ", Text(result, "obstacles"), "\n");
+  return absl::StrCat("a snapshot is possible now, with ", SizeText(Number(result, "memory_bytes")),
+                      " of memory\n");
+}
+
+absl::StatusOr<int> SignalNumber(std::string name) {
+  int number = 0;
+  if (absl::SimpleAtoi(name, &number) && number >= 1 && number <= 64) return number;
+  const absl::string_view bare = absl::StripPrefix(name, "SIG");
+  for (int sig = 1; sig < 32; ++sig) {
+    const char* known = sigabbrev_np(sig);
+    if (known != nullptr && bare == known) return sig;
+  }
+  return absl::InvalidArgumentError(absl::StrCat("there is no signal ", name));
+}
+
+// What is counted meanwhile, where the monitor does not count by itself.
+absl::StatusOr<std::string> Statistics(const RemoteCommand& command, ControlClient& client) {
+  KM_ASSIGN_OR_RETURN(Json result, client.Call({{"verb", "stats"}}));
+  if (result.value("counting", Json()) != true) {
+    KM_RETURN_IF_ERROR(client.Call({{"verb", "stats"}, {"count", true}}).status());
+    absl::SleepFor(absl::Seconds(command.interval));
+    KM_ASSIGN_OR_RETURN(result, client.Call({{"verb", "stats"}, {"count", false}}));
+  }
+  if (command.json) return Dump(result);
+  return result.value("table", "");
+}
+
+absl::StatusOr<std::string> Wait(const RemoteCommand& command, ControlClient& client,
+                                 int* exit_status) {
+  KM_ASSIGN_OR_RETURN(const Json result, client.Call({{"verb", "wait"}}));
+  const auto sig = static_cast<int>(Number(result, "signal"));
+  *exit_status = sig != 0 ? 128 + sig : static_cast<int>(Number(result, "exit_status"));
+  if (command.json) return Dump(result);
+  if (sig != 0) return absl::StrCat("killed by signal ", sig, "\n");
+  return absl::StrCat("exited with status ", *exit_status, "\n");
+}
+
+absl::StatusOr<std::string> Plain(const RemoteCommand& command, ControlClient& client,
+                                  Json request) {
+  KM_ASSIGN_OR_RETURN(const Json result, client.Call(std::move(request)));
+  if (command.json) return Dump(result);
+  if (command.verb == "info") return InfoText(result);
+  return std::string();
+}
+
+absl::StatusOr<Json> PlainRequest(const RemoteCommand& command) {
+  Json request = {{"verb", command.verb}};
+  if (command.verb == "signal") {
+    KM_ASSIGN_OR_RETURN(request["signal"], SignalNumber(command.words[1]));
+  } else if (command.verb == "trace") {
+    if (command.words[1] != "on" && command.words[1] != "off") {
+      return absl::InvalidArgumentError("trace wants on or off");
+    }
+    request["on"] = command.words[1] == "on";
+    if (command.words.size() > 2) request["filter"] = command.words[2];
+  }
+  return request;
+}
+
+struct RemoteVerb {
+  const char* name;
+  size_t least, most;  // words behind it
+};
+constexpr RemoteVerb kVerbs[] = {
+    {"list", 0, 0},     {"info", 1, 1},  {"stats", 1, 1},  {"pause", 1, 1}, {"resume", 1, 1},
+    {"snapshot", 1, 1}, {"check", 1, 1}, {"signal", 2, 2}, {"trace", 2, 3}, {"wait", 1, 1}};
+
+const RemoteVerb* FindVerb(const std::string& name) {
+  const auto* verb = std::find_if(std::begin(kVerbs), std::end(kVerbs),
+                                  [&name](const RemoteVerb& one) { return name == one.name; });
+  return verb != std::end(kVerbs) ? verb : nullptr;
+}
+
+std::string List(bool json) {
+  const std::vector<RunningMonitor> monitors = FindMonitors();
+  if (!json) return monitors.empty() ? "no km is running\n" : ListText(monitors);
+  Json all = Json::array();
+  for (const RunningMonitor& one : monitors) all.push_back(one.info);
+  return Dump(all);
+}
+
+}  // namespace
+
+bool IsRemoteVerb(const std::string& verb) { return FindVerb(verb) != nullptr; }
+
+absl::StatusOr<std::string> RunRemote(const RemoteCommand& command, int* exit_status) {
+  const RemoteVerb& verb = *FindVerb(command.verb);
+  if (command.words.size() < verb.least || command.words.size() > verb.most) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        command.verb,
+        verb.most == 0 ? " takes no target" : " wants a target: a pid, a name or a socket",
+        verb.least > 1 ? ", and what to do" : ""));
+  }
+  if (command.verb == "list") return List(command.json);
+  KM_ASSIGN_OR_RETURN(Json request, PlainRequest(command));
+  KM_ASSIGN_OR_RETURN(ControlClient client, ConnectTo(command.words[0]));
+  if (command.verb == "snapshot") return Snapshot(command, client);
+  if (command.verb == "check") return Check(command, client, exit_status);
+  if (command.verb == "stats") return Statistics(command, client);
+  if (command.verb == "wait") return Wait(command, client, exit_status);
+  return Plain(command, client, std::move(request));
+}
+
+}  // namespace km
