@@ -125,7 +125,8 @@ absl::Status Monitor::Load() {
   if (!wake_.valid() || !signals_.valid()) return ErrnoStatus(errno, "cannot make descriptors");
   KM_ASSIGN_OR_RETURN(process_, Process::Create([this](Thread& thread) { ThreadMain(thread); }));
   KM_RETURN_IF_ERROR(snapshot.valid() ? LoadSnapshot(snapshot.get()) : LoadProgram(*resolved));
-  return OpenControl();
+  // Otherwise the program need not wait for it.
+  return options_.paused || !options_.control.empty() ? OpenControl() : absl::OkStatus();
 }
 
 // Where nobody asked for a socket it is no failure that there cannot be one.
@@ -191,6 +192,7 @@ absl::Status Monitor::LoadSnapshot(int fd) {
 void Monitor::Run() {
   if (options_.paused) desk_->Hold();
   process_->StartAll();
+  if (options_.control.empty() && desk_ == nullptr) (void)OpenControl();
   pollfd fds[] = {{wake_.get(), POLLIN, 0},
                   {signals_.get(), POLLIN, 0},
                   {desk_ != nullptr ? desk_->socket() : -1, POLLIN, 0},
