@@ -1,0 +1,450 @@
+#!/usr/bin/env python3
+"""Running programs controlled from outside. Prints "ok NAME" or "FAIL NAME: why" for each case."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+
+KM, KMCTL, OUT = os.environ["KM"], os.environ["KMCTL"], os.environ["OUT"]
+TMP = os.path.join(sys.argv[1], "control")
+PATIENCE = 60  # seconds: what does not happen by then never does
+COUNTER = (
+    "import os, sys, time\n"
+    "n = 0\n"
+    "print('ready', flush=True)\n"
+    "while True:\n"
+    "    n += 1\n"
+    "    open('count.new', 'w').write(str(n))\n"
+    "    os.rename('count.new', 'count')\n"
+    "    time.sleep(0.002)\n"
+)
+cases = []
+
+
+def case(function):
+    cases.append(function)
+    return function
+
+
+class Wrong(Exception):
+    pass
+
+
+class Skipped(Exception):
+    pass
+
+
+def expect(condition, why):
+    if not condition:
+        raise Wrong(why)
+
+
+def eventually(condition, why):
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        expect(time.monotonic() < end, why)
+        time.sleep(0.01)
+
+
+class Program:
+    """A program under km that has said "ready", in a directory of its own."""
+
+    def __init__(self, *command, options=(), ready=True):
+        self.errors = open("errors", "wb")
+        self.process = subprocess.Popen(
+            [KM, *options, *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.errors
+        )
+        self.pid = self.process.pid
+        self.socket = f"{os.environ['XDG_RUNTIME_DIR']}/km/{self.pid}.sock"
+        if ready:
+            expect(self.process.stdout.readline() == b"ready\n", "it did not begin")
+        if not options:
+            eventually(lambda: os.path.exists(self.socket), "there is no socket")
+
+    def end(self, sig=signal.SIGKILL):
+        """Its output and exit status."""
+        self.process.send_signal(sig)
+        output = self.process.communicate(timeout=PATIENCE)[0].decode()
+        return output, self.process.returncode
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+
+
+def kmctl(*arguments, status=0):
+    """What it printed: to standard output, or to standard error when it is to fail."""
+    done = subprocess.run([KMCTL, *map(str, arguments)], capture_output=True, text=True, timeout=PATIENCE)
+    expect(done.returncode == status, f"kmctl {arguments} ended with {done.returncode}: {done.stderr}")
+    return done.stderr if status else done.stdout
+
+
+def counter():
+    return Program("/usr/bin/python3", "-c", COUNTER)
+
+
+def count():
+    return int(open("count").read())
+
+
+def invariant(megabytes=16, threads=4):
+    return Program(f"{OUT}/keeps_invariant", str(megabytes), str(threads))
+
+
+def resumes_right(file):
+    with Program(file, ready=False) as program:
+        time.sleep(0.2)
+        output, status = program.end(signal.SIGTERM)
+        expect(status == 0 and output.startswith("right"), f"{file}: status {status}, {output!r}")
+
+
+class Raw:
+    """A client that need not keep to the protocol."""
+
+    def __init__(self, program):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(PATIENCE)
+        self.socket.connect(program.socket)
+
+    def send(self, body, length=None):
+        self.socket.sendall(struct.pack("<I", len(body) if length is None else length) + body)
+
+    def answer(self):
+        length = struct.unpack("<I", self.receive(4))[0]
+        return json.loads(self.receive(length))
+
+    def receive(self, size):
+        data = b""
+        while len(data) < size:
+            piece = self.socket.recv(size - len(data))
+            expect(piece, "the monitor closed the connection")
+            data += piece
+        return data
+
+    def code(self, body, length=None):
+        self.send(body, length)
+        return self.answer()["error"]["code"]
+
+
+@case
+def verbs():
+    with counter() as program:
+        row = kmctl("list")
+        expect(str(program.pid) in row and "running" in row, row)
+        for target in (program.pid, "python3", program.socket):
+            info = json.loads(kmctl("info", target, "--json"))
+            expect(info["pid"] == program.pid and info["threads"] == 1, str(info))
+        expect("command" in kmctl("info", program.pid), "info tells no command")
+        listed = json.loads(kmctl("list", "--json"))
+        expect([one["pid"] for one in listed] == [program.pid], str(listed))
+        expect("possible now" in kmctl("check", program.pid), "check")
+        table = kmctl("stats", program.pid, "--interval=0.2")
+        expect(re.search(r"\d+ +rename", table), table)
+
+
+@case
+def wrong_usage():
+    with counter() as program:
+        kmctl("frobnicate", status=2)
+        kmctl("info", status=2)
+        kmctl("trace", program.pid, "perhaps", status=2)
+        kmctl("signal", program.pid, "NONESUCH", status=2)
+        kmctl("info", program.pid, "--stop", status=2)
+        expect("kmctl list" in kmctl("info", 1, status=1), "no hint")
+        expect("kmctl list" in kmctl("info", "nonesuch", status=1), "no hint")
+    expect("no km is running" in kmctl("list"), "it is still listed")
+
+
+@case
+def pause_and_resume():
+    with counter() as program:
+        eventually(lambda: os.path.exists("count"), "it does not count")
+        kmctl("pause", program.pid)
+        kmctl("pause", program.pid)
+        expect("paused" in kmctl("list"), "not listed as paused")
+        before = count()
+        time.sleep(0.2)
+        expect(count() == before, "it goes on while paused")
+        kmctl("snapshot", program.pid, "-o", "paused")
+        expect(count() == before, "it goes on after a snapshot")
+        kmctl("resume", program.pid)
+        eventually(lambda: count() > before, "it does not go on")
+
+
+@case
+def begins_paused():
+    with Program("/bin/echo", "hello", options=["--paused"], ready=False) as program:
+        eventually(lambda: os.path.exists(program.socket), "there is no socket")
+        time.sleep(0.1)
+        expect(program.process.poll() is None, "it ran")
+        kmctl("resume", program.pid)
+        expect(program.process.communicate(timeout=PATIENCE)[0] == b"hello\n", "it did not run")
+
+
+@case
+def live_snapshot():
+    with invariant() as program:
+        for i in range(5):
+            shown = json.loads(kmctl("snapshot", program.pid, "-o", f"file{i}", "--label", "five", "--json"))
+            expect(shown["file_bytes"] == os.path.getsize(f"file{i}"), str(shown))
+        output, status = program.end(signal.SIGTERM)
+        expect(status == 0 and output.startswith("right"), f"afterwards: {status} {output!r}")
+    for i in range(5):
+        resumes_right(f"./file{i}")
+    expect("five" in kmctl("inspect", "file0"), "the label is lost")
+
+
+@case
+def snapshot_and_stop():
+    with invariant() as program:
+        kmctl("snapshot", program.pid, "--stop", "-o", "file")
+        expect(program.process.wait(PATIENCE) == 0, "km does not end well")
+    resumes_right("./file")
+
+
+@case
+def of_a_resumed_one():
+    with invariant() as program:
+        kmctl("snapshot", program.pid, "--stop", "-o", "file")
+    with Program("./file", ready=False) as program:
+        info = json.loads(kmctl("info", program.pid, "--json"))
+        expect(len(info["resumed_from"]["id"]) == 32, str(info))
+        kmctl("snapshot", program.pid, "-o", "file")
+    resumes_right("./file")
+
+
+@case
+def refused():
+    code = "import os; os.mkdir('gone'); os.open('gone', 0); os.rmdir('gone'); print('ready', flush=True)\n"
+    with Program("/usr/bin/python3", "-c", code + "import time; time.sleep(60)") as program:
+        open("file", "w").write("older")
+        expect("deleted" in subprocess.run([KMCTL, "check", str(program.pid)], capture_output=True,
+                                           text=True).stdout, "check does not say why")
+        expect("deleted" in kmctl("snapshot", program.pid, "-o", "file", status=1), "it does not say why")
+        expect(open("file").read() == "older", "the older file is not as it was")
+        kmctl("snapshot", program.pid, "-o", "/nonesuch/file", status=1)
+        kmctl("snapshot", program.pid, "-o", ".", status=1)
+        kmctl("info", program.pid)
+
+
+@case
+def two_at_once():
+    with invariant(64) as program:
+        both = [
+            subprocess.Popen(
+                [KMCTL, "snapshot", str(program.pid), "-o", f"file{i}"], stdout=subprocess.DEVNULL
+            )
+            for i in (0, 1)
+        ]
+        expect([one.wait(PATIENCE) for one in both] == [0, 0], "one failed")
+    resumes_right("./file0")
+    resumes_right("./file1")
+
+
+@case
+def client_killed():
+    with invariant(256) as program:
+        client = subprocess.Popen(
+            [KMCTL, "snapshot", str(program.pid), "-o", "file"], stdout=subprocess.DEVNULL
+        )
+        eventually(lambda: [n for n in os.listdir() if n.startswith(".kmsnap")], "it does not begin")
+        client.kill()
+        client.wait()
+        eventually(lambda: not [n for n in os.listdir() if n.startswith(".kmsnap")], "its file stays")
+        kmctl("snapshot", program.pid, "-o", "file")
+        output, status = program.end(signal.SIGTERM)
+        expect(status == 0 and output.startswith("right"), f"afterwards: {status} {output!r}")
+
+
+@case
+def program_ends_meanwhile():
+    with invariant(256) as program:
+        client = subprocess.Popen(
+            [KMCTL, "snapshot", str(program.pid), "-o", "file"], stdout=subprocess.DEVNULL
+        )
+        eventually(lambda: [n for n in os.listdir() if n.startswith(".kmsnap")], "it does not begin")
+        program.end(signal.SIGTERM)
+        expect(client.wait(PATIENCE) == 0, "the client has no file")
+    resumes_right("./file")
+
+
+@case
+def no_room():
+    os.mkdir("small")
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", "small"], capture_output=True)
+    if mounted.returncode != 0:
+        raise Skipped("cannot mount a small file system")
+    try:
+        with invariant(32) as program:
+            expect("No space" in kmctl("snapshot", program.pid, "-o", "small/file", status=1), "no reason")
+            expect(os.listdir("small") == [], "something is left over")
+            kmctl("snapshot", program.pid, "-o", "file")
+    finally:
+        subprocess.run(["umount", "small"], check=True)
+    resumes_right("./file")
+
+
+@case
+def signals_and_wait():
+    with counter() as program:
+        waiting = subprocess.Popen([KMCTL, "wait", str(program.pid)], stdout=subprocess.PIPE)
+        kmctl("signal", program.pid, "SIGTERM")
+        expect(program.process.wait(PATIENCE) == -signal.SIGTERM, "it does not die of it")
+        expect(waiting.wait(PATIENCE) == 128 + signal.SIGTERM, "wait does not tell")
+        waiting.stdout.close()
+
+
+@case
+def tracing():
+    with counter() as program:
+        kmctl("trace", program.pid, "on", "rename")
+        eventually(lambda: b'rename("count.new", "count")' in open("errors", "rb").read(), "no trace")
+        kmctl("trace", program.pid, "off")
+        size = os.path.getsize("errors")
+        time.sleep(0.1)
+        expect(os.path.getsize("errors") == size, "it goes on")
+        kmctl("trace", program.pid, "on", "[", status=1)
+
+
+@case
+def hostile_clients():
+    with counter() as program:
+        stalled = [Raw(program) for _ in range(4)]
+        for one in stalled:
+            one.socket.sendall(b"\x40\x00\x00\x00{")
+        expect(Raw(program).code(b"{") == "bad-request", "broken JSON")
+        expect(Raw(program).code(b"[1]") == "bad-request", "an array")
+        expect(Raw(program).code(b"[" * 60000) == "bad-request", "nested")
+        expect(Raw(program).code(b"\xff\xfe") == "bad-request", "no UTF-8")
+        expect(Raw(program).code(b'{"version":2,"verb":"info"}') == "unsupported-version", "version")
+        expect(Raw(program).code(b'{"version":1}') == "bad-request", "no verb")
+        expect(Raw(program).code(b'{"version":1,"verb":"x"}') == "unknown-verb", "verb")
+        expect(Raw(program).code(b'{"version":1,"verb":"snapshot","path":3}') == "bad-request", "type")
+        expect(Raw(program).code(b'{"version":1,"verb":"snapshot","path":"x"}') == "bad-request", "path")
+        expect(Raw(program).code(b'{"version":1,"verb":"signal","signal":99}') == "bad-request", "signal")
+        expect(Raw(program).code(b"x", 100 << 20) == "bad-request", "100 MB")
+        # It may go on after a wrong one, with any number of right ones, and answers keep their order.
+        client = Raw(program)
+        client.code(b"{}")
+        for i in range(100):
+            client.send(json.dumps({"version": 1, "id": i, "verb": "info"}).encode())
+        expect([client.answer()["id"] for _ in range(100)] == list(range(100)), "order")
+        kmctl("info", program.pid)
+
+
+@case
+def too_many_clients():
+    with counter() as program:
+        silent = [Raw(program) for _ in range(1000)]
+        kmctl("info", program.pid)
+        del silent
+
+
+@case
+def deaf_client():
+    with counter() as program:
+        client = Raw(program)
+        request = json.dumps({"version": 1, "verb": "info"}).encode()
+        try:
+            for _ in range(50000):
+                client.send(request)
+        except OSError:
+            pass  # it was dropped
+        kmctl("info", program.pid)
+
+
+@case
+def others_are_refused():
+    if os.geteuid() != 0:
+        raise Skipped("needs root to be somebody else")
+    with counter() as program:
+        os.chmod(program.socket, 0o666)
+        for directory in (os.environ["XDG_RUNTIME_DIR"], os.environ["XDG_RUNTIME_DIR"] + "/km", sys.argv[1], TMP):
+            os.chmod(directory, 0o755)
+        child = os.fork()
+        if child == 0:
+            os.setuid(65534)
+            try:
+                os._exit(0 if Raw(program).answer()["error"]["code"] == "refused" else 1)
+            except OSError as error:
+                print(error, file=sys.stderr)
+                os._exit(2)
+        expect(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, "somebody else was not refused")
+
+
+@case
+def the_program_itself_is_refused():
+    code = (
+        "import os, socket, sys, time\n"
+        "print('ready', flush=True)\n"
+        "while not os.path.exists('socket'): time.sleep(0.01)\n"
+        "s = socket.socket(socket.AF_UNIX); s.connect(open('socket').read())\n"
+        "print(b'refused' in s.recv(4096))\n"
+    )
+    with Program("/usr/bin/python3", "-c", code) as program:
+        open("socket.new", "w").write(program.socket)
+        os.rename("socket.new", "socket")
+        expect(program.process.communicate(timeout=PATIENCE)[0] == b"True\n", "it was not refused")
+
+
+@case
+def directory_removed():
+    with counter() as program:
+        shutil.rmtree(os.environ["XDG_RUNTIME_DIR"] + "/km")
+        before = count()
+        eventually(lambda: count() > before, "it does not go on")
+        kmctl("info", program.pid, status=1)
+
+
+@case
+def own_path():
+    with Program("/bin/sleep", "60", options=["--control=here"], ready=False) as program:
+        eventually(lambda: os.path.exists("here"), "there is no socket")
+        expect(os.stat("here").st_mode & 0o777 == 0o600, "its mode")
+        second = subprocess.run([KM, "--control=here", "/bin/true"], capture_output=True, text=True)
+        expect(second.returncode == 125 and "here" in second.stderr, str(second))
+        kmctl("info", "./here")
+        program.process.kill()
+        program.process.wait()
+        expect(os.path.exists("here"), "killed, it leaves its socket")
+    third = subprocess.run([KM, "--control=here", "/bin/true"], capture_output=True, text=True)
+    expect(third.returncode == 0 and not os.path.exists("here"), str(third))
+
+
+def run(function):
+    name = f"control.{function.__name__}"
+    os.environ["XDG_RUNTIME_DIR"] = f"{TMP}/run"
+    os.makedirs(f"{TMP}/run", mode=0o700)
+    os.mkdir(f"{TMP}/{function.__name__}")
+    os.chdir(f"{TMP}/{function.__name__}")
+    try:
+        function()
+        print(f"ok {name}", flush=True)
+    except Skipped as why:
+        print(f"skip {name}: {why}", flush=True)
+    except (Wrong, OSError, KeyError, ValueError, subprocess.SubprocessError) as error:
+        print(f"FAIL {name}: {type(error).__name__}: {error}", flush=True)
+        sys.stdout.flush()
+        if os.path.exists("errors"):
+            for line in open("errors", errors="replace").read().splitlines()[-20:]:
+                print(f"    | {line}", flush=True)
+    os.chdir("/")
+    shutil.rmtree(f"{TMP}/run", ignore_errors=True)
+    shutil.rmtree(f"{TMP}/{function.__name__}", ignore_errors=True)
+
+
+os.makedirs(TMP)
+for one in cases:
+    if len(sys.argv) < 3 or one.__name__ in sys.argv[2:]:
+        run(one)
