@@ -68,13 +68,20 @@ SyscallResult Setpgid(Call& call) {
 
 SyscallResult Setsid(Call& call) { return GuestGroupOf(call, Moved(call, HostResult(setsid()))); }
 
+// The writer of a live snapshot is a child without an exit signal, of the main thread. The program
+// does not find it: it has no such children of its own.
+uint64_t WithoutWriter(uint64_t options) {
+  if (options & __WALL) return options & ~uint64_t{__WALL | __WCLONE};
+  return options & __WCLONE ? options | __WNOTHREAD : options;
+}
+
 // A child that the monitor was started with is the program's.
 SyscallResult Wait4(Call& call) {
   int pid = call.Int(0);
   if (pid > 0) pid = call.process.HostTid(pid);
   if (pid < -1 && pid != INT_MIN) pid = -call.process.ids().HostGroup(-pid);
   return call.thread.Block(SYS_wait4, static_cast<uint64_t>(pid), call.HostArg(1, sizeof(int)),
-                           call.arguments[2], call.HostArg(3, sizeof(rusage)));
+                           WithoutWriter(call.arguments[2]), call.HostArg(3, sizeof(rusage)));
 }
 
 SyscallResult Waitid(Call& call) {
@@ -95,7 +102,7 @@ SyscallResult Waitid(Call& call) {
       break;
   }
   return call.thread.Block(SYS_waitid, call.arguments[0], static_cast<uint64_t>(id),
-                           call.HostArg(2, sizeof(siginfo_t)), call.arguments[3],
+                           call.HostArg(2, sizeof(siginfo_t)), WithoutWriter(call.arguments[3]),
                            call.HostArg(4, sizeof(rusage)));
 }
 
