@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -13,15 +14,84 @@
 
 namespace km {
 
-FileRestorer::FileRestorer(FdTable& table, FilePolicy policy, absl::Span<const FileRecord> records,
+FileRestorer::FileRestorer(FdTable& table, const FileOptions& options,
+                           absl::Span<const FileRecord> records,
                            absl::flat_hash_map<uint64_t, OwnedFd>& memory)
-    : table_(table), policy_(policy), memory_(memory) {
+    : table_(table), options_(options), records_(records), memory_(memory) {
   for (const FileRecord& record : records) by_id_[record.id].record = &record;
+}
+
+absl::Status FileRestorer::Supply(absl::Span<const DescriptorRecord> descriptors, uint32_t given) {
+  KM_RETURN_IF_ERROR(MoveListeners(options_.moved, records_, &moved_));
+  for (const FileRecord& record : moved_) by_id_[record.id].record = &record;
+  for (const SuppliedFile& supplied : options_.supplied) {
+    KM_RETURN_IF_ERROR(SupplyOne(supplied, descriptors, given));
+  }
+  CloseInherited();
+  return absl::OkStatus();
+}
+
+absl::Status FileRestorer::SupplyOne(const SuppliedFile& supplied,
+                                     absl::Span<const DescriptorRecord> descriptors,
+                                     uint32_t given) {
+  const auto it =
+      std::find_if(descriptors.begin(), descriptors.end(),
+                   [&supplied](const DescriptorRecord& d) { return d.number == supplied.number; });
+  Restored* restored = it != descriptors.end() ? &by_id_[it->description] : nullptr;
+  const FileRecord* record = restored != nullptr ? restored->record : nullptr;
+  const bool standard = restored == nullptr && supplied.number <= STDERR_FILENO &&
+                        (given >> supplied.number & 1) != 0;
+  if (record == nullptr && !standard) {
+    return absl::NotFoundError(
+        absl::StrCat("--fd ", supplied.number,
+                     ": the snapshot has no such descriptor (kmctl inspect lists them)"));
+  }
+  OwnedFd* place = standard ? &supplied_given_[supplied.number] : &restored->supplied;
+  if (record != nullptr && record->kind == FileKind::kGiven) {
+    KM_ASSIGN_OR_RETURN(int number, GivenNumber(*record));
+    place = &supplied_given_[static_cast<size_t>(number)];
+  }
+  if (place->valid()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--fd ", supplied.number, ": another --fd supplies that open file already"));
+  }
+  KM_ASSIGN_OR_RETURN(*place, OpenSupplied(supplied, record));
+  return absl::OkStatus();
+}
+
+// What was supplied has been duplicated: nothing else may hold a pipe's end open.
+void FileRestorer::CloseInherited() {
+  for (const SuppliedFile& supplied : options_.supplied) {
+    if (supplied.path.empty() && supplied.fd > STDERR_FILENO) close(supplied.fd);
+  }
+}
+
+int FileRestorer::Given(int number) const {
+  const OwnedFd& supplied = supplied_given_[static_cast<size_t>(number)];
+  return supplied.valid() ? supplied.get() : number;
+}
+
+absl::Status FileRestorer::AdoptGiven(uint32_t given) {
+  for (uint32_t number = 0; number < supplied_given_.size(); ++number) {
+    if ((given >> number & 1) == 0 || !supplied_given_[number].valid()) continue;
+    given &= ~(1u << number);
+    OwnedFd host(fcntl(supplied_given_[number].get(), F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+    if (!host.valid()) return ErrnoStatus(errno, "cannot duplicate a descriptor");
+    auto description = std::make_shared<FileDescription>();
+    description->kind = KindOfHostFd(host.get());
+    description->path = HostPathOf(host.get());
+    description->given = static_cast<int>(number);
+    description->foreign = true;
+    table_.InstallAt(number, std::make_shared<OpenFile>(std::move(host), std::move(description)),
+                     false);
+  }
+  table_.AdoptStandard(given);
+  return absl::OkStatus();
 }
 
 absl::Status FileRestorer::RestoreAll(absl::Span<const DescriptorRecord> descriptors,
                                       uint32_t given) {
-  table_.AdoptStandard(given);
+  KM_RETURN_IF_ERROR(AdoptGiven(given));
   for (const DescriptorRecord& from : descriptors) {
     KM_ASSIGN_OR_RETURN(std::shared_ptr<OpenFile> file, Description(from.description));
     // Each descriptor has a host descriptor of its own.
@@ -40,7 +110,7 @@ absl::Status FileRestorer::RestoreAll(absl::Span<const DescriptorRecord> descrip
   for (uint32_t id : ids) KM_RETURN_IF_ERROR(Description(id).status());
   for (const auto& [id, restored] : by_id_) {
     const FileKindRow& row = KindRow(restored.record->kind);
-    if (restored.file == nullptr || row.finish == nullptr) continue;
+    if (restored.file == nullptr || restored.supplied.valid() || row.finish == nullptr) continue;
     KM_RETURN_IF_ERROR(row.finish(*restored.record, *restored.file, *this));
   }
   return absl::OkStatus();
@@ -56,10 +126,12 @@ absl::StatusOr<std::shared_ptr<OpenFile>> FileRestorer::Description(uint32_t id)
     return absl::DataLossError(absl::StrCat("open file ", id, " needs itself"));
   }
   const FileRecord& record = *it->second.record;
-  KM_ASSIGN_OR_RETURN(OwnedFd host, KindRow(record.kind).restore(record, *this));
+  const bool supplied = it->second.supplied.valid();
+  KM_ASSIGN_OR_RETURN(OwnedFd host, HostFor(it->second));
   auto description = std::make_shared<FileDescription>();
   description->kind = record.kind;
-  description->path = record.path;
+  description->path = supplied ? HostPathOf(host.get()) : record.path;
+  description->foreign = supplied;
   if (record.kind == FileKind::kGiven) {
     KM_ASSIGN_OR_RETURN(description->given, GivenNumber(record));
     description->kind = KindOfHostFd(host.get());
@@ -67,6 +139,19 @@ absl::StatusOr<std::shared_ptr<OpenFile>> FileRestorer::Description(uint32_t id)
     description->foreign = true;
   }
   return by_id_[id].file = std::make_shared<OpenFile>(std::move(host), std::move(description));
+}
+
+absl::StatusOr<OwnedFd> FileRestorer::HostFor(Restored& restored) {
+  const FileRecord& record = *restored.record;
+  const FileKindRow& row = KindRow(record.kind);
+  if (!restored.supplied.valid()) return row.restore(record, *this);
+  // What is in a pipe belongs to its other end too.
+  if (record.kind == FileKind::kPipe && record.path.empty()) {
+    KM_RETURN_IF_ERROR(row.restore(record, *this).status());
+  }
+  OwnedFd host(fcntl(restored.supplied.get(), F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+  if (!host.valid()) return ErrnoStatus(errno, "cannot duplicate a descriptor");
+  return host;
 }
 
 absl::StatusOr<int> FileRestorer::Memory(uint64_t address) const {

@@ -14,6 +14,7 @@
 #include "absl/types/span.h"
 #include "km/base/owned.h"
 #include "km/files/file_record.h"
+#include "km/files/supplied.h"
 
 namespace km {
 
@@ -21,14 +22,24 @@ namespace km {
 // file open for reading only also size and time).
 enum class FilePolicy { kStrict, kWarn, kIgnore };
 
+// What whoever resumes wants of the open files.
+struct FileOptions {
+  FilePolicy policy = FilePolicy::kWarn;
+  std::vector<SuppliedFile> supplied;
+  std::vector<MovedListener> moved;
+};
+
 // For one resume, before any thread of the program runs. Not thread-safe. The records come from a
 // file that may say anything: every error is a status.
 class FileRestorer {
  public:
   // `memory`: host descriptors of the memory objects by address, which are not kept.
-  FileRestorer(FdTable& table, FilePolicy policy, absl::Span<const FileRecord> records,
+  FileRestorer(FdTable& table, const FileOptions& options, absl::Span<const FileRecord> records,
                absl::flat_hash_map<uint64_t, OwnedFd>& memory);
 
+  // First, while the working directory is the launcher's: opens what is supplied and moves
+  // listeners. Fails where something does not fit the snapshot; nothing has happened then.
+  absl::Status Supply(absl::Span<const DescriptorRecord> descriptors, uint32_t given);
   absl::Status RestoreAll(absl::Span<const DescriptorRecord> descriptors, uint32_t given);
 
   // ---- For the kinds ----
@@ -41,17 +52,28 @@ class FileRestorer {
   // The host's descriptor of a memory object.
   absl::StatusOr<int> Memory(uint64_t address) const;
   FdTable& table() { return table_; }
-  FilePolicy policy() const { return policy_; }
+  FilePolicy policy() const { return options_.policy; }
+  // The host's descriptor for what the program has as `number`, 0 to 2, from whoever resumes.
+  int Given(int number) const;
 
  private:
   struct Restored {
     const FileRecord* record = nullptr;
     std::shared_ptr<OpenFile> file;
     bool begun = false;
+    OwnedFd supplied;
   };
+  absl::Status SupplyOne(const SuppliedFile& supplied,
+                         absl::Span<const DescriptorRecord> descriptors, uint32_t given);
+  absl::Status AdoptGiven(uint32_t given);
+  absl::StatusOr<OwnedFd> HostFor(Restored& restored);
+  void CloseInherited();
 
   FdTable& table_;
-  const FilePolicy policy_;
+  const FileOptions& options_;
+  const absl::Span<const FileRecord> records_;
+  std::vector<FileRecord> moved_;          // in place of those that the image has
+  std::array<OwnedFd, 3> supplied_given_;  // in place of 0 to 2
   absl::flat_hash_map<uint32_t, Restored> by_id_;
   absl::flat_hash_map<uint64_t, OwnedFd>& memory_;
   absl::flat_hash_map<uint32_t, std::array<OwnedFd, 2>> held_;

@@ -21,11 +21,6 @@ constexpr uint64_t kPage = 4096, kObjectAlignment = uint64_t{2} << 20;
 
 uint64_t RoundUp(uint64_t value, uint64_t to) { return (value + to - 1) / to * to; }
 
-std::string WithArticle(absl::string_view name) {
-  const bool vowel = absl::string_view("aeiouO").find(name.front()) != absl::string_view::npos;
-  return absl::StrCat(vowel ? "an " : "a ", name);
-}
-
 // The ranges of a file that are not holes, page aligned. Moves the offset of `fd`, which is put
 // back.
 std::vector<std::pair<uint64_t, uint64_t>> DataOf(int fd, uint64_t size) {

@@ -38,9 +38,9 @@ absl::Status Save(const OpenFile& file, FileSaver& /*saver*/, FileRecord& record
   return absl::OkStatus();
 }
 
-absl::StatusOr<OwnedFd> Restore(const FileRecord& record, FileRestorer& /*restorer*/) {
+absl::StatusOr<OwnedFd> Restore(const FileRecord& record, FileRestorer& restorer) {
   KM_ASSIGN_OR_RETURN(int number, GivenNumber(record));
-  OwnedFd host(fcntl(number, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+  OwnedFd host(fcntl(restorer.Given(number), F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
   if (!host.valid())
     return ErrnoStatus(errno, absl::StrCat("cannot duplicate descriptor ", number));
   return host;

@@ -1,5 +1,6 @@
 #include "km/files/kind.h"
 
+#include "absl/strings/str_cat.h"
 #include "km/base/records.h"
 #include "km/base/status.h"
 
@@ -29,6 +30,11 @@ const FileKindRow& KindRow(FileKind kind) {
     if (row->kind == kind) return *row;
   }
   return kOtherKind;
+}
+
+std::string WithArticle(absl::string_view name) {
+  const bool vowel = absl::string_view("aeiouO").find(name.front()) != absl::string_view::npos;
+  return absl::StrCat(vowel ? "an " : "a ", name);
 }
 
 absl::StatusOr<std::string> DescribeNothing(const FileRecord& record) {

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "km/base/bytes.h"
 #include "km/files/file_record.h"
 #include "km/files/file_restorer.h"
@@ -36,6 +37,9 @@ struct FileKindRow {
 
 // The row of a kind; kOther's for a number that is none.
 const FileKindRow& KindRow(FileKind kind);
+
+// "a pipe", "an eventfd": for messages. `name` is not empty.
+std::string WithArticle(absl::string_view name);
 
 // A description without records.
 absl::StatusOr<std::string> DescribeNothing(const FileRecord& record);

@@ -213,15 +213,11 @@ absl::StatusOr<std::string> Describe(const FileRecord& record) {
   KM_ASSIGN_OR_RETURN(SocketState state, DecodeSocket(record));
   static constexpr const char* kConditions[] = {"", ", listening", ", one of a pair",
                                                 ", its connection reset"};
-  const char* family = state.family == AF_UNIX    ? "UNIX"
-                       : state.family == AF_INET  ? "IPv4"
-                       : state.family == AF_INET6 ? "IPv6"
-                                                  : "netlink";
-  const char* type = state.type == SOCK_STREAM      ? "stream"
-                     : state.type == SOCK_DGRAM     ? "datagram"
-                     : state.type == SOCK_SEQPACKET ? "seqpacket"
-                                                    : "raw";
-  std::string text = absl::StrCat(family, " ", type, kConditions[state.condition]);
+  std::string text = absl::StrCat(SocketFamilyName(state.family), " ", SocketTypeName(state.type),
+                                  kConditions[state.condition]);
+  if (const std::string name = SocketAddressText(state.name); !name.empty()) {
+    absl::StrAppend(&text, " at ", name);
+  }
   if (state.condition == KM_SOCKET_PAIRED) absl::StrAppend(&text, " (", state.pair, ")");
   if (!state.messages.empty()) {
     absl::StrAppend(&text, ", ", state.messages.size(), " messages in it");

@@ -15,10 +15,9 @@
 #include "km/files/file_record.h"
 #include "km/files/file_restorer.h"
 #include "km/files/file_saver.h"
+#include "km/files/socket_address.h"
 
 namespace km {
-
-using SocketAddress = std::vector<uint8_t>;  // a struct sockaddr_*; empty: none
 
 struct SocketOption {
   int level = 0, name = 0;

@@ -114,6 +114,10 @@ absl::Status Monitor::Load() {
   // What cannot be run is told before a machine is made.
   if (!snapshot.valid()) {
     KM_RETURN_IF_ERROR(path.status());
+    if (!options_.files.supplied.empty() || !options_.files.moved.empty()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--fd and --listen are for snapshots, and '", name, "' is none"));
+    }
     resolved = ResolveProgram(*path, options_.program);
     KM_RETURN_IF_ERROR(resolved.status());
   }
@@ -185,7 +189,7 @@ absl::Status Monitor::LoadSnapshot(int fd) {
   }
   absl::StatusOr<Image> image = ParseSnapshot(fd);
   if (!image.ok()) return prefix(image.status());
-  absl::Status status = Restore(*image, fd, options_.file_policy, *process_);
+  absl::Status status = Restore(*image, fd, options_.files, *process_);
   return status.ok() ? status : prefix(status);
 }
 

@@ -45,14 +45,28 @@ absl::Status SetVariable(absl::string_view assignment, std::vector<std::string>*
 
 absl::Status SetFilePolicy(absl::string_view name, Options* options) {
   if (name == "strict") {
-    options->file_policy = FilePolicy::kStrict;
+    options->files.policy = FilePolicy::kStrict;
   } else if (name == "warn") {
-    options->file_policy = FilePolicy::kWarn;
+    options->files.policy = FilePolicy::kWarn;
   } else if (name == "ignore") {
-    options->file_policy = FilePolicy::kIgnore;
+    options->files.policy = FilePolicy::kIgnore;
   } else {
     return Usage(absl::StrCat("--files takes strict, warn or ignore, not '", name, "'"));
   }
+  return absl::OkStatus();
+}
+
+absl::Status AddSupplied(absl::string_view value, Options* options) {
+  absl::StatusOr<SuppliedFile> supplied = ParseSupplied(value);
+  if (!supplied.ok()) return Usage(supplied.status().message());
+  options->files.supplied.push_back(*std::move(supplied));
+  return absl::OkStatus();
+}
+
+absl::Status AddMoved(absl::string_view value, Options* options) {
+  absl::StatusOr<MovedListener> moved = ParseMovedListener(value);
+  if (!moved.ok()) return Usage(moved.status().message());
+  options->files.moved.push_back(*std::move(moved));
   return absl::OkStatus();
 }
 
@@ -75,6 +89,8 @@ absl::Status SetOption(absl::string_view name, absl::string_view value, Options*
   if (name == "env") return SetVariable(value, &options->environment);
   if (name == "log") return SetLevel(value);
   if (name == "files") return SetFilePolicy(value, options);
+  if (name == "fd") return AddSupplied(value, options);
+  if (name == "listen") return AddMoved(value, options);
   if (name == "max-unnamed") {
     if (absl::SimpleAtoi(value, &options->unnamed_limit)) return absl::OkStatus();
     return Usage(absl::StrCat("--max-unnamed takes a number of bytes, not '", value, "'"));
@@ -84,7 +100,7 @@ absl::Status SetOption(absl::string_view name, absl::string_view value, Options*
 
 bool TakesValue(absl::string_view name) {
   return name == "snapshot" || name == "env" || name == "log" || name == "files" ||
-         name == "max-unnamed" || name == "control";
+         name == "max-unnamed" || name == "control" || name == "fd" || name == "listen";
 }
 
 // Options without a value. False: it is none of them.
@@ -169,6 +185,12 @@ std::string HelpText() {
          "  --files=POLICY    of a resume, when an open file is not what it was: strict fails, "
          "warn\n"
          "                    (the default) says so, ignore goes on\n"
+         "  --fd N=PATH|fd:M  of a resume: PATH, or what km was given as descriptor M, in place "
+         "of\n"
+         "                    what descriptor N was open on\n"
+         "  --listen OLD=NEW  of a resume: a listener at OLD (1.2.3.4:80, [::1]:80, :80 or a path) "
+         "is\n"
+         "                    bound to NEW instead\n"
          "  --control=PATH    the socket that kmctl talks to; none: without one. Otherwise it is\n"
          "                    PID.sock in $XDG_RUNTIME_DIR/km, or /tmp/km-UID\n"
          "  --paused          begin paused; kmctl resume lets the program go\n"

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
@@ -81,11 +82,16 @@ Mapping MappingOf(const ImageMapping& from, uint64_t start, uint64_t end) {
 
 class Restorer {
  public:
-  Restorer(const Image& image, int fd, FilePolicy policy, Process& process)
-      : image_(image), fd_(fd), policy_(policy), process_(process) {}
+  Restorer(const Image& image, int fd, const FileOptions& files, Process& process)
+      : image_(image), fd_(fd), process_(process) {
+    files_.emplace(process.files(), files, image.descriptions, objects_);
+  }
 
   absl::Status Run() {
     KM_RETURN_IF_ERROR(CheckProcessor(image_, process_));
+    KM_RETURN_IF_ERROR(files_->Supply(image_.descriptors, image_.given));
+    // Paths of UNIX sockets may be relative.
+    KM_RETURN_IF_ERROR(RestoreDirectory());
     RestoreIdentity();
     KM_RETURN_IF_ERROR(RestoreObjects());
     KM_RETURN_IF_ERROR(RestoreMemory());
@@ -99,7 +105,7 @@ class Restorer {
     for (const ImageThread& thread : image_.threads) KM_RETURN_IF_ERROR(RestoreThread(thread));
     KM_RETURN_IF_ERROR(RestoreTimers());
     process_.SetNextTid(std::max(image_.process.next_tid, LargestTid() + 1));
-    return RestoreDirectory();
+    return absl::OkStatus();
   }
 
  private:
@@ -126,11 +132,11 @@ class Restorer {
 
   const Image& image_;
   const int fd_;
-  const FilePolicy policy_;
   Process& process_;
   absl::flat_hash_map<uint64_t, OwnedFd> objects_;  // by their addresses
-  size_t next_memory_ = 0;                          // in image_.memory
-  uint64_t copied_ = 0;                             // bytes, by CopySmall
+  std::optional<FileRestorer> files_;
+  size_t next_memory_ = 0;  // in image_.memory
+  uint64_t copied_ = 0;     // bytes, by CopySmall
 };
 
 LoadedElf ElfOf(const ImageProgram& program) {
@@ -318,8 +324,8 @@ absl::Status Restorer::RestoreSharedFile(const ImageMapping& from) {
 }
 
 absl::Status Restorer::RestoreFiles() {
-  FileRestorer restorer(process_.files(), policy_, image_.descriptions, objects_);
-  KM_RETURN_IF_ERROR(restorer.RestoreAll(image_.descriptors, image_.given));
+  KM_RETURN_IF_ERROR(files_->RestoreAll(image_.descriptors, image_.given));
+  files_.reset();  // what it holds open is not to be closed under locks
   for (const FdTable::Entry& entry : process_.files().Entries()) {
     const std::shared_ptr<SignalFd>& signals = entry.file->description->signal_fd;
     if (signals != nullptr) process_.signals().AddSignalFd(signals, signals->mask);
@@ -455,8 +461,8 @@ uint32_t Restorer::LargestTid() const {
 
 }  // namespace
 
-absl::Status Restore(const Image& image, int fd, FilePolicy policy, Process& process) {
-  return Restorer(image, fd, policy, process).Run();
+absl::Status Restore(const Image& image, int fd, const FileOptions& files, Process& process) {
+  return Restorer(image, fd, files, process).Run();
 }
 
 }  // namespace km

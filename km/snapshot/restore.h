@@ -10,10 +10,10 @@
 namespace km {
 
 // Makes a fresh `process` what `image` says, as ParseSnapshot gave it; `fd` is the snapshot's file,
-// which memory is mapped from; `policy`: what to do about files that are not what they were.
+// which memory is mapped from; `files`: what whoever resumes wants of the open files.
 // Threads are made but do not run yet. Errors say what of the image is not to be had on this
 // machine; the process is then of no more use.
-absl::Status Restore(const Image& image, int fd, FilePolicy policy, Process& process);
+absl::Status Restore(const Image& image, int fd, const FileOptions& files, Process& process);
 
 }  // namespace km
 
