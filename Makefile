@@ -173,7 +173,7 @@ $(FUZZ)/syscalls $(FUZZ)/parse_snapshot: $(BUILD)/libmonitor.a $(RUNTIME_OBJECTS
 # ---- Checks ----------------------------------------------------------------------------------------
 
 FORMATTED := $(sort $(wildcard km/*.cc $(foreach d,km/* include/* runtime runtime/* payloads payloads/* \
-  tools/* tests/unit tests/unit/* tests/guest tests/snapshot tests/bench tests/programs tests/cli, \
+  tools/* tests/unit tests/unit/* tests/guest tests/snapshot tests/bench tests/programs tests/programs/* tests/cli, \
   $(d)/*.h $(d)/*.cc $(d)/*.c)))
 CLANG_STAMPS := $(ALL_SOURCES:%=$(BUILD)/check/%.clang)
 TIDY_STAMPS := $(PROGRAM_SOURCES:%=$(BUILD)/check/%.tidy)

@@ -263,7 +263,10 @@ absl::Status BindTo(int fd, const SocketState& state) {
     // An address that came with the connection, and that this host does not have.
     result = 0;
   }
-  if (result != 0) return ErrnoStatus(errno, "cannot bind a socket to where it was");
+  if (result != 0) {
+    return ErrnoStatus(errno, absl::StrCat("cannot bind a socket to ",
+                                           SocketAddressText(state.name), ", where it was"));
+  }
   if (IsTcp(state)) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof(reuse));
   return absl::OkStatus();
 }

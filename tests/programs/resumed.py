@@ -1,0 +1,269 @@
+"""Unmodified servers, warmed, snapshotted and resumed: resumed.py OUT [NAME...] prints a line for each test,
+as tests/lib.sh does. OUT has the compiled ones. Nothing is waited for longer than PATIENCE."""
+
+import contextlib
+import http.client
+import json
+import os
+import pathlib
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+BUILD = (ROOT / os.environ.get("BUILD", "build")).resolve()
+KM = str(BUILD / "km")
+PYTHON = "/usr/bin/python3"
+PATIENCE = 120  # seconds
+
+
+class Failure(Exception):
+    pass
+
+
+def expect(what, got, wanted):
+    if got != wanted:
+        raise Failure(f"{what}: {got!r}, not {wanted!r}")
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def until(what, condition):
+    """Waits for a true result, and returns it."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        if result := condition():
+            return result
+        time.sleep(0.02)
+    raise Failure(f"{what}: not within {PATIENCE} s")
+
+
+class Place:
+    """A directory with a snapshot in it, and what runs there."""
+
+    def __init__(self, directory):
+        self.directory = pathlib.Path(directory)
+        self.snapshot = self.directory / "snapshot"
+        self.log = open(self.directory / "log", "a+b")
+        self.running = []
+
+    def start(self, *command, stdin=subprocess.DEVNULL, stdout=None):
+        process = subprocess.Popen([str(part) for part in command], stdin=stdin,
+                                   stdout=stdout or self.log, stderr=self.log, cwd=self.directory)
+        self.running.append(process)
+        return process
+
+    def under_km(self, *command, **options):
+        self.snapshot.unlink(missing_ok=True)
+        return self.start(KM, "--no-sync", f"--snapshot={self.snapshot}", *command, **options)
+
+    def resume(self, *options, **more):
+        return self.start(KM, *options, self.snapshot, **more)
+
+    def end(self, process, signal_number=signal.SIGKILL):
+        process.send_signal(signal_number)
+        process.wait(PATIENCE)
+
+    def taken(self, process):
+        """The process ends with its snapshot."""
+        try:
+            expect("the status with the snapshot", process.wait(PATIENCE), 0)
+        except subprocess.TimeoutExpired:
+            raise Failure("it does not end with its snapshot") from None
+        expect("a snapshot", self.snapshot.exists(), True)
+
+    def clean(self):
+        for process in self.running:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        self.log.seek(0)
+        text = self.log.read().decode(errors="replace")
+        self.log.close()
+        return text
+
+
+def connect(port, process):
+    """Waits until the server takes connections."""
+    def attempt():
+        if process.poll() is not None:
+            raise Failure(f"the server ended with status {process.returncode}")
+        with contextlib.suppress(OSError):
+            return socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+        return None
+    return until("a connection", attempt)
+
+
+def get(port, path):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()
+
+
+def line(client, text):
+    client.sendall(text.encode() + b"\n")
+    answer = b""
+    while not answer.endswith(b"\n"):
+        data = client.recv(1000)
+        if not data:
+            raise Failure(f"the connection was closed after {answer!r}")
+        answer += data
+    return answer.decode().rstrip("\n")
+
+
+def is_gone(client):
+    """The other end was reset or closed, behind what it had sent."""
+    try:
+        while client.recv(1000):
+            pass
+        return True
+    except ConnectionResetError:
+        return True
+
+
+# ---- The tests ----
+
+def python_http(place):
+    answers = {}
+    for mode in ("native", "km"):
+        port = free_port()
+        command = (PYTHON, HERE / "resumed/http_app.py", port)
+        server = place.start(*command) if mode == "native" else place.under_km(*command)
+        connect(port, server).close()
+        for n in range(1000):
+            get(port, f"/value/{n % 100}")
+        if mode == "km":
+            place.taken(server)
+            for resume in range(3):
+                server = place.resume()
+                connect(port, server).close()
+                answers[f"resume {resume}"] = [get(port, "/state"), get(port, "/value/7")]
+                place.end(server)
+        else:
+            answers[mode] = [get(port, "/state"), get(port, "/value/7")]
+            place.end(server)
+    expect("the application's state", json.loads(answers["native"][0]),
+           {"requests": 1002, "cached": 100})
+    for name, answer in answers.items():
+        expect(name, answer, answers["native"])
+
+
+def echo(place, take, stats, *command):
+    """A server with 50 clients that takes a snapshot: they see a reset, so does it, new ones are served."""
+    port = free_port()
+    server = place.under_km(*command, port)
+    connect(port, server).close()
+    clients = [socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) for _ in range(50)]
+    for n, client in enumerate(clients):
+        expect("an echo", line(client, f"line {n}"), f"line {n}")
+        client.sendall(b"half a li")
+    until("all clients open", lambda: line(clients[0], "").endswith("half a li") and
+          line(clients[0], "stats").startswith("open 50 "))
+    take(server, clients[0])
+    place.taken(server)
+    for client in clients:
+        expect("the connection of an old client is gone", is_gone(client), True)
+    for _ in range(2):
+        server = place.resume()
+        with connect(port, server) as client:
+            expect("an echo after the resume", line(client, "again"), "again")
+            until("what became of the old clients", lambda: line(client, "stats") == stats)
+            more = [socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+                    for _ in range(50)]
+            for n, other in enumerate(more):
+                expect("an echo to a new client", line(other, f"new {n}"), f"new {n}")
+        place.end(server)
+
+
+def asyncio_echo(place):
+    echo(place, lambda server, client: server.send_signal(signal.SIGUSR1), "open 1 reset 50",
+         PYTHON, HERE / "resumed/echo.py")
+
+
+def epoll_echo(place):
+    echo(place, lambda server, client: client.sendall(b"snapshot\n"), "open 1 lost 50 ticks 1",
+         place.out / "epoll_server")
+
+
+def go_http(place):
+    port = free_port()
+    server = place.under_km(place.out / "http_server", port)
+    connect(port, server).close()
+    values = [get(port, f"/value/{n % 100}") for n in range(300)]
+    kept = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    kept.request("GET", "/state")
+    expect("the state", kept.getresponse().read(), b"cached 100")
+    get(port, "/snapshot")
+    place.taken(server)
+    for _ in range(3):
+        server = place.resume()
+        connect(port, server).close()
+        expect("the state after the resume", get(port, "/state"), "cached 100")
+        expect("values", [get(port, f"/value/{n}") for n in range(100)], values[:100])
+        expect("a new value", len(get(port, "/value/new")), 64)
+        place.end(server)
+
+
+def sqlite_transaction(place):
+    def output(process):
+        text, _ = process.communicate(timeout=PATIENCE)
+        expect("the status", process.returncode, 0)
+        return text.decode()
+
+    def dump(name):
+        with contextlib.closing(sqlite3.connect(place.directory / name)) as base:
+            return list(base.iterdump())
+
+    program = (PYTHON, HERE / "resumed/transaction.py")
+    for end in ("commit", "rollback"):
+        (place.directory / "end").write_text(end)
+        native = output(place.start(*program, f"native-{end}.db", stdout=subprocess.PIPE))
+        place.taken(place.under_km(*program, f"{end}.db"))
+        expect("the journal is there", (place.directory / f"{end}.db-journal").exists(), True)
+        expect(f"the answers after the {end}", output(place.resume(stdout=subprocess.PIPE)), native)
+        expect(f"what is in the file after the {end}", dump(f"{end}.db"), dump(f"native-{end}.db"))
+        expect("rows", len(dump(f"{end}.db")) > 20000, end == "commit")
+
+
+TESTS = {"python-http": python_http, "asyncio-echo": asyncio_echo, "epoll-echo": epoll_echo,
+         "go-http": go_http, "sqlite-transaction": sqlite_transaction}
+
+
+def main():
+    failures = 0
+    for name in sys.argv[2:] or TESTS:
+        with tempfile.TemporaryDirectory() as directory:
+            place = Place(directory)
+            place.out = pathlib.Path(sys.argv[1])
+            why = None
+            try:
+                TESTS[name](place)
+            except (Failure, OSError, http.client.HTTPException,
+                    subprocess.TimeoutExpired) as error:
+                why = f"{type(error).__name__}: {error}" if not isinstance(error, Failure) else error
+            log = place.clean()
+            if why is None:
+                print(f"ok {name}-resumed", flush=True)
+                continue
+            failures += 1
+            print(f"FAIL {name}-resumed: {why}")
+            for text in log.splitlines()[-20:]:
+                print(f"    | {text}")
+            sys.stdout.flush()
+    sys.exit(failures != 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,9 @@
+// http_server.js PORT: node's http server, with something in its heap.
+const crypto = require('crypto');
+const cache = new Map();
+require('http').createServer((request, response) => {
+  const [, what, key] = request.url.split('/');
+  if (what !== 'value') return response.end(`cached ${cache.size}`);
+  if (!cache.has(key)) cache.set(key, crypto.createHash('sha256').update(key.repeat(1000)).digest('hex'));
+  response.end(cache.get(key));
+}).listen(Number(process.argv[2]), '127.0.0.1');
