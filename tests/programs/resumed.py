@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import sqlite3
@@ -18,6 +19,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 BUILD = (ROOT / os.environ.get("BUILD", "build")).resolve()
 KM = str(BUILD / "km")
+KMCTL = str(BUILD / "kmctl")
 PYTHON = "/usr/bin/python3"
 PATIENCE = 120  # seconds
 
@@ -55,10 +57,13 @@ class Place:
         self.snapshot = self.directory / "snapshot"
         self.log = open(self.directory / "log", "a+b")
         self.running = []
+        # Where km's control sockets go.
+        self.environment = {**os.environ, "XDG_RUNTIME_DIR": str(directory)}
 
     def start(self, *command, stdin=subprocess.DEVNULL, stdout=None):
         process = subprocess.Popen([str(part) for part in command], stdin=stdin,
-                                   stdout=stdout or self.log, stderr=self.log, cwd=self.directory)
+                                   stdout=stdout or self.log, stderr=self.log, cwd=self.directory,
+                                   env=self.environment)
         self.running.append(process)
         return process
 
@@ -80,6 +85,14 @@ class Place:
         except subprocess.TimeoutExpired:
             raise Failure("it does not end with its snapshot") from None
         expect("a snapshot", self.snapshot.exists(), True)
+
+    def take(self, process):
+        """A snapshot from outside, which ends the process."""
+        command = [KMCTL, "snapshot", str(process.pid), "--stop", "-o", str(self.snapshot)]
+        result = subprocess.run(command, env=self.environment, stdout=self.log, stderr=self.log,
+                                timeout=PATIENCE, check=False)
+        expect("the status of kmctl snapshot", result.returncode, 0)
+        self.taken(process)
 
     def clean(self):
         for process in self.running:
@@ -237,13 +250,109 @@ def sqlite_transaction(place):
         expect("rows", len(dump(f"{end}.db")) > 20000, end == "commit")
 
 
+def node_http(place):
+    port = free_port()
+    server = place.under_km("/usr/bin/node", HERE / "resumed/http_server.js", port)
+    connect(port, server).close()
+    values = [get(port, f"/value/{n % 100}") for n in range(1000)]
+    with socket.create_connection(("127.0.0.1", port)):  # one that waits for its request
+        place.take(server)
+    for _ in range(3):
+        server = place.resume()
+        connect(port, server).close()
+        expect("the state after the resume", get(port, "/state"), "cached 100")
+        expect("values", [get(port, f"/value/{n}") for n in range(100)], values[:100])
+        expect("a new value", len(get(port, "/value/new")), 64)
+        place.end(server)
+
+
+def redis_keys(place):
+    """100,000 keys of all types, with a client that waits; DEBUG DIGEST is a checksum over all data."""
+    port = free_port()
+
+    def redis(*words):
+        result = subprocess.run(["redis-cli", "-p", str(port), *words], stdout=subprocess.PIPE,
+                                stdin=subprocess.DEVNULL, timeout=PATIENCE, check=True)
+        return result.stdout.decode().rstrip("\n")
+
+    server = place.under_km("redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "",
+                            "--appendonly", "no", "--enable-debug-command", "yes")
+    connect(port, server).close()
+    expect("filling", redis("debug", "populate", "95000", "key", "64"), "OK")
+    redis("eval", """for i = 1, 1000 do
+        redis.call('hset', 'h' .. i, 'a', i, 'b', i * i) redis.call('rpush', 'l' .. i, i, 'x', i)
+        redis.call('zadd', 'z' .. i, i, 'm', 1, 'n') redis.call('sadd', 's' .. i, 'p', 'q', i)
+        redis.call('set', 'e' .. i, i, 'ex', 100000) end""", "0")
+    expect("keys", redis("dbsize"), "100000")
+    digest = redis("debug", "digest")
+    waiting = place.start("redis-cli", "-p", port, "blpop", "never", "0")
+    until("a client that waits", lambda: "blocked_clients:1" in redis("info", "clients"))
+    place.take(server)
+    expect("the waiting client's end", waiting.wait(PATIENCE) is not None, True)
+    for resume in range(3):
+        server = place.resume()
+        connect(port, server).close()
+        expect("the digest after the resume", redis("debug", "digest"), digest)
+        expect("a list", redis("lrange", "l7", "0", "-1"), "7\nx\n7")
+        expect("setting", redis("set", "new", str(resume)), "OK")
+        expect("keys after the resume", redis("dbsize"), "100001")
+        place.end(server)
+
+
+def sqlite_shell(place):
+    """The shell itself, between two statements of a transaction; what follows comes by another pipe."""
+    before = ["pragma cache_size = 10;", "create table t(a integer primary key, b);", "begin;"]
+    before += [f"insert into t values ({n}, '{'x' * (n % 97)}');" for n in range(20000)]
+    after = [f"insert into t values ({n}, 'after');" for n in range(20000, 21000)]
+    after += ["commit;", "select count(*), sum(a), sum(length(b)) from t;", "pragma integrity_check;"]
+    native = place.start("sqlite3", "native.db", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    wanted, _ = native.communicate("\n".join(before + after).encode(), timeout=PATIENCE)
+    shell = place.under_km("sqlite3", "km.db", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    shell.stdin.write(("\n".join(before) + "\nselect 'ready';\n").encode())
+    shell.stdin.flush()
+    expect("the shell", shell.stdout.readline(), b"ready\n")
+    place.take(shell)
+    expect("the journal is there", (place.directory / "km.db-journal").exists(), True)
+    shell = place.resume(stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    got, _ = shell.communicate("\n".join(after).encode(), timeout=PATIENCE)
+    expect("the status", shell.returncode, 0)
+    expect("what the shell says", got, wanted)
+
+
+def nginx_http(place):
+    port = free_port()
+    (place.directory / "page").write_text("page\n" * 10000)
+    (place.directory / "conf").write_text(f"""daemon off; master_process off; pid pid; error_log stderr;
+        events {{ worker_connections 64; }} http {{ access_log off; sendfile on; default_type text/plain;
+        client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;
+        server {{ listen 127.0.0.1:{port}; root {place.directory}; }} }}""")
+    nginx = shutil.which("nginx") or "/usr/sbin/nginx"
+    server = place.under_km(nginx, "-p", place.directory, "-c", place.directory / "conf")
+    connect(port, server).close()
+    page = get(port, "/page")
+    expect("the page", page, "page\n" * 10000)
+    with socket.create_connection(("127.0.0.1", port)):
+        place.take(server)
+    for _ in range(3):
+        server = place.resume()
+        connect(port, server).close()
+        for _ in range(20):
+            expect("the page after the resume", get(port, "/page"), page)
+        place.end(server)
+
+
 TESTS = {"python-http": python_http, "asyncio-echo": asyncio_echo, "epoll-echo": epoll_echo,
-         "go-http": go_http, "sqlite-transaction": sqlite_transaction}
+         "go-http": go_http, "node-http": node_http, "redis-keys": redis_keys, "nginx-http": nginx_http,
+         "sqlite-transaction": sqlite_transaction, "sqlite-shell": sqlite_shell}
+NEEDED = {"node-http": "node", "redis-keys": "redis-server", "sqlite-shell": "sqlite3"}
 
 
 def main():
     failures = 0
     for name in sys.argv[2:] or TESTS:
+        if name in NEEDED and not shutil.which(NEEDED[name]):
+            print(f"skip {name}-resumed: {NEEDED[name]} is not installed (tools/setup programs)")
+            continue
         with tempfile.TemporaryDirectory() as directory:
             place = Place(directory)
             place.out = pathlib.Path(sys.argv[1])
