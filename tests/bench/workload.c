@@ -13,9 +13,13 @@
 //                                       memory (HOW: plain, huge for MADV_HUGEPAGE), of the median
 //                                       of 21 rounds; again HOW: of reading a word of each page of
 //                                       it once more
+//   workload hold MIB HOW THREADS       fills so many MiB (HOW: plain, huge for MADV_HUGEPAGE), starts
+//                                       threads that are busy, prints 0 and stays; resumed, it prints
+//                                       nothing
 //   workload mapped FILE                milliseconds of the same reading of a file mapped privately
 #include <fcntl.h>
 #include <km/hypercall.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -190,6 +194,29 @@ static int Heap(uint64_t mib, const char* how) {
   return 0;
 }
 
+static void* Busy(void* argument) {
+  for (volatile uint64_t x = 0;; ++x) {
+  }
+  return argument;
+}
+
+static int Hold(uint64_t mib, const char* how, int threads) {
+  const uint64_t large = 2 << 20, size = mib << 20;
+  uint8_t* memory =
+      mmap(NULL, size + large, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) return Fail("mmap");
+  memory += -(uintptr_t)memory % large;
+  madvise(memory, size, strcmp(how, "huge") == 0 ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+  Fill((uint64_t*)memory, size / sizeof(uint64_t), "random");
+  for (int i = 0; i < threads; ++i) {
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, Busy, NULL) != 0) return Fail("pthread_create");
+  }
+  puts("0");
+  fflush(stdout);
+  while (1) pause();
+}
+
 static int Mapped(const char* path) {
   struct stat status;
   int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -235,6 +262,9 @@ int main(int argc, char** argv) {
   if (strcmp(verb, "compute") == 0) return Compute();
   if (strcmp(verb, "snapshots") == 0 && argc == 3) return Snapshots(atoi(argv[2]));
   if (strcmp(verb, "heap") == 0 && argc == 4) return Heap((uint64_t)atoll(argv[2]), argv[3]);
+  if (strcmp(verb, "hold") == 0 && argc == 5) {
+    return Hold((uint64_t)atoll(argv[2]), argv[3], atoi(argv[4]));
+  }
   if (strcmp(verb, "mapped") == 0 && argc == 3) return Mapped(argv[2]);
   if (strcmp(verb, "touch") == 0 && argc == 4) return Touch((size_t)atoll(argv[2]), argv[3]);
   fprintf(stderr, "workload: see its source for what it does\n");
