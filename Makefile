@@ -228,6 +228,7 @@ install: all
 	install -m 755 $(INSTALLED_PROGRAMS) $(DEST)/bin
 	install -m 644 $(wildcard include/km/*.h) $(DEST)/include/km
 	$(foreach f,$(wildcard $(BUILD)/libkm.a),install -m 644 $(f) $(DEST)/lib)
+	install -D -m 644 tools/completion/kmctl $(DEST)/share/bash-completion/completions/kmctl
 	$(if $(MAN_PAGES),install -m 644 $(MAN_PAGES) $(DEST)/share/man/man1)
 
 clean:

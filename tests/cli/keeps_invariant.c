@@ -18,17 +18,18 @@ struct worker {
   uint64_t rounds;
 };
 
-static void *work(void *argument) {
-  struct worker *worker = argument;
-  while (!stop) {
-    // An element a page, in an order that jumps about.
-    for (size_t i = 0; i < elements; i += 512) {
-      size_t at = (i * 7919) % elements / 512 * 512;
-      ++worker->first[at];
-      ++worker->second[at];
-    }
-    ++worker->rounds;
+// An element a page, in an order that jumps about.
+static void go_round(struct worker *worker) {
+  for (size_t i = 0; i < elements; i += 512) {
+    size_t at = (i * 7919) % elements / 512 * 512;
+    ++worker->first[at];
+    ++worker->second[at];
   }
+  ++worker->rounds;
+}
+
+static void *work(void *argument) {
+  while (!stop) go_round(argument);
   return NULL;
 }
 
@@ -57,6 +58,7 @@ int main(int argc, char **argv) {
     workers[i].first = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     workers[i].second = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (workers[i].first == MAP_FAILED || workers[i].second == MAP_FAILED) return 2;
+    go_round(&workers[i]);
     if (pthread_create(&workers[i].thread, NULL, work, &workers[i]) != 0) return 2;
   }
   puts("ready");

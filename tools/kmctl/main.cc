@@ -16,6 +16,7 @@
 #include "km/base/version.h"
 #include "km/snapshot/checksum.h"
 #include "km/snapshot/parser.h"
+#include "tools/kmctl/binfmt.h"
 #include "tools/kmctl/inspect.h"
 #include "tools/kmctl/names.h"
 #include "tools/kmctl/remote.h"
@@ -40,6 +41,8 @@ constexpr absl::string_view kHelp =
        kmctl wait TARGET                wait until it ends, and end as it does
        kmctl inspect FILE               show everything in a snapshot
        kmctl verify FILE                check all checksums of a snapshot, its memory's too
+       kmctl binfmt --register | --unregister
+                                        have the kernel run snapshots by themselves (./FILE)
        kmctl --help | --version
 
 TARGET is a pid of km, the path of its socket, or its program's name. --json prints JSON.
@@ -107,6 +110,15 @@ int OfFile(const std::string& verb, const std::string& path, bool json) {
   return verb == "inspect" ? Inspect(*image, fd.get(), path, json) : Verify(*image, fd.get(), path);
 }
 
+int Binfmt(const std::vector<std::string>& words) {
+  const bool add = words == std::vector<std::string>{"--register"};
+  if (!add && words != std::vector<std::string>{"--unregister"}) {
+    return WrongUsage("binfmt wants --register or --unregister");
+  }
+  const absl::Status status = add ? RegisterBinfmt() : UnregisterBinfmt();
+  return status.ok() ? kFine : Fail(kFailed, status.message());
+}
+
 // Sets an option of `command`; null when `name` is none of those that take a value.
 std::string* ValueOf(absl::string_view name, RemoteCommand* command, std::string* interval) {
   if (name == "-o" || name == "--output") return &command->output;
@@ -125,7 +137,9 @@ int ParseArguments(const std::vector<std::string>& arguments, RemoteCommand* com
     const bool option = argument.size() > 1 && argument[0] == '-';
     if (argument == "--help" || argument == "-h") return Print(kHelp);
     if (argument == "--version") return Print(absl::StrCat("kmctl ", kKmVersion, "\n"));
-    if (argument == "--json") {
+    if (command->verb == "binfmt" && option) {
+      command->words.push_back(argument);
+    } else if (argument == "--json") {
       command->json = true;
     } else if (argument == "--stop") {
       command->stop = true;
@@ -160,6 +174,7 @@ int Main(const std::vector<std::string>& arguments) {
     return WrongUsage("-o, --label, --description and --stop go with snapshot");
   }
   if (IsRemoteVerb(command.verb)) return Remote(command);
+  if (command.verb == "binfmt") return Binfmt(command.words);
   const bool inspect = command.verb == "inspect";
   if (!inspect && command.verb != "verify") {
     return WrongUsage(absl::StrCat("there is no command ", command.verb));
