@@ -197,6 +197,7 @@ absl::StatusOr<Json> ControlDesk::Snapshot(const Asked& asked) {
   if (orders_.size() >= kMaxOrders) {
     return absl::ResourceExhaustedError("too many snapshots are waited for already");
   }
+  if (ended_) return absl::FailedPreconditionError("the program has ended");
   order.asked_ns = Now();
   orders_.push_back(std::move(order));
   if (live_ == nullptr) StartNextSnapshot();
@@ -274,6 +275,8 @@ void ControlDesk::SnapshotEnded(const absl::Status& status) {
 }
 
 void ControlDesk::ProgramEnded(const ExitStatus& status) {
+  ended_ = true;
+  ServeSocket();  // who has asked already gets an answer
   if (live_ != nullptr) {
     // Natively nothing of the program runs any more.
     monitor_.process_->Pause();

@@ -75,7 +75,8 @@ class ControlDesk {
 
   Monitor& monitor_;
   const std::unique_ptr<ControlServer> server_;
-  bool held_ = false;  // by a client's pause
+  bool held_ = false;   // by a client's pause
+  bool ended_ = false;  // the program has
   std::vector<Asked> waiting_;
   std::deque<SnapshotOrder> orders_;  // the first is the one that live_ writes
   std::unique_ptr<LiveWriter> live_;

@@ -299,6 +299,9 @@ def no_room():
 def signals_and_wait():
     with counter() as program:
         waiting = subprocess.Popen([KMCTL, "wait", str(program.pid)], stdout=subprocess.PIPE)
+        connected = lambda: open("/proc/net/unix").read().count(program.socket) > 1
+        eventually(connected, "kmctl wait does not connect")
+        time.sleep(0.2)
         kmctl("signal", program.pid, "SIGTERM")
         expect(program.process.wait(PATIENCE) == -signal.SIGTERM, "it does not die of it")
         expect(waiting.wait(PATIENCE) == 128 + signal.SIGTERM, "wait does not tell")
