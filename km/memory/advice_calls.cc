@@ -184,10 +184,10 @@ int64_t AddressSpace::Advise(uint64_t address, uint64_t length, int advice) {
   // That takes memory from the whole machine.
   if (poisons) return -EPERM;
   absl::MutexLock lock(&mutex_);
-  return ForEachPiece(address, end, Populates(advice),
-                      [this, advice](const Mapping& mapping, uint64_t from, uint64_t to) {
-                        return AdviseOne(mapping, from, to, advice);
-                      });
+  return ForEachPiece(
+      address, end, Populates(advice),
+      [this, advice](const Mapping& mapping, uint64_t from, uint64_t to)
+          ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return AdviseOne(mapping, from, to, advice); });
 }
 
 // The host keeps count and limit: nothing of the monitor's own is ever locked.
@@ -280,9 +280,10 @@ int64_t AddressSpace::SetName(uint64_t address, uint64_t length, const std::stri
   if (end < address) return -EINVAL;
   absl::MutexLock lock(&mutex_);
   return ForEachPiece(address, end, false,
-                      [this, &name](const Mapping& mapping, uint64_t from, uint64_t to) {
-                        return SetNameOfPiece(mapping, from, to, name);
-                      });
+                      [this, &name](const Mapping& mapping, uint64_t from, uint64_t to)
+                          ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+                            return SetNameOfPiece(mapping, from, to, name);
+                          });
 }
 
 // For [start, end) within `mapping`.
