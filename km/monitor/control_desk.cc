@@ -86,7 +86,9 @@ absl::StatusOr<Json> ControlDesk::Info(const Asked& /*asked*/) {
                {"name", process.Comm(identity.pid)},
                {"program", identity.executable},
                {"command", identity.command_line},
-               {"state", held_ ? "paused" : "running"},
+               {"state", held_                          ? "paused"
+                         : !monitor_.listeners_.empty() ? "waiting"
+                                                        : "running"},
                {"threads", process.thread_count()},
                {"descriptors", process.files().Entries().size()},
                {"uptime_ns", Now() - monitor_.start_ns_},
@@ -116,6 +118,7 @@ absl::StatusOr<Json> ControlDesk::Pause(const Asked& /*asked*/) {
 }
 
 absl::StatusOr<Json> ControlDesk::Resume(const Asked& /*asked*/) {
+  monitor_.EndWaiting();
   const bool before = std::exchange(held_, false);
   if (before) monitor_.process_->Resume();
   return Json{{"state", "running"}, {"was_paused", before}};

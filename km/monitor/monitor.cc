@@ -5,8 +5,10 @@
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -129,6 +131,7 @@ absl::Status Monitor::Load() {
   if (!wake_.valid() || !signals_.valid()) return ErrnoStatus(errno, "cannot make descriptors");
   KM_ASSIGN_OR_RETURN(process_, Process::Create([this](Thread& thread) { ThreadMain(thread); }));
   KM_RETURN_IF_ERROR(snapshot.valid() ? LoadSnapshot(snapshot.get()) : LoadProgram(*resolved));
+  if (options_.on_connection) KM_RETURN_IF_ERROR(FindListeners());
   // Otherwise the program need not wait for it.
   return options_.paused || !options_.control.empty() ? OpenControl() : absl::OkStatus();
 }
@@ -195,20 +198,51 @@ absl::Status Monitor::LoadSnapshot(int fd) {
 
 void Monitor::Run() {
   if (options_.paused) desk_->Hold();
+  if (!listeners_.empty()) process_->Pause();
   process_->StartAll();
   if (options_.control.empty() && desk_ == nullptr) (void)OpenControl();
-  pollfd fds[] = {{wake_.get(), POLLIN, 0},
-                  {signals_.get(), POLLIN, 0},
-                  {desk_ != nullptr ? desk_->socket() : -1, POLLIN, 0},
-                  {-1, POLLIN, 0}};
+  constexpr size_t kOwn = 4;
+  std::vector<pollfd> fds = {{wake_.get(), POLLIN, 0},
+                             {signals_.get(), POLLIN, 0},
+                             {desk_ != nullptr ? desk_->socket() : -1, POLLIN, 0},
+                             {-1, POLLIN, 0}};
+  for (int listener : listeners_) fds.push_back({listener, POLLIN, 0});
   while (true) {
     fds[3].fd = desk_ != nullptr ? desk_->writer() : -1;
-    if (poll(fds, std::size(fds), desk_ != nullptr ? desk_->timeout_ms() : -1) < 0) continue;
+    if (poll(fds.data(), fds.size(), desk_ != nullptr ? desk_->timeout_ms() : -1) < 0) continue;
+    // A signal may be meant to end it, and is for the program to see.
+    const bool wanted =
+        fds[1].revents != 0 || std::any_of(fds.begin() + kOwn, fds.end(),
+                                           [](const pollfd& one) { return one.revents != 0; });
+    if (wanted) EndWaiting();
     if (fds[1].revents != 0) ForwardSignals();
     if (fds[0].revents != 0) ServeRequests();
     if (fds[2].revents != 0) desk_->ServeSocket();
     if (desk_ != nullptr) desk_->ServeWriter(fds[3].revents != 0);
+    if (listeners_.empty()) fds.resize(kOwn);
   }
+}
+
+// --on-connection: the listening sockets of the program, which is to rest until one is connected
+// to.
+absl::Status Monitor::FindListeners() {
+  for (const FdTable::Entry& entry : process_->files().Entries()) {
+    int listening = 0;
+    socklen_t size = sizeof(listening);
+    const int host = entry.file->host.get();
+    if (getsockopt(host, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) == 0 && listening != 0) {
+      listeners_.push_back(host);
+    }
+  }
+  if (!listeners_.empty()) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("--on-connection: '", options_.program[0], "' has no listening socket"));
+}
+
+void Monitor::EndWaiting() {
+  if (listeners_.empty()) return;
+  listeners_.clear();
+  process_->Resume();
 }
 
 // What was sent to the monitor was meant for the program.

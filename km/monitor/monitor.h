@@ -97,6 +97,8 @@ class Monitor {
   absl::Status LoadProgram(const ResolvedProgram& resolved);
   absl::Status LoadSnapshot(int fd);
   absl::Status OpenControl();
+  absl::Status FindListeners();
+  void EndWaiting();
   void ForwardSignals();
   void ServeRequests() ABSL_LOCKS_EXCLUDED(mutex_);
   int ServeSnapshot(const Thread& thread, const SnapshotRequest& request);
@@ -109,10 +111,11 @@ class Monitor {
   int64_t start_ns_ = 0;
   std::atomic<uint64_t> finished_calls_ = 0;  // counted for options_.test_snapshot_at only
   std::unique_ptr<Process> process_;
-  std::unique_ptr<Tracer> tracer_;     // null unless asked for
-  std::unique_ptr<Stats> stats_;       // null unless asked for
-  OwnedFd wake_;                       // eventfd
-  OwnedFd signals_;                    // signalfd of everything
+  std::unique_ptr<Tracer> tracer_;  // null unless asked for
+  std::unique_ptr<Stats> stats_;    // null unless asked for
+  OwnedFd wake_;                    // eventfd
+  OwnedFd signals_;                 // signalfd of everything
+  std::vector<int> listeners_;  // host descriptors; until one of them is connected to, all rests
   std::unique_ptr<ControlDesk> desk_;  // null: without a control socket
 
   absl::Mutex mutex_;

@@ -111,6 +111,8 @@ bool SetFlag(absl::string_view name, Options* options) {
     options->aslr = false;
   else if (name == "clear-env")
     options->environment.clear();
+  else if (name == "on-connection")
+    options->on_connection = true;
   else if (name == "paused")
     options->paused = true;
   else if (name == "stats")
@@ -193,6 +195,7 @@ std::string HelpText() {
          "                    bound to NEW instead\n"
          "  --control=PATH    the socket that kmctl talks to; none: without one. Otherwise it is\n"
          "                    PID.sock in $XDG_RUNTIME_DIR/km, or /tmp/km-UID\n"
+         "  --on-connection   rest until somebody connects to a socket that SNAPSHOT listens on\n"
          "  --paused          begin paused; kmctl resume lets the program go\n"
          "  --env KEY=VALUE   set a variable of the program's environment\n"
          "  --clear-env       give the program only what later --env set\n"

@@ -22,6 +22,7 @@ struct Options {
   FileOptions files;
   std::string control;  // path of the control socket; empty: in ControlFolder(); "none"
   bool paused = false;
+  bool on_connection = false;
   bool sync = true;
   bool aslr = true;
   bool stats = false;

@@ -225,6 +225,39 @@ def of_a_resumed_one():
 
 
 @case
+def on_connection():
+    code = (
+        "import os, socket\n"
+        "s = socket.create_server(('127.0.0.1', 0))\n"
+        "open('port', 'w').write(str(s.getsockname()[1]))\n"
+        "print('ready', flush=True)\n"
+        "while True:\n"
+        "    c, _ = s.accept()\n"
+        "    open('awake', 'w').close()\n"
+        "    c.sendall(c.recv(100).upper())\n"
+        "    c.close()\n"
+    )
+    with Program("/usr/bin/python3", "-c", code) as program:
+        kmctl("snapshot", program.pid, "--stop", "-o", "file")
+    port = int(open("port").read())
+    with Program("./file", options=["--on-connection"], ready=False) as program:
+        eventually(lambda: os.path.exists(program.socket), "there is no socket")
+        expect(json.loads(kmctl("info", program.pid, "--json"))["state"] == "waiting", "it does not wait")
+        time.sleep(0.1)
+        expect(not os.path.exists("awake"), "it runs")
+        for word in (b"one", b"two"):
+            with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
+                client.sendall(word)
+                expect(client.recv(100) == word.upper(), "no answer")
+        expect(json.loads(kmctl("info", program.pid, "--json"))["state"] == "running", "it does not run")
+    with Program("./file", options=["--on-connection"], ready=False) as program:
+        eventually(lambda: os.path.exists(program.socket), "there is no socket")
+        expect(program.end(signal.SIGTERM)[1] == -signal.SIGTERM, "a signal does not end it")
+    none = subprocess.run([KM, "--on-connection", "/bin/true"], capture_output=True, text=True)
+    expect(none.returncode == 125 and "no listening socket" in none.stderr, str(none))
+
+
+@case
 def refused():
     code = "import os; os.mkdir('gone'); os.open('gone', 0); os.rmdir('gone'); print('ready', flush=True)\n"
     with Program("/usr/bin/python3", "-c", code + "import time; time.sleep(60)") as program:
