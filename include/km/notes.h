@@ -21,6 +21,7 @@ enum km_note_type {
   NT_KM_FILES = 0x4b4d0008,     /* descriptors and what they are open on */
   NT_KM_CHECKSUMS = 0x4b4d0009, /* of memory */
   NT_KM_TIMERS = 0x4b4d000a,    /* of timer_create and setitimer; absent when there are none */
+  NT_KM_IPC = 0x4b4d0070,       /* System V objects; absent when there are none */
 };
 
 /* The descriptor of each of these notes starts with this. All fields little-endian. */
@@ -87,6 +88,15 @@ enum km_vcpu_tag {
   KM_VCPU_BLOCKED_CALL = 8,    /* u32 has deadline, u32 restart (0 to 2), s64 deadline */
   KM_VCPU_SAVED_MASK = 9,      /* u64 */
   KM_VCPU_CPU_TIME = 10,       /* s64 total, s64 of it in user mode: ns */
+  /* What the thread set itself, or inherited from one that did. */
+  KM_VCPU_SCHEDULING = KM_TAG_REQUIRED | 112,    /* u32 policy, u32 0, u64 flags, s32 nice, u32
+                                                    priority, u64 runtime, deadline, period, u32
+                                                    util_min, util_max: struct sched_attr */
+  KM_VCPU_PROCESSORS = KM_TAG_REQUIRED | 113,    /* u64...: bits of sched_setaffinity */
+  KM_VCPU_IO_PRIORITY = KM_TAG_REQUIRED | 114,   /* u32, as ioprio_set takes it */
+  KM_VCPU_PERSONALITY = KM_TAG_REQUIRED | 115,   /* u32 */
+  KM_VCPU_MEMORY_POLICY = KM_TAG_REQUIRED | 116, /* u32 mode, u32 0, u64...: bits of nodes */
+  KM_VCPU_PRCTL = KM_TAG_REQUIRED | 117, /* u32 PR_SET_ option, u32 0, u64 value; repeated */
 };
 
 enum km_program_tag {                                 /* NT_KM_GUEST and NT_KM_DYNLINKER */
@@ -109,7 +119,17 @@ enum km_process_tag {
                                  environment start, end */
   KM_PROCESS_MEMORY = 40,  /* u32 MCL_FUTURE and MCL_ONFAULT, u32 MEMBARRIER_CMD_REGISTER_ bits */
   KM_PROCESS_CPU_TIME = 9, /* s64 total, s64 of it in user mode: ns */
+  /* A context of io_setup(2): u64 name, u32 room for requests, u32 0, and events that were not
+     taken: u64 data, u64 iocb, s64 result, s64 second result each; repeated */
+  KM_PROCESS_AIO = KM_TAG_REQUIRED | 119,
+  KM_PROCESS_LEADS = KM_TAG_REQUIRED | 118, /* u32 KM_LEADS_ bits, u32 0 */
+  KM_PROCESS_PRCTL = KM_TAG_REQUIRED | 117, /* u32 PR_SET_ option, u32 0, u64 value; repeated */
 };
+
+/* What the program has made itself the leader of. */
+#define KM_LEADS_GROUP 1u    /* setpgid(2) */
+#define KM_LEADS_SESSION 2u  /* setsid(2) */
+#define KM_LEADS_TERMINAL 4u /* its group was the foreground one of its terminal */
 
 enum km_signals_tag {
   KM_SIGNALS_ACTION = 1,  /* u32 signal, u32 0, u64 handler, flags, restorer, mask; repeated */
@@ -127,16 +147,38 @@ enum km_mappings_tag {
      segment at `address`, which is beyond every address of the program's. Repeated, ascending. */
   KM_MAPPINGS_OBJECT = KM_TAG_REQUIRED | 3,
   KM_MAPPINGS_ADVICE = 4, /* u32 advice, u32 0: of the mapping before it */
+  /* Attached System V memory: u64 start, end, u32 protection, flags, u64 offset in the segment, u64
+     address of its object, u32 id, u32 KM_SEGMENT_READ_ONLY or 0, counted text name; repeated */
+  KM_MAPPINGS_OF_SEGMENT = KM_TAG_REQUIRED | 117,
+  /* Of memory: u64 start, end, u32 mode, u32 0, u64...: bits of nodes; repeated */
+  KM_MAPPINGS_POLICY = KM_TAG_REQUIRED | 116,
 };
 
 enum km_object_kind {
   KM_OBJECT_MEMFD = 1,
   KM_OBJECT_DELETED_FILE = 2, /* the name is what it was called */
   KM_OBJECT_ANONYMOUS = 3,    /* MAP_SHARED | MAP_ANONYMOUS: no name, no seals */
+  KM_OBJECT_SEGMENT = 112,    /* a System V segment, of NT_KM_IPC */
 };
 #define KM_OBJECT_BASE \
   0x650000000000ull /* KM_GUEST_END. Addresses of memory objects: from here ... */
 #define KM_OBJECT_END 0x7e0000000000ull /* ... to here, each a multiple of 2 MiB */
+
+#define KM_SEGMENT_READ_ONLY 1u /* attached with SHM_RDONLY */
+
+enum km_ipc_tag {
+  /* Each starts with: s32 id, the program's; s32 key; u32 mode, uid, gid, u32 0; s32 id on the host
+     where it was, u32 0; s64 time of its last change there (..._ctime). Then: */
+  KM_IPC_SEGMENT = KM_TAG_REQUIRED | 1, /* u64 size in bytes, u64 address of the memory object, u32
+                                           KM_SEGMENT_ bits, u32 0; repeated */
+  KM_IPC_SEMAPHORES = KM_TAG_REQUIRED | 2, /* s64 time of the last semop, and for each semaphore u32
+                                              value, u32 1 when somebody has operated on it, s32 sum
+                                              of SEM_UNDO operations of the process; repeated */
+  KM_IPC_QUEUE = KM_TAG_REQUIRED | 3,      /* u64 bytes that it has room for; repeated */
+  KM_IPC_MESSAGE = KM_TAG_REQUIRED | 4,    /* s64 type, text; of the queue before it; repeated */
+};
+#define KM_SEGMENT_REMOVED 2u /* IPC_RMID: it goes with its last attachment */
+#define KM_SEGMENT_LOCKED 4u  /* SHM_LOCK */
 
 enum km_files_tag {
   KM_FILES_DESCRIPTION = 1, /* of a regular file with a name: u32 id, u32 flags, s64 offset, counted
@@ -225,6 +267,17 @@ enum km_socket_tag {
 enum km_given_tag { KM_GIVEN_NUMBER = 5 /* u32: 0, 1 or 2 */ };
 
 enum km_device_tag { KM_DEVICE_NUMBER = 60 /* u64: st_rdev */ };
+
+enum km_queue_tag {                        /* KM_FILE_MESSAGE_QUEUE */
+                    KM_QUEUE_OBJECT = 112, /* u32 which queue, u32 1 when it has no name any more */
+                    /* The others are with the first description of a queue. u64 messages and u64
+                       bytes in each that it has room for, u32 mode, u32 0, u64 device, inode */
+                    KM_QUEUE_ATTRIBUTES = 113,
+                    KM_QUEUE_MESSAGE = 114, /* u32 priority, bytes; in order */
+                    /* mq_notify(2), with the description that it was asked through: u32
+                       SIGEV_SIGNAL or SIGEV_NONE, u32 signal, u64 value */
+                    KM_QUEUE_NOTICE = 115,
+};
 
 enum km_inotify_tag {
   KM_INOTIFY_NEXT = 40,  /* u32: the number that the next watch gets */

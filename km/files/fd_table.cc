@@ -81,6 +81,16 @@ void FileDescription::SetBoundName(std::shared_ptr<const BoundName> name) {
   bound_name_ = std::move(name);
 }
 
+QueueNotice FileDescription::notice() const {
+  absl::MutexLock lock(&mutex_);
+  return notice_;
+}
+
+void FileDescription::SetNotice(QueueNotice notice) {
+  absl::MutexLock lock(&mutex_);
+  notice_ = notice;
+}
+
 OpenFile::~OpenFile() {
   if (host.get() < 0 || host.get() > STDERR_FILENO) return;
   int number = host.Release();

@@ -56,6 +56,14 @@ struct BoundName {
   OwnedFd directory;
 };
 
+// What mq_notify(2) was asked for.
+struct QueueNotice {
+  uint64_t number = 0;  // later ones have greater ones
+  int notify = 0;       // SIGEV_*
+  int signal = 0;       // with SIGEV_SIGNAL
+  uint64_t value = 0;   // of the sigevent
+};
+
 // An open file description, shared by descriptors that dup(2) made of each other.
 class FileDescription {
  public:
@@ -64,6 +72,11 @@ class FileDescription {
   // Null for all but a few sockets.
   std::shared_ptr<const BoundName> bound_name() const ABSL_LOCKS_EXCLUDED(mutex_);
   void SetBoundName(std::shared_ptr<const BoundName> name) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Of a POSIX message queue: the last request for a notice that was made through it; a number of
+  // zero is none. It may have been served since.
+  QueueNotice notice() const ABSL_LOCKS_EXCLUDED(mutex_);
+  void SetNotice(QueueNotice notice) ABSL_LOCKS_EXCLUDED(mutex_);
 
   FileKind kind = FileKind::kOther;
   std::string path;  // absolute, as the host sees it; empty where it has none
@@ -84,6 +97,7 @@ class FileDescription {
   mutable absl::Mutex mutex_;
   std::weak_ptr<const MappedFile> mapped_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<const BoundName> bound_name_ ABSL_GUARDED_BY(mutex_);
+  QueueNotice notice_ ABSL_GUARDED_BY(mutex_);
 };
 
 // One descriptor of the program's: a host descriptor of its own, as natively, so that locks, epoll

@@ -1,6 +1,7 @@
 #include "km/files/file_restorer.h"
 
 #include <fcntl.h>
+#include <mqueue.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -19,6 +20,11 @@ FileRestorer::FileRestorer(FdTable& table, const FileOptions& options,
                            absl::flat_hash_map<uint64_t, OwnedFd>& memory)
     : table_(table), options_(options), records_(records), memory_(memory) {
   for (const FileRecord& record : records) by_id_[record.id].record = &record;
+}
+
+FileRestorer::~FileRestorer() {
+  for (const std::string& name : passing_queues_) mq_unlink(name.c_str());
+  for (const std::string& name : made_queues_) mq_unlink(name.c_str());
 }
 
 absl::Status FileRestorer::Supply(absl::Span<const DescriptorRecord> descriptors, uint32_t given) {

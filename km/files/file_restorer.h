@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -37,6 +38,12 @@ class FileRestorer {
   FileRestorer(FdTable& table, const FileOptions& options, absl::Span<const FileRecord> records,
                absl::flat_hash_map<uint64_t, OwnedFd>& memory);
 
+  // Removes the names that message queues had for the time being, and those of all others that it
+  // made and nobody took.
+  ~FileRestorer();
+  FileRestorer(const FileRestorer&) = delete;
+  FileRestorer& operator=(const FileRestorer&) = delete;
+
   // First, while the working directory is the launcher's: opens what is supplied and moves
   // listeners. Fails where something does not fit the snapshot; nothing has happened then.
   absl::Status Supply(absl::Span<const DescriptorRecord> descriptors, uint32_t given);
@@ -51,6 +58,14 @@ class FileRestorer {
   std::array<OwnedFd, 2>& Held(uint32_t object) { return held_[object]; }
   // The host's descriptor of a memory object.
   absl::StatusOr<int> Memory(uint64_t address) const;
+  // The name for the time being of a message queue that has none, by its number: empty at first.
+  std::string& PassingName(uint32_t object) { return passing_names_[object]; }
+  // A message queue was made under this name.
+  void MadeQueue(std::string name, bool passing) {
+    (passing ? passing_queues_ : made_queues_).push_back(std::move(name));
+  }
+  // The queues that were made, with their names: whoever takes them removes them if need be.
+  std::vector<std::string> TakeMadeQueues() { return std::move(made_queues_); }
   FdTable& table() { return table_; }
   FilePolicy policy() const { return options_.policy; }
   // The host's descriptor for what the program has as `number`, 0 to 2, from whoever resumes.
@@ -77,6 +92,8 @@ class FileRestorer {
   absl::flat_hash_map<uint32_t, Restored> by_id_;
   absl::flat_hash_map<uint64_t, OwnedFd>& memory_;
   absl::flat_hash_map<uint32_t, std::array<OwnedFd, 2>> held_;
+  absl::flat_hash_map<uint32_t, std::string> passing_names_;
+  std::vector<std::string> passing_queues_, made_queues_;
 };
 
 }  // namespace km

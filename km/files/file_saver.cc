@@ -159,4 +159,13 @@ absl::StatusOr<uint64_t> FileSaver::Memory(int host_fd, uint32_t kind, const std
   return objects_.back().object.address;
 }
 
+absl::StatusOr<uint64_t> FileSaver::AddMemory(MemoryObject object, OwnedMapping bytes,
+                                              std::vector<std::pair<uint64_t, uint64_t>> data) {
+  if (object.size > KM_OBJECT_END - next_address_) return ErrnoStatus(EFBIG, "is too large");
+  object.address = next_address_;
+  next_address_ = RoundUp(next_address_ + object.size + kPage, kObjectAlignment);
+  objects_.push_back({std::move(object), std::move(bytes), std::move(data)});
+  return objects_.back().object.address;
+}
+
 }  // namespace km

@@ -41,6 +41,9 @@ class FileSaver {
   // The address of the memory object that `host_fd` is open on (a memfd, a deleted file): its
   // bytes will be in the snapshot, once.
   absl::StatusOr<uint64_t> Memory(int host_fd, uint32_t kind, const std::string& name);
+  // The same of memory that has no descriptor. `data`: ranges that are not holes, page aligned.
+  absl::StatusOr<uint64_t> AddMemory(MemoryObject object, OwnedMapping bytes,
+                                     std::vector<std::pair<uint64_t, uint64_t>> data);
   FdTable& table() { return table_; }
 
   // ---- What came out ----

@@ -13,8 +13,6 @@ constexpr FileKindRow NotCarried(FileKind kind, const char* name) {
 
 constexpr FileKindRow kTerminalKind = NotCarried(FileKind::kTerminal, "terminal");
 constexpr FileKindRow kBlockDeviceKind = NotCarried(FileKind::kBlockDevice, "block device");
-constexpr FileKindRow kMessageQueueKind =
-    NotCarried(FileKind::kMessageQueue, "POSIX message queue");
 constexpr FileKindRow kOtherKind = NotCarried(FileKind::kOther, "file of another kind");
 
 }  // namespace

@@ -54,6 +54,7 @@ extern const FileKindRow kEventFdKind;
 extern const FileKindRow kGivenKind;
 extern const FileKindRow kInotifyKind;
 extern const FileKindRow kMemFdKind;
+extern const FileKindRow kMessageQueueKind;
 extern const FileKindRow kPathKind;
 extern const FileKindRow kPidFdKind;
 extern const FileKindRow kPipeKind;

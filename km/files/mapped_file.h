@@ -23,6 +23,7 @@ struct MappedFile {
   OwnedFd fd;
   std::string path;
   uint64_t device = 0, inode = 0;
+  bool read_only = false;  // of System V memory: attached with SHM_RDONLY
 
   // Of the file open in `host_fd`, with an O_PATH descriptor. Null when there is no descriptor
   // left.

@@ -124,6 +124,9 @@ class AddressSpace {
   // has a name and no descriptor. shmdt(2).
   int64_t Attach(int id, uint64_t length, uint64_t address, int flags,
                  std::shared_ptr<const MappedFile> file) ABSL_LOCKS_EXCLUDED(mutex_);
+  // After a resume: the part of the segment, `length` bytes long, from mapping.offset on becomes
+  // the mapping, which has a file as above. 0 or a negative errno.
+  int64_t AttachPiece(int id, uint64_t length, Mapping mapping) ABSL_LOCKS_EXCLUDED(mutex_);
   int64_t Detach(uint64_t address) ABSL_LOCKS_EXCLUDED(mutex_);
   int64_t Brk(uint64_t end) ABSL_LOCKS_EXCLUDED(mutex_);
   int64_t Advise(uint64_t address, uint64_t length, int advice) ABSL_LOCKS_EXCLUDED(mutex_);

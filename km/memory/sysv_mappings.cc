@@ -48,6 +48,35 @@ int64_t AddressSpace::Attach(int id, uint64_t length, uint64_t address, int flag
   return static_cast<int64_t>(start);
 }
 
+// The whole segment is attached elsewhere, the piece is moved from there.
+int64_t AddressSpace::AttachPiece(int id, uint64_t length, Mapping mapping) {
+  const uint64_t size = mapping.end - mapping.start;
+  if (mapping.offset > length || size > length - mapping.offset) return -EINVAL;
+  absl::MutexLock lock(&mutex_);
+  if (!ValidRange(mapping.start, size) || !RangeFree(mapping.start, mapping.end)) return -EINVAL;
+  const int executable = mapping.protection & PROT_EXEC ? SHM_EXEC : 0;
+  void* whole = shmat(id, nullptr, (mapping.file->read_only ? SHM_RDONLY : 0) | executable);
+  if (whole == reinterpret_cast<void*>(-1)) return -errno;
+  auto* first = static_cast<std::byte*>(whole);
+  std::byte* place = memory_->window() + mapping.start;
+  int error = 0;
+  if (mremap(first + mapping.offset, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, place) ==
+      MAP_FAILED) {
+    error = errno;
+    munmap(first + mapping.offset, size);
+  }
+  if (mapping.offset != 0) munmap(first, mapping.offset);
+  if (const uint64_t end = mapping.offset + size; end != length) munmap(first + end, length - end);
+  if (error == 0 && mprotect(place, size, HostProtection(mapping.protection)) != 0) error = errno;
+  if (error != 0) {
+    ReserveAgain(mapping.start, mapping.end);
+    return -error;
+  }
+  if (mapping.advice != 0) AdviseHost(mapping.start, mapping.end, mapping.advice);
+  Insert(std::move(mapping));
+  return 0;
+}
+
 // Every piece of the attachment that began at `address`, as ksys_shmdt of the kernel's ipc/shm.c:
 // the host's count of attachments goes down as its mappings go.
 int64_t AddressSpace::Detach(uint64_t address) {

@@ -274,7 +274,7 @@ void ControlDesk::SnapshotEnded(const absl::Status& status) {
                                                            {"stopped_ns", order.stopped_ns},
                                                            {"elapsed_ns", Now() - order.asked_ns},
                                                            {"ended", order.stop}}));
-  if (order.stop) monitor_.End({});
+  if (order.stop) monitor_.EndInFile();
 }
 
 void ControlDesk::ProgramEnded(const ExitStatus& status) {

@@ -320,7 +320,7 @@ int Monitor::ServeSnapshot(const Thread& thread, const SnapshotRequest& request)
   PauseGuard pause(process_.get());
   absl::Status status = WriteSnapshotFor(thread, request);
   if (stats_ != nullptr) stats_->CountSnapshot(HostClock(CLOCK_MONOTONIC) - begin);
-  if (status.ok() && !request.go_on) End({});
+  if (status.ok() && !request.go_on) EndInFile();
   if (!status.ok()) {
     Log(LogLevel::kWarning, absl::StrCat("no snapshot was taken: ", status.message()));
   }
@@ -360,6 +360,11 @@ bool Monitor::DumpCore(const ExitStatus& status) {
     Log(LogLevel::kWarning, absl::StrCat("no core dump was written: ", written.message()));
   }
   return written.ok();
+}
+
+void Monitor::EndInFile() {
+  process_->sysv().RemoveMade(false);
+  End({});
 }
 
 void Monitor::End(const ExitStatus& status) {

@@ -104,6 +104,8 @@ class Monitor {
   int ServeSnapshot(const Thread& thread, const SnapshotRequest& request);
   absl::Status WriteSnapshotFor(const Thread& thread, const SnapshotRequest& request);
   [[noreturn]] void End(const ExitStatus& status);
+  // The process is in a snapshot now, with the objects of its own that nobody else can find.
+  [[noreturn]] void EndInFile();
   bool DumpCore(const ExitStatus& status);
 
   const Options options_;

@@ -165,6 +165,17 @@ void Process::Start(Thread* thread) {
   }
 }
 
+void Process::OnHostThread(Thread* thread, std::function<void()> work) {
+  absl::MutexLock lock(&mutex_);
+  for (auto& worker : workers_) {
+    if (worker->thread != thread) continue;
+    worker->work = std::move(work);
+    changed_.SignalAll();
+    while (worker->work) changed_.Wait(&mutex_);
+    return;
+  }
+}
+
 void Process::StartAll() {
   for (Thread* thread : ParkedThreads()) Start(thread);
 }
@@ -178,6 +189,14 @@ void Process::WorkerMain(Worker* worker) {
   worker->host_tid = self;
   // Another host thread may have taken its place (HostThreadsDiffer).
   while (worker->host_tid == self) {
+    if (worker->work) {
+      mutex_.Unlock();
+      worker->work();
+      mutex_.Lock();
+      worker->work = nullptr;
+      changed_.SignalAll();
+      continue;
+    }
     if (worker->thread == nullptr || !worker->started) {
       changed_.Wait(&mutex_);
       continue;
@@ -349,6 +368,7 @@ std::vector<Thread*> Process::ParkedThreads() {
 absl::Status Process::SaveState(Thread& thread) {
   KM_RETURN_IF_ERROR(thread.vcpu->ReadBases(thread.registers));
   KM_ASSIGN_OR_RETURN(thread.xsave, thread.vcpu->ReadXsave());
+  if (changed_settings_.any()) ReadOwnSettings(changed_settings_, &thread.settings);
   return absl::OkStatus();
 }
 

@@ -27,6 +27,7 @@
 #include "km/process/clock.h"
 #include "km/process/pi_futex.h"
 #include "km/process/process_ids.h"
+#include "km/process/settings.h"
 #include "km/process/signal_state.h"
 #include "km/process/sysv_objects.h"
 #include "km/process/thread.h"
@@ -79,6 +80,7 @@ class Process {
   GuestClock& clock() { return clock_; }
   Timers& timers() { return timers_; }
   SysvObjects& sysv() { return sysv_; }
+  ChangedSettings& changed_settings() { return changed_settings_; }
   ProcessIds& ids() { return ids_; }
   const ProcessIds& ids() const { return ids_; }
   Identity& identity() { return identity_; }
@@ -89,6 +91,9 @@ class Process {
   // A new thread with a vCPU, not yet running. `tid` 0: the next free one. Errors mean EAGAIN.
   absl::StatusOr<Thread*> NewThread(uint32_t tid, SignalSet mask) ABSL_LOCKS_EXCLUDED(mutex_);
   void Start(Thread* thread) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Has the host thread of a thread that was not started do `work`; waits until it has. A host
+  // thread can ask some things for itself alone.
+  void OnHostThread(Thread* thread, std::function<void()> work) ABSL_LOCKS_EXCLUDED(mutex_);
   // Every thread there is, of which none runs yet.
   void StartAll() ABSL_LOCKS_EXCLUDED(mutex_);
   // The end of the calling guest thread; `thread` is gone afterwards. False: it was the last one.
@@ -123,7 +128,8 @@ class Process {
   // All threads, in order of their ids. While paused.
   std::vector<Thread*> ParkedThreads() ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Reads what only the vCPU knows into `thread` (bases, XSAVE area).
+  // Reads what only the vCPU and the calling host thread, which is the thread's, know into
+  // `thread`.
   absl::Status SaveState(Thread& thread);
   absl::Status LoadState(Thread& thread);
 
@@ -156,7 +162,8 @@ class Process {
     std::unique_ptr<Vcpu> vcpu;
     Thread* thread = nullptr;
     bool started = false;
-    pid_t host_tid = 0;  // 0: none
+    std::function<void()> work;  // for OnHostThread
+    pid_t host_tid = 0;          // 0: none
   };
 
   explicit Process(ThreadMain thread_main);
@@ -181,6 +188,7 @@ class Process {
   Timers timers_{&signals_, &clock_};
   CpuTime cpu_offset_;
   SysvObjects sysv_;
+  ChangedSettings changed_settings_;
   ProcessIds ids_;
   Identity identity_;
   XsaveFormat xsave_format_;

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 
 namespace km {
@@ -22,6 +23,18 @@ class ProcessIds {
   // The process has moved to another group or session of the host's.
   void Moved() ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // Whether the program has asked to lead the group or session that it is in now (setpgid(2),
+  // setsid(2)), and now does.
+  bool made_group() const ABSL_LOCKS_EXCLUDED(mutex_);
+  bool made_session() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Whether the process's group is the foreground one of its controlling terminal.
+  static bool InForeground();
+  // After a resume and before Set: moves the host's process into a group or session of its own,
+  // as the program had. On the main thread. Errors say what hinders.
+  // `foreground`: its group was the foreground one of its terminal, and becomes that again when
+  // this process is in the foreground now.
+  absl::Status Make(bool group, bool session, bool foreground) ABSL_LOCKS_EXCLUDED(mutex_);
+
   uint32_t group() const ABSL_LOCKS_EXCLUDED(mutex_);
   uint32_t session() const ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -29,8 +42,10 @@ class ProcessIds {
   int HostProcess(int guest) const ABSL_LOCKS_EXCLUDED(mutex_);
   int GuestProcess(int host) const ABSL_LOCKS_EXCLUDED(mutex_);
   int HostGroup(int guest) const ABSL_LOCKS_EXCLUDED(mutex_);
-  // Of groups and sessions alike: both are named by a process.
+  // Both are named by a process. They differ where the host's group is its session as well and the
+  // program's are two.
   int GuestGroup(int host) const ABSL_LOCKS_EXCLUDED(mutex_);
+  int GuestSession(int host) const ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   struct Pair {
@@ -42,6 +57,7 @@ class ProcessIds {
   Pair process_ ABSL_GUARDED_BY(mutex_);
   Pair group_ ABSL_GUARDED_BY(mutex_);
   Pair session_ ABSL_GUARDED_BY(mutex_);
+  bool moved_ ABSL_GUARDED_BY(mutex_) = false;  // the program has asked for it
 };
 
 }  // namespace km

@@ -1,5 +1,9 @@
 #include "km/process/sysv_objects.h"
 
+#include <sys/ipc.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 namespace km {
 namespace {
 
@@ -35,11 +39,40 @@ void SysvObjects::Bind(SysvKind kind, int id, int host) {
   guest_[{kind, host}] = id;
 }
 
+void SysvObjects::NoteMade(SysvKind kind, int host, bool keyed) {
+  absl::MutexLock lock(&mutex_);
+  made_[{kind, host}] = keyed;
+}
+
+bool SysvObjects::Made(SysvKind kind, int host) const {
+  absl::MutexLock lock(&mutex_);
+  return made_.contains({kind, host});
+}
+
+void SysvObjects::RemoveMade(bool keyed) {
+  absl::MutexLock lock(&mutex_);
+  for (const auto& [key, has_key] : made_) {
+    if (has_key && !keyed) continue;
+    switch (key.first) {
+      case SysvKind::kMemory:
+        syscall(SYS_shmctl, key.second, IPC_RMID, 0);
+        break;
+      case SysvKind::kSemaphores:
+        syscall(SYS_semctl, key.second, 0, IPC_RMID, 0);
+        break;
+      case SysvKind::kQueue:
+        syscall(SYS_msgctl, key.second, IPC_RMID, 0);
+        break;
+    }
+  }
+}
+
 void SysvObjects::Forget(SysvKind kind, int id) {
   absl::MutexLock lock(&mutex_);
   auto known = host_.find({kind, id});
   if (known == host_.end()) return;
   guest_.erase({kind, known->second});
+  made_.erase({kind, known->second});
   host_.erase(known);
   if (kind != SysvKind::kSemaphores) return;
   undo_.erase(undo_.lower_bound({id, 0}), undo_.lower_bound({id + 1, 0}));

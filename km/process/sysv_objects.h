@@ -22,12 +22,17 @@ enum class SysvKind : uint32_t { kMemory, kSemaphores, kQueue };
 // Thread-safe.
 class SysvObjects {
  public:
-  // The host's id for one of the program's, and the other way round; either remembers that the
+  // The host's id for one of the program's, and the other way round, which remembers that the
   // program knows the object. Negative ids are nobody's and stay.
   int Host(SysvKind kind, int id) ABSL_LOCKS_EXCLUDED(mutex_);
   int Guest(SysvKind kind, int host) ABSL_LOCKS_EXCLUDED(mutex_);
   // After a resume: the program's `id` is the host's `host`.
   void Bind(SysvKind kind, int id, int host) ABSL_LOCKS_EXCLUDED(mutex_);
+  // The program, or the monitor for it, made the host's object; `keyed`: others can find it.
+  void NoteMade(SysvKind kind, int host, bool keyed) ABSL_LOCKS_EXCLUDED(mutex_);
+  bool Made(SysvKind kind, int host) const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Removes the objects so made that nobody else can find, and those with keys too if `keyed`.
+  void RemoveMade(bool keyed) ABSL_LOCKS_EXCLUDED(mutex_);
   // The program removed it.
   void Forget(SysvKind kind, int id) ABSL_LOCKS_EXCLUDED(mutex_);
   // What the program knows: its id and the host's, ascending.
@@ -44,8 +49,9 @@ class SysvObjects {
   using Key = std::pair<SysvKind, int>;
 
   mutable absl::Mutex mutex_;
-  absl::btree_map<Key, int> host_ ABSL_GUARDED_BY(mutex_);                  // by the program's id
-  absl::btree_map<Key, int> guest_ ABSL_GUARDED_BY(mutex_);                 // by the host's id
+  absl::btree_map<Key, int> host_ ABSL_GUARDED_BY(mutex_);   // by the program's id
+  absl::btree_map<Key, int> guest_ ABSL_GUARDED_BY(mutex_);  // by the host's id
+  absl::btree_map<Key, bool> made_ ABSL_GUARDED_BY(mutex_);  // by the host's id: whether keyed
   absl::btree_map<std::pair<int, int>, int> undo_ ABSL_GUARDED_BY(mutex_);  // by set and number
 };
 

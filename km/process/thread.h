@@ -15,6 +15,7 @@
 #include "km/kvm/vcpu.h"
 #include "km/memory/guest_addr.h"
 #include "km/process/clock.h"
+#include "km/process/settings.h"
 #include "km/signals/alt_stack.h"
 #include "km/signals/frame.h"
 
@@ -79,6 +80,7 @@ struct Thread {
   std::string comm;            // see Process::Comm
   Registers registers;         // fs_base and gs_base only after SaveState
   std::vector<uint8_t> xsave;  // after SaveState
+  ThreadSettings settings;     // after SaveState: those that ReadOwnSettings reads
   Vcpu* vcpu = nullptr;
 
   // Nonzero: something waits for this thread (a signal, a pause, the end). Set before a kick.

@@ -2,8 +2,8 @@
 
 #include <fcntl.h>
 #include <limits.h>
-#include <sys/ipc.h>
 #include <sys/mman.h>
+#include <sys/personality.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -21,6 +21,7 @@
 #include "km/files/file_saver.h"
 #include "km/files/named_file.h"
 #include "km/kvm/cpu_features.h"
+#include "km/snapshot/capture_ipc.h"
 #include "km/snapshot/touched_pages.h"
 
 namespace km {
@@ -89,7 +90,6 @@ class Capturer {
   void CaptureThreads();
   void CheckUncarried();
   void CaptureTimers();
-  void CheckSysv();
   absl::Status CaptureMemory();
   void AddMapping(ImageMapping mapping);
   void CaptureMemorySettings();
@@ -134,6 +134,9 @@ void Capturer::CaptureProcess() {
   to.parent_pid = static_cast<uint32_t>(getppid());
   to.process_group = process_.ids().group();
   to.session = process_.ids().session();
+  const bool group = process_.ids().made_group(), session = process_.ids().made_session();
+  to.leads = (group ? KM_LEADS_GROUP : 0) | (session ? KM_LEADS_SESSION : 0) |
+             (group && ProcessIds::InForeground() ? KM_LEADS_TERMINAL : 0);
   to.uid = getuid();
   to.euid = geteuid();
   to.gid = getgid();
@@ -142,6 +145,9 @@ void Capturer::CaptureProcess() {
   to.command_line = identity.command_line;
   to.umask = umask(0);
   umask(to.umask);
+  constexpr unsigned long kQueryPersonality = 0xffffffff;
+  to.personality = static_cast<uint32_t>(personality(kQueryPersonality));
+  to.prctl = ReadProcessSettings(process_.changed_settings());
   for (int sig = 1; sig <= kMaxSignal; ++sig) {
     SignalAction action = process_.signals().Action(sig);
     to.actions[static_cast<size_t>(sig - 1)] = {action.handler, action.flags, action.restorer,
@@ -195,6 +201,8 @@ void Capturer::CaptureThreads() {
     to.altstack_flags = thread->alt_stack.flags;
     to.pending = Bytes(signals.ThreadPending(thread->tid));
     to.cpu_time = Sum(HostThreadCpuTime(thread->host_tid), thread->cpu_offset);
+    to.settings = thread->settings;
+    ReadScheduling(process_.changed_settings(), thread->host_tid, &to.settings);
     to.clear_child_tid = thread->clear_child_tid.value();
     to.robust_list = thread->robust_list.value();
     to.robust_list_length = thread->robust_list_length;
@@ -215,10 +223,17 @@ void Capturer::CaptureThreads() {
 }
 
 void Capturer::CheckUncarried() {
-  if (!process_.aio_contexts().empty()) {
-    obstacles_.push_back("it has contexts of asynchronous I/O (io_setup): io_destroy them before");
+  absl::StatusOr<std::vector<AioContextState>> aio = process_.aio_contexts().Save();
+  if (aio.ok()) {
+    image().process.aio = *std::move(aio);
+  } else {
+    obstacles_.emplace_back(aio.status().message());
   }
-  CheckSysv();
+  if (process_.changed_settings().Has(Setting::kHomeNode)) {
+    obstacles_.push_back(
+        "it chose home nodes for memory (set_mempolicy_home_node), which the host does not tell");
+  }
+  CaptureIpc(process_, files_, image(), &obstacles_);
 }
 
 void Capturer::CaptureTimers() {
@@ -230,28 +245,6 @@ void Capturer::CaptureTimers() {
                          timer.expiry, timer.interval, timer.overrun});
   }
   to.next_timer_id = process_.timers().next_id();
-}
-
-// Objects that the program made or asked for and that are still there: its ids would mean nothing
-// elsewhere. (Attached memory is said with its mapping, removed or not.)
-void Capturer::CheckSysv() {
-  constexpr struct {
-    SysvKind kind;
-    long call;  // its control call
-    const char* name;
-  } kKinds[] = {{SysvKind::kMemory, SYS_shmctl, "shared memory"},
-                {SysvKind::kSemaphores, SYS_semctl, "semaphores"},
-                {SysvKind::kQueue, SYS_msgctl, "message queue"}};
-  for (const auto& [kind, call, name] : kKinds) {
-    for (const auto& [id, host] : process_.sysv().Known(kind)) {
-      alignas(uint64_t) char status[256];
-      bool there = kind == SysvKind::kSemaphores ? syscall(call, host, 0, IPC_STAT, status) >= 0
-                                                 : syscall(call, host, IPC_STAT, status) >= 0;
-      if (!there && errno != EACCES) continue;
-      obstacles_.push_back(absl::StrCat("it uses System V ", name, " (id ", id,
-                                        "), which a snapshot does not carry; remove it before"));
-    }
-  }
 }
 
 absl::Status Capturer::CaptureMemory() {
@@ -272,6 +265,7 @@ absl::Status Capturer::CaptureMemory() {
     AddMapping(std::move(to));
     KM_RETURN_IF_ERROR(CaptureMapping(mapping, pages));
   }
+  image().policies = ReadMappingPolicies(process_.changed_settings(), process_.space());
   if (not_dumped_ != 0 && !options_.fatal_signal.has_value()) {
     Log(LogLevel::kWarning,
         absl::StrCat(not_dumped_, " bytes of memory that the program advised not to dump ",
@@ -345,10 +339,12 @@ void Capturer::CaptureSharedFile(const Mapping& mapping, ImageMapping* to) {
   if (mapping.file == nullptr || !(mapping.flags & MAP_SHARED)) return;
   if (options_.fatal_signal.has_value()) return;
   if (IsSysv(mapping)) {
-    obstacles_.push_back(absl::StrCat("System V shared memory (id ", mapping.file->inode,
-                                      ") is attached at ", absl::Hex(mapping.start),
-                                      "; detach it before"));
-    return;
+    to->segment = static_cast<int32_t>(mapping.file->inode);
+    to->read_only = mapping.file->read_only;
+    for (const ImageSegment& segment : image().segments) {
+      if (segment.id == *to->segment) to->object = segment.object;
+    }
+    return;  // without an object there is an obstacle
   }
   bool anonymous = mapping.flags & MAP_ANONYMOUS;
   if (!anonymous && HasName(mapping.file->fd.get(), mapping.file->path)) return;

@@ -49,6 +49,7 @@ bool ReadCpuTime(ByteReader* value, ImageCpuTime* time) {
 }
 
 constexpr char kBadSignal[] = "a signal's number is not 1 to 64";
+constexpr char kBadSetting[] = "a setting is impossible or unknown";
 
 std::vector<uint8_t> TakeBytes(ByteReader* value) {
   const absl::Span<const uint8_t> bytes = value->Bytes(value->rest().size());
@@ -124,7 +125,7 @@ absl::Status DecodeHeaderNote(ByteReader records, HeaderNote* note) {
 }
 
 absl::Status DecodeVcpu(ByteReader records, ImageThread* thread) {
-  bool valid = true;
+  bool valid = true, settings_valid = true;
   KM_RETURN_IF_ERROR(ForEachRecord(records, [&](uint32_t tag, ByteReader* value) {
     switch (tag) {
       case KM_VCPU_TID:
@@ -163,9 +164,10 @@ absl::Status DecodeVcpu(ByteReader records, ImageThread* thread) {
         thread->saved_mask = value->U64();
         return true;
       default:
-        return false;
+        return DecodeThreadSetting(tag, value, &thread->settings, &settings_valid);
     }
   }));
+  if (!settings_valid) return absl::DataLossError(kBadSetting);
   if (!valid) return absl::DataLossError(kBadSignal);
   return CheckText("thread's name", thread->comm, kMaxComm);
 }
@@ -202,6 +204,7 @@ absl::Status DecodeProgram(ByteReader records, ImageProgram* program) {
 }
 
 absl::Status DecodeProcess(ByteReader records, ImageProcess* process) {
+  bool settings_valid = true;
   KM_RETURN_IF_ERROR(ForEachRecord(records, [&](uint32_t tag, ByteReader* value) {
     switch (tag) {
       case KM_PROCESS_IDS:
@@ -248,9 +251,10 @@ absl::Status DecodeProcess(ByteReader records, ImageProcess* process) {
         process->membarrier = value->U32();
         return true;
       default:
-        return false;
+        return DecodeProcessSetting(tag, value, process, &settings_valid);
     }
   }));
+  if (!settings_valid) return absl::DataLossError(kBadSetting);
   if (process->limits.size() > kMaxLimits) return absl::DataLossError("too many limits");
   if (process->pid == 0 || process->pid > INT_MAX) {
     return absl::DataLossError(absl::StrFormat("the pid is %u", process->pid));
@@ -286,7 +290,8 @@ absl::Status CheckObjects(const std::vector<MemoryObject>& objects) {
   for (const MemoryObject& object : objects) {
     if (object.address < previous_end || object.address % kLargePageSize != 0 ||
         object.address >= KM_OBJECT_END || object.size > KM_OBJECT_END - object.address ||
-        object.kind < KM_OBJECT_MEMFD || object.kind > KM_OBJECT_ANONYMOUS) {
+        ((object.kind < KM_OBJECT_MEMFD || object.kind > KM_OBJECT_ANONYMOUS) &&
+         object.kind != KM_OBJECT_SEGMENT)) {
       return absl::DataLossError(
           absl::StrFormat("memory object %#x (%u bytes, kind %u) is impossible or out of order",
                           object.address, object.size, object.kind));
@@ -309,6 +314,7 @@ absl::Status CheckMappings(const std::vector<ImageMapping>& mappings,
         (sharing != MAP_SHARED && sharing != MAP_PRIVATE) ||
         (mapping.start | mapping.end | mapping.file_offset) % kImagePageSize != 0 ||
         mapping.file_offset > INT64_MAX - (mapping.end - mapping.start) ||
+        (mapping.segment.has_value() && sharing != MAP_SHARED) ||
         (mapping.object != 0 && (sharing != MAP_SHARED || !known.contains(mapping.object)))) {
       return absl::DataLossError(absl::StrFormat(
           "mapping %#x-%#x (protection %#x, flags %#x, offset %#x, object %#x) is impossible or "
@@ -364,6 +370,7 @@ absl::Status DecodeTimers(ByteReader records, ImageProcess* process) {
 }
 
 absl::Status DecodeMappings(ByteReader records, Image* image) {
+  bool policies_valid = true;
   KM_RETURN_IF_ERROR(ForEachRecord(records, [&](uint32_t tag, ByteReader* value) {
     if (tag == KM_MAPPINGS_OBJECT) {
       MemoryObject& object = image->objects.emplace_back();
@@ -378,17 +385,26 @@ absl::Status DecodeMappings(ByteReader records, Image* image) {
       image->mappings.back().advice = value->U32();
       return true;
     }
-    if (tag != KM_MAPPINGS_MAPPING && tag != KM_MAPPINGS_OF_OBJECT) return false;
+    if (DecodePolicy(tag, value, &image->policies, &policies_valid)) return true;
+    if (tag != KM_MAPPINGS_MAPPING && tag != KM_MAPPINGS_OF_OBJECT &&
+        tag != KM_MAPPINGS_OF_SEGMENT) {
+      return false;
+    }
     ImageMapping& mapping = image->mappings.emplace_back();
     mapping.start = value->U64();
     mapping.end = value->U64();
     mapping.protection = value->U32();
     mapping.flags = value->U32();
     mapping.file_offset = value->U64();
-    if (tag == KM_MAPPINGS_OF_OBJECT) mapping.object = value->U64();
+    if (tag != KM_MAPPINGS_MAPPING) mapping.object = value->U64();
+    if (tag == KM_MAPPINGS_OF_SEGMENT) {
+      mapping.segment = static_cast<int32_t>(value->U32());
+      mapping.read_only = (value->U32() & KM_SEGMENT_READ_ONLY) != 0;
+    }
     mapping.name = std::string(value->CountedText());
     return true;
   }));
+  if (!policies_valid) return absl::DataLossError(kBadSetting);
   KM_RETURN_IF_ERROR(CheckObjects(image->objects));
   return CheckMappings(image->mappings, image->objects);
 }

@@ -9,8 +9,10 @@
 #include <string>
 #include <vector>
 
+#include "km/files/aio_contexts.h"
 #include "km/files/file_record.h"
 #include "km/kvm/registers.h"
+#include "km/process/settings.h"
 
 namespace km {
 
@@ -54,6 +56,7 @@ struct ImageThread {
   ImageCpuTime cpu_time;
   bool saved_mask_valid = false;  // a mask to put back after the call (sigsuspend, ppoll, ...)
   uint64_t saved_mask = 0;
+  ThreadSettings settings;
 };
 
 // A timer of timer_create(2), or with ids from -1 down one of setitimer(2).
@@ -82,6 +85,10 @@ struct ImageMapping {
   // bytes of its own in Image::memory.
   uint64_t object = 0;
   uint32_t advice = 0;  // kAdvice* of km/memory/address_space.h
+  // Of a System V segment, with file_offset in it: the program's id. Its bytes are a memory
+  // object's.
+  std::optional<int32_t> segment = std::nullopt;
+  bool read_only = false;  // attached with SHM_RDONLY
 };
 
 struct ImageProgram {  // NT_KM_GUEST and NT_KM_DYNLINKER
@@ -113,6 +120,45 @@ struct ImageProcess {
   std::vector<ImageTimer> timers;
   int32_t next_timer_id = 0;
   ImageCpuTime cpu_time;
+  std::vector<PrctlSetting> prctl;
+  uint32_t leads = 0;  // KM_LEADS_*
+  std::vector<AioContextState> aio;
+};
+
+// What System V objects have in common.
+struct ImageIpc {
+  int32_t id = 0;   // the program's
+  int32_t key = 0;  // IPC_PRIVATE: none
+  uint32_t mode = 0, uid = 0, gid = 0;
+  int32_t host_id = 0;  // where it was
+  int64_t changed = 0;  // its ..._ctime there, in seconds
+};
+
+struct ImageSegment : ImageIpc {
+  uint64_t size = 0;    // bytes
+  uint64_t object = 0;  // the address of the memory object
+  uint32_t flags = 0;   // KM_SEGMENT_*
+};
+
+struct ImageSemaphore {
+  uint32_t value = 0;     // at most 32767
+  bool operated = false;  // somebody has, at some time
+  int32_t undo = 0;       // the sum of the process's operations with SEM_UNDO
+};
+
+struct ImageSemaphores : ImageIpc {
+  int64_t operated = 0;  // when, in seconds; 0 never
+  std::vector<ImageSemaphore> values;
+};
+
+struct ImageMessage {
+  int64_t type = 0;  // above 0
+  std::vector<uint8_t> text;
+};
+
+struct ImageQueue : ImageIpc {
+  uint64_t room = 0;  // bytes
+  std::vector<ImageMessage> messages;
 };
 
 struct ImageHeader {
@@ -145,8 +191,12 @@ struct Image {
   ImageProcess process;
   std::vector<ImageThread> threads;    // the thread that asked first
   std::vector<ImageMapping> mappings;  // ascending, not overlapping
+  std::vector<MappingPolicy> policies;
   std::vector<ImageMemory> memory;  // ascending, not overlapping, each within one mapping or object
   std::vector<MemoryObject> objects;  // ascending, not overlapping; their bytes are in `memory`
+  std::vector<ImageSegment> segments;
+  std::vector<ImageSemaphores> semaphores;
+  std::vector<ImageQueue> queues;
   std::vector<FileRecord> descriptions;
   std::vector<DescriptorRecord> descriptors;
   std::vector<LockRecord> locks;

@@ -69,6 +69,12 @@ void SendAll(int fd, const void* bytes, size_t size) {
   const auto keep = static_cast<unsigned>(result);
   if (keep > 0) close_range(0, keep - 1, 0);
   close_range(keep + 1, ~0U, 0);
+  // Nor attached: the program counts attachments. Their bytes are in a copy.
+  for (const ImageMapping& mapping : captured.image.mappings) {
+    if (!mapping.segment.has_value()) continue;
+    munmap(const_cast<std::byte*>(captured.memory.window) + mapping.start,
+           mapping.end - mapping.start);
+  }
   prctl(PR_SET_NAME, "km-snapshot");
   SendAll(result, &kReady, 1);
   const absl::Status status = WriteSnapshot(captured.image, captured.memory, path, options);

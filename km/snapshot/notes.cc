@@ -65,6 +65,7 @@ void EncodeVcpu(const ImageThread& thread, ByteWriter* out) {
   }
   CpuTimeRecord(KM_VCPU_CPU_TIME, thread.cpu_time, out);
   if (thread.saved_mask_valid) out->U64Record(KM_VCPU_SAVED_MASK, thread.saved_mask);
+  EncodeThreadSettings(thread.settings, out);
   EndKmNote(note, out);
 }
 
@@ -110,6 +111,14 @@ void EncodeProcess(const ImageProcess& process, ByteWriter* out) {
     out->EndRecord(record);
   }
   CpuTimeRecord(KM_PROCESS_CPU_TIME, process.cpu_time, out);
+  EncodePrctl(KM_PROCESS_PRCTL, process.prctl, out);
+  EncodeAio(process.aio, out);
+  if (process.leads != 0) {
+    record = out->BeginRecord(KM_PROCESS_LEADS);
+    out->U32(process.leads);
+    out->U32(0);
+    out->EndRecord(record);
+  }
   EndKmNote(note, out);
 }
 
@@ -165,14 +174,19 @@ void EncodeMappings(const Image& image, ByteWriter* out) {
     out->EndRecord(record);
   }
   for (const ImageMapping& mapping : image.mappings) {
-    const size_t record =
-        out->BeginRecord(mapping.object != 0 ? KM_MAPPINGS_OF_OBJECT : KM_MAPPINGS_MAPPING);
+    const size_t record = out->BeginRecord(mapping.segment.has_value() ? KM_MAPPINGS_OF_SEGMENT
+                                           : mapping.object != 0       ? KM_MAPPINGS_OF_OBJECT
+                                                                       : KM_MAPPINGS_MAPPING);
     out->U64(mapping.start);
     out->U64(mapping.end);
     out->U32(mapping.protection);
     out->U32(mapping.flags);
     out->U64(mapping.file_offset);
     if (mapping.object != 0) out->U64(mapping.object);
+    if (mapping.segment.has_value()) {
+      out->U32(static_cast<uint32_t>(*mapping.segment));
+      out->U32(mapping.read_only ? KM_SEGMENT_READ_ONLY : 0);
+    }
     out->CountedText(mapping.name);
     out->EndRecord(record);
     if (mapping.advice != 0) {
@@ -182,6 +196,7 @@ void EncodeMappings(const Image& image, ByteWriter* out) {
       out->EndRecord(advice);
     }
   }
+  EncodePolicies(image.policies, out);
   EndKmNote(note, out);
 }
 
@@ -319,6 +334,7 @@ void EncodeKmNotes(const Image& image, absl::Span<const uint64_t> checksums, Byt
   EncodeSignals(image.process, out);
   EncodeTimers(image.process, out);
   EncodeMappings(image, out);
+  EncodeIpc(image, out);
   EncodeFiles(image, out);
   EncodeChecksums(checksums, out);
   for (const ImageNote& unknown : image.unknown_notes) {
@@ -350,6 +366,8 @@ std::string NoteName(uint32_t type) {
       return "NT_KM_CHECKSUMS";
     case NT_KM_TIMERS:
       return "NT_KM_TIMERS";
+    case NT_KM_IPC:
+      return "NT_KM_IPC";
     default:
       return absl::StrFormat("type %#x", type);
   }

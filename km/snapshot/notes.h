@@ -33,6 +33,20 @@ void EndKmNote(size_t note, ByteWriter* out);
 // The header note, which comes first. The head's checksum in it is left 0 (see head.h).
 void EncodeHeaderNote(const ImageHeader& header, uint64_t file_length, ByteWriter* out);
 
+// Records of settings, within other notes.
+void EncodePrctl(uint32_t tag, const std::vector<PrctlSetting>& settings, ByteWriter* out);
+void EncodeThreadSettings(const ThreadSettings& settings, ByteWriter* out);
+void EncodeAio(const std::vector<AioContextState>& contexts, ByteWriter* out);
+void EncodePolicies(const std::vector<MappingPolicy>& policies, ByteWriter* out);
+// The note of System V objects, if there are any; and what two notes say of one segment.
+void EncodeIpc(const Image& image, ByteWriter* out);
+absl::Status CheckSegments(const Image& image);
+// Whether the record is one of them; *valid becomes false where its value cannot be.
+bool DecodeThreadSetting(uint32_t tag, ByteReader* value, ThreadSettings* settings, bool* valid);
+bool DecodeProcessSetting(uint32_t tag, ByteReader* value, ImageProcess* process, bool* valid);
+bool DecodePolicy(uint32_t tag, ByteReader* value, std::vector<MappingPolicy>* policies,
+                  bool* valid);
+
 // The notes of the kernel's core dumps, in the kernel's order.
 void EncodeStandardNotes(const Image& image, ByteWriter* out);
 
@@ -57,6 +71,7 @@ absl::Status DecodeProcess(ByteReader records, ImageProcess* process);
 absl::Status DecodeSignals(ByteReader records, ImageProcess* process);
 absl::Status DecodeTimers(ByteReader records, ImageProcess* process);
 absl::Status DecodeMappings(ByteReader records, Image* image);
+absl::Status DecodeIpc(ByteReader records, Image* image);
 absl::Status DecodeFiles(ByteReader records, Image* image);
 absl::Status DecodeChecksums(ByteReader records, std::vector<uint64_t>* checksums);
 

@@ -102,7 +102,7 @@ class NoteDecoder {
       vcpu->second.xsave = std::move(thread.xsave);
       thread = std::move(vcpu->second);
     }
-    if (vcpus_.size() == tids.size()) return absl::OkStatus();
+    if (vcpus_.size() == tids.size()) return CheckSegments(*image_);
     return absl::DataLossError("the snapshot has a note NT_KM_VCPU without NT_PRSTATUS");
   }
 
@@ -129,7 +129,7 @@ class NoteDecoder {
     const uint32_t flags = reader.U32();
     reader.U32();
     if (!reader.ok() || !intact) return Named(name, absl::DataLossError("its checksum is wrong"));
-    const bool known = type >= NT_KM_HEADER && type <= NT_KM_TIMERS;
+    const bool known = (type >= NT_KM_HEADER && type <= NT_KM_TIMERS) || type == NT_KM_IPC;
     if (known && minimum_reader <= KM_NOTE_VERSION) return DecodeKnown(type, name, reader);
     if ((flags & KM_NOTE_REQUIRED) == 0) return Keep(KM_NOTE_OWNER, type, descriptor);
     return absl::FailedPreconditionError(absl::StrFormat(
@@ -160,6 +160,8 @@ class NoteDecoder {
         return Named(name, DecodeTimers(records, &image_->process));
       case NT_KM_MAPPINGS:
         return Named(name, DecodeMappings(records, image_));
+      case NT_KM_IPC:
+        return Named(name, DecodeIpc(records, image_));
       case NT_KM_FILES:
         return Named(name, DecodeFiles(records, image_));
       case NT_KM_CHECKSUMS:

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <km/notes.h>
+#include <mqueue.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
@@ -19,9 +20,12 @@
 #include "absl/strings/str_join.h"
 #include "km/base/status.h"
 #include "km/files/file_locks.h"
+#include "km/files/message_queue.h"
 #include "km/files/signal_owner.h"
 #include "km/files/unnamed_file.h"
 #include "km/kvm/cpu_features.h"
+#include "km/snapshot/restore_ipc.h"
+#include "km/snapshot/restore_settings.h"
 
 namespace km {
 namespace {
@@ -83,28 +87,44 @@ Mapping MappingOf(const ImageMapping& from, uint64_t start, uint64_t end) {
 class Restorer {
  public:
   Restorer(const Image& image, int fd, const FileOptions& files, Process& process)
-      : image_(image), fd_(fd), process_(process) {
+      : image_(image), fd_(fd), process_(process), ipc_(image, fd, files.policy, process) {
     files_.emplace(process.files(), files, image.descriptions, objects_);
   }
+  ~Restorer() {
+    for (const std::string& name : made_queues_) mq_unlink(name.c_str());
+  }
+  Restorer(const Restorer&) = delete;
+  Restorer& operator=(const Restorer&) = delete;
 
   absl::Status Run() {
     KM_RETURN_IF_ERROR(CheckProcessor(image_, process_));
     KM_RETURN_IF_ERROR(files_->Supply(image_.descriptors, image_.given));
+    KM_RETURN_IF_ERROR(
+        process_.ids().Make((image_.process.leads & (KM_LEADS_GROUP | KM_LEADS_SESSION)) != 0,
+                            (image_.process.leads & KM_LEADS_SESSION) != 0,
+                            (image_.process.leads & KM_LEADS_TERMINAL) != 0));
     // Paths of UNIX sockets may be relative.
     KM_RETURN_IF_ERROR(RestoreDirectory());
     RestoreIdentity();
     KM_RETURN_IF_ERROR(RestoreObjects());
+    KM_RETURN_IF_ERROR(ipc_.Restore());
     KM_RETURN_IF_ERROR(RestoreMemory());
+    KM_RETURN_IF_ERROR(ipc_.RemoveSegments());
     KM_RETURN_IF_ERROR(RestoreFiles());
     KM_RETURN_IF_ERROR(SealObjects());
     // Closing a descriptor of a file drops the process's locks on it.
     objects_.clear();
     KM_RETURN_IF_ERROR(RestoreLocks(process_.files(), image_.locks, image_.descriptors));
     KM_RETURN_IF_ERROR(RestoreOwners(process_.files(), image_.owners, image_.descriptors));
+    KM_RETURN_IF_ERROR(RestoreNotices(process_.files(), image_.descriptions, image_.descriptors));
     KM_RETURN_IF_ERROR(RestoreSignals());
     for (const ImageThread& thread : image_.threads) KM_RETURN_IF_ERROR(RestoreThread(thread));
+    KM_RETURN_IF_ERROR(process_.aio_contexts().Restore(image_.process.aio));
+    KM_RETURN_IF_ERROR(RestoreSettings(image_, process_));
     KM_RETURN_IF_ERROR(RestoreTimers());
     process_.SetNextTid(std::max(image_.process.next_tid, LargestTid() + 1));
+    ipc_.Keep();
+    made_queues_.clear();
     return absl::OkStatus();
   }
 
@@ -133,6 +153,8 @@ class Restorer {
   const Image& image_;
   const int fd_;
   Process& process_;
+  IpcRestorer ipc_;
+  std::vector<std::string> made_queues_;  // names of POSIX queues, gone again when a resume fails
   absl::flat_hash_map<uint64_t, OwnedFd> objects_;  // by their addresses
   std::optional<FileRestorer> files_;
   size_t next_memory_ = 0;  // in image_.memory
@@ -171,11 +193,7 @@ void Restorer::RestoreIdentity() {
   layout.lock_future = static_cast<int>(from.lock_future & (MCL_FUTURE | MCL_ONFAULT));
   process_.space().SetLayout(layout);
   umask(from.umask & 0777);
-  for (size_t i = 0; i < from.limits.size() && i < RLIM_NLIMITS; ++i) {
-    // What this machine does not allow stays as it is here: authority is the resuming user's.
-    rlimit old, wanted = {from.limits[i][0], from.limits[i][1]};
-    (void)process_.Limit(static_cast<int>(i), wanted, &old);
-  }
+  RestoreLimits(image_, process_);
   RestoreClock();
   CpuTime spent = HostCpuTime();
   process_.cpu_offset() = {from.cpu_time.total_ns - spent.total_ns,
@@ -209,6 +227,8 @@ absl::Status Restorer::RestoreMemory() {
     bool shared = mapping.flags & MAP_SHARED;
     if (!shared) {
       KM_RETURN_IF_ERROR(RestorePrivate(mapping));
+    } else if (mapping.segment.has_value()) {
+      KM_RETURN_IF_ERROR(ipc_.Attach(mapping, MappingOf(mapping, mapping.start, mapping.end)));
     } else if ((mapping.flags & MAP_ANONYMOUS) && mapping.object == 0) {
       KM_RETURN_IF_ERROR(RestoreSharedMemory(mapping));
     } else {
@@ -325,6 +345,7 @@ absl::Status Restorer::RestoreSharedFile(const ImageMapping& from) {
 
 absl::Status Restorer::RestoreFiles() {
   KM_RETURN_IF_ERROR(files_->RestoreAll(image_.descriptors, image_.given));
+  made_queues_ = files_->TakeMadeQueues();
   files_.reset();  // what it holds open is not to be closed under locks
   for (const FdTable::Entry& entry : process_.files().Entries()) {
     const std::shared_ptr<SignalFd>& signals = entry.file->description->signal_fd;
@@ -337,6 +358,7 @@ absl::Status Restorer::RestoreFiles() {
 // descriptors.
 absl::Status Restorer::RestoreObjects() {
   for (const MemoryObject& object : image_.objects) {
+    if (object.kind == KM_OBJECT_SEGMENT) continue;  // the IpcRestorer's
     KM_ASSIGN_OR_RETURN(OwnedFd file, MakeMemoryObject(object));
     for (const ImageMemory& piece : image_.memory) {
       if (piece.address < object.address || piece.address - object.address >= object.size) continue;

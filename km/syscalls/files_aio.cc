@@ -196,7 +196,7 @@ SyscallResult IoSetup(Call& call) {
   name = static_cast<uint64_t>(address);
   result = address < 0 ? address : call.memory().CopyOut(call.Addr(1), name);
   if (result == 0) {
-    call.process.aio_contexts().Add(name, host);
+    call.process.aio_contexts().Add(name, host, call.Uint(0));
     return 0;
   }
   syscall(SYS_io_destroy, host);

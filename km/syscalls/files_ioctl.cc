@@ -138,7 +138,9 @@ int64_t GroupOut(Call& call, const OpenFile& file, const Request& request) {
   pid_t id = 0;
   int64_t result = HostResult(syscall(SYS_ioctl, file.host.get(), request.number, &id));
   if (result != 0) return result;
-  return call.memory().CopyOut(call.Addr(2), call.process.ids().GuestGroup(id));
+  const ProcessIds& ids = call.process.ids();
+  id = request.number == TIOCGSID ? ids.GuestSession(id) : ids.GuestGroup(id);
+  return call.memory().CopyOut(call.Addr(2), id);
 }
 
 // What reaches past the program to whoever uses the terminal next: typing for him, taking the

@@ -4,6 +4,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 
 #include "km/process/clock.h"
@@ -67,7 +68,14 @@ SyscallResult MqNotify(Call& call) {
   }
   // A number that no descriptor has: the kernel looks at the event first.
   int host = file != nullptr ? file->host.get() : -1;
-  return HostResult(syscall(SYS_mq_notify, host, &event));
+  const auto value = reinterpret_cast<uint64_t>(event.sigev_value.sival_ptr);
+  const int64_t result = HostResult(syscall(SYS_mq_notify, host, &event));
+  // For a snapshot: the host does not tell the value.
+  static std::atomic<uint64_t> last_number = 1 << 20;  // above those of a resume
+  if (result == 0) {
+    file->description->SetNotice({++last_number, event.sigev_notify, event.sigev_signo, value});
+  }
+  return result;
 }
 
 SyscallResult MqGetsetattr(Call& call) {

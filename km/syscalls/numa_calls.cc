@@ -32,11 +32,20 @@ int CheckOwn(const Call& call) {
   return pid < 0 ? -ESRCH : -EPERM;
 }
 
+// The program has set it itself: a snapshot carries it, or says that it cannot.
+int64_t Noted(Call& call, Setting setting, int64_t result) {
+  if (result == 0) call.process.changed_settings().Note(setting);
+  return result;
+}
+
 }  // namespace
 
+// Threads that it makes inherit it.
 SyscallResult SetMempolicy(Call& call) {
-  return HostResult(syscall(SYS_set_mempolicy, call.Int(0), NodesArg(call, 1, call.arguments[2]),
-                            call.arguments[2]));
+  int64_t result = HostResult(syscall(SYS_set_mempolicy, call.Int(0),
+                                      NodesArg(call, 1, call.arguments[2]), call.arguments[2]));
+  if (result == 0) call.process.HostThreadsDiffer();
+  return Noted(call, Setting::kMemoryPolicy, result);
 }
 
 SyscallResult GetMempolicy(Call& call) {
@@ -54,13 +63,17 @@ SyscallResult Mbind(Call& call) {
   uint64_t start = call.arguments[0], length = PageUp(call.arguments[1]);
   if (!PageAligned(start) || start + length < start) return -EINVAL;
   if (!Mapped(call, start, length)) return -EFAULT;
-  return HostResult(syscall(SYS_mbind, call.HostArg(0, length), call.arguments[1], call.Int(2),
-                            NodesArg(call, 3, call.arguments[4]), call.arguments[4], call.Uint(5)));
+  int64_t result =
+      HostResult(syscall(SYS_mbind, call.HostArg(0, length), call.arguments[1], call.Int(2),
+                         NodesArg(call, 3, call.arguments[4]), call.arguments[4], call.Uint(5)));
+  return Noted(call, Setting::kMappingPolicy, result);
 }
 
 SyscallResult SetMempolicyHomeNode(Call& call) {
-  return HostResult(syscall(SYS_set_mempolicy_home_node, call.HostArg(0, call.arguments[1]),
-                            call.arguments[1], call.arguments[2], call.arguments[3]));
+  int64_t result =
+      HostResult(syscall(SYS_set_mempolicy_home_node, call.HostArg(0, call.arguments[1]),
+                         call.arguments[1], call.arguments[2], call.arguments[3]));
+  return Noted(call, Setting::kHomeNode, result);
 }
 
 // Addresses are translated a batch at a time; of this process only.

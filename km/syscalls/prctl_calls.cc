@@ -72,7 +72,7 @@ constexpr HostOption kHostOptions[] = {
     {kPrGetMemoryMerge, Option::kProcess},
 };
 
-SyscallResult HostPrctl(Call& call, const HostOption& option) {
+SyscallResult MakeHostPrctl(Call& call, const HostOption& option) {
   std::array<uint64_t, 5> arguments;
   std::copy_n(call.arguments.begin(), arguments.size(), arguments.begin());
   switch (option.option) {
@@ -88,6 +88,14 @@ SyscallResult HostPrctl(Call& call, const HostOption& option) {
   }
   return HostResult(
       syscall(SYS_prctl, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4]));
+}
+
+// What the program has set itself a snapshot carries.
+SyscallResult HostPrctl(Call& call, const HostOption& option) {
+  SyscallResult result = MakeHostPrctl(call, option);
+  std::optional<Setting> setting = SettingOfPrctl(option.number);
+  if (result.value == 0 && setting.has_value()) call.process.changed_settings().Note(*setting);
+  return result;
 }
 
 int64_t SetName(Call& call) {
@@ -206,6 +214,7 @@ SyscallResult Personality(Call& call) {
   uint32_t wanted = call.Uint(0);
   if (wanted == kQuery) return HostResult(syscall(SYS_personality, kQuery));
   if (wanted & READ_IMPLIES_EXEC) return -EINVAL;
+  call.process.changed_settings().Note(Setting::kPersonality);
   return SelfCall(call, SYS_personality, {wanted, 0, 0, 0, 0}, Follow::kFirstThread);
 }
 

@@ -48,8 +48,8 @@ OwnStatus StatusOf(Call& call, const OwnName& own) {
   const ProcessIds& ids = process.ids();
   status.group = ids.group();
   status.session = ids.session();
-  status.host_group = static_cast<uint32_t>(ids.HostGroup(static_cast<int>(status.group)));
-  status.host_session = static_cast<uint32_t>(ids.HostGroup(static_cast<int>(status.session)));
+  status.host_group = static_cast<uint32_t>(getpgrp());
+  status.host_session = static_cast<uint32_t>(getsid(0));
   status.comm = process.Comm(status.id);
   bool alive = process.HasThread(status.id);
   if (status.id == call.thread.tid) status.state = 'R';  // whoever asks is running
@@ -189,9 +189,9 @@ std::string StatText(const std::string& host, const std::string& thread, const O
       fields[field - 3] = of_thread[field - 3];
     }
   }
-  for (size_t field : {5, 6, 8}) {  // process group, session, the terminal's group
-    if (field - 3 < fields.size()) fields[field - 3] = GuestGroup(own, fields[field - 3]);
-  }
+  set(5, own.group);
+  set(6, own.session);
+  if (fields.size() > 8 - 3) fields[8 - 3] = GuestGroup(own, fields[8 - 3]);  // the terminal's
   if (own.state != 0) fields[0].assign(1, own.state);
   set(20, own.threads);
   set(23, own.memory.size);
@@ -268,7 +268,9 @@ std::string StatusText(const std::string& host, const OwnStatus& own) {
                               [name](const Field& f) { return name == f.name; });
     if (name == "NSpgid" || name == "NSsid") {
       std::string id(absl::StripAsciiWhitespace(line.substr(name.size() + 1)));
-      absl::StrAppend(&text, name, ":\t", GuestGroup(own, id), "\n");
+      const bool session = name == "NSsid" && id == absl::StrCat(own.host_session);
+      absl::StrAppend(&text, name, ":\t", session ? absl::StrCat(own.session) : GuestGroup(own, id),
+                      "\n");
     } else if (field == std::end(own_fields) || field->value.empty()) {
       absl::StrAppend(&text, line, "\n");
     } else {

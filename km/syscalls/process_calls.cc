@@ -56,7 +56,8 @@ SyscallResult Getpgid(Call& call) {
 }
 
 SyscallResult Getsid(Call& call) {
-  return GuestGroupOf(call, HostResult(getsid(call.process.HostTid(call.Int(0)))));
+  int64_t host = HostResult(getsid(call.process.HostTid(call.Int(0))));
+  return host < 0 ? host : call.process.ids().GuestSession(static_cast<int>(host));
 }
 
 // Of a thread that is not the first the host knows that it is no process.

@@ -16,40 +16,34 @@ namespace {
 // linux/ioprio.h, which C++ does not take.
 constexpr int kIoprioProcess = 1, kIoprioGroup = 2;
 
-// struct sched_attr as Linux 5.3 has it (linux/sched/types.h clashes with sched.h).
-struct SchedAttr {
-  uint32_t size, policy;
-  uint64_t flags;
-  int32_t nice;
-  uint32_t priority;
-  uint64_t runtime, deadline, period;
-  uint32_t util_min, util_max;
-};
-static_assert(sizeof(SchedAttr) == 56);
-constexpr uint32_t kPolicyDeadline = 6;
-
 bool IsFirst(const Call& call, int tid) {
   uint32_t first = call.process.identity().pid;
   return tid == 0 ? call.thread.tid == first : tid == static_cast<int>(first);
 }
 
 // The main thread is what the host shows as the process, and counts in its group: it gets the
-// priority of the program's first thread. Not the processors, and no deadline, which it would eat
-// up.
+// priority of the program's first thread.
 void MainFollows(Call& call) {
-  int first = call.process.HostTid(static_cast<int>(call.process.identity().pid));
-  SchedAttr attr = {};
-  if (syscall(SYS_sched_getattr, first, &attr, sizeof(attr), 0) != 0) return;
-  if (attr.policy != kPolicyDeadline) syscall(SYS_sched_setattr, getpid(), &attr, 0);
-  long io = syscall(SYS_ioprio_get, kIoprioProcess, first);
-  if (io >= 0) syscall(SYS_ioprio_set, kIoprioProcess, getpid(), io);
+  FollowScheduling(call.process.HostTid(static_cast<int>(call.process.identity().pid)));
+}
+
+// The program has set it for itself: a snapshot carries it from now on.
+void Noted(Call& call, long number) {
+  call.process.changed_settings().Note(number == SYS_sched_setaffinity ? Setting::kProcessors
+                                       : number == SYS_ioprio_set      ? Setting::kIoPriority
+                                                                       : Setting::kScheduling);
+  call.process.HostThreadsDiffer();
+}
+
+bool IsOwn(const Call& call, int tid) {
+  return tid == 0 || call.process.HasThread(static_cast<uint32_t>(tid));
 }
 
 // A host call about the thread in argument 0 that changes how it is scheduled.
 int64_t Change(Call& call, long number, uint64_t second, uint64_t third) {
   int64_t result = HostResult(syscall(number, call.process.HostTid(call.Int(0)), second, third));
-  if (result != 0) return result;
-  call.process.HostThreadsDiffer();
+  if (result != 0 || !IsOwn(call, call.Int(0))) return result;
+  Noted(call, number);
   if (IsFirst(call, call.Int(0)) && number != SYS_sched_setaffinity) MainFollows(call);
   return 0;
 }
@@ -67,8 +61,8 @@ int Who(Call& call, int process, int group) {
 
 int64_t ChangeWho(Call& call, long number, int process, int group) {
   int64_t result = HostResult(syscall(number, call.Int(0), Who(call, process, group), call.Int(2)));
-  if (result != 0) return result;
-  call.process.HostThreadsDiffer();
+  if (result != 0 || (call.Int(0) == process && !IsOwn(call, call.Int(1)))) return result;
+  Noted(call, number);
   if (call.Int(0) == process && IsFirst(call, call.Int(1))) MainFollows(call);
   return 0;
 }

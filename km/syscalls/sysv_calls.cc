@@ -29,9 +29,24 @@ constexpr uint64_t kMaxValues = sizeof(uint16_t) << 16;
 
 int HostId(const Call& call, SysvKind kind) { return call.process.sysv().Host(kind, call.Int(0)); }
 
-// A new or existing object's id, the host's to the program's.
+// After a get: the object's id, the host's to the program's. Without a key it is new, and only the
+// program can tell others of it.
 SyscallResult GuestId(const Call& call, SysvKind kind, int64_t id) {
-  return id < 0 ? id : call.process.sysv().Guest(kind, static_cast<int>(id));
+  if (id < 0) return id;
+  const int host = static_cast<int>(id);
+  if (call.Int(0) == IPC_PRIVATE) call.process.sysv().NoteMade(kind, host, false);
+  return call.process.sysv().Guest(kind, host);
+}
+
+// The same where the program only looks at all there are.
+int SeenId(const Call& call, SysvKind kind, int host) {
+  SysvObjects& objects = call.process.sysv();
+  return objects.Host(kind, host) == host ? host : objects.Guest(kind, host);
+}
+
+// After an operation by an id, which the program may have from elsewhere.
+void Used(const Call& call, SysvKind kind) {
+  (void)call.process.sysv().Guest(kind, HostId(call, kind));
 }
 
 // Ids of processes in the kernel's records: the monitor's is the program's.
@@ -58,12 +73,16 @@ SyscallResult Stat(Call& call, SysvKind kind, long number, GuestAddr to, Transla
   if (result < 0) return -errno;
   translate(&record);
   if (int error = call.memory().CopyOut(to, record); error != 0) return error;
-  return by_index ? GuestId(call, kind, result) : SyscallResult(result);
+  return by_index ? SeenId(call, kind, static_cast<int>(result)) : SyscallResult(result);
 }
 
 SyscallResult Remove(Call& call, SysvKind kind, long result) {
   if (result < 0) return -errno;
-  call.process.sysv().Forget(kind, call.Int(0));
+  // Attached memory goes with its last attachment, and can be asked for until then.
+  shmid_ds segment;
+  const bool there =
+      kind == kMemory && syscall(SYS_shmctl, HostId(call, kind), IPC_STAT, &segment) == 0;
+  if (!there) call.process.sysv().Forget(kind, call.Int(0));
   return 0;
 }
 
@@ -89,6 +108,7 @@ SyscallResult Shmat(Call& call) {
   file->path =
       absl::StrFormat("/SYSV%08x (deleted)", static_cast<uint32_t>(segment.shm_perm.__key));
   file->device = 1;  // the kernel's own mount, 00:01
+  file->read_only = (flags & SHM_RDONLY) != 0;
   file->inode = static_cast<uint64_t>(call.process.sysv().Guest(kMemory, id));
   return call.process.space().Attach(id, PageUp(segment.shm_segsz), address, flags,
                                      std::move(file));
@@ -143,7 +163,10 @@ SyscallResult Semtimedop(Call& call) {
   int64_t result = call.thread.Block(
       SYS_semtimedop, static_cast<uint64_t>(HostId(call, kSemaphores)),
       reinterpret_cast<uint64_t>(operations.data()), count, reinterpret_cast<uint64_t>(left));
-  if (result == 0) call.process.sysv().NoteUndo(call.Int(0), operations);
+  if (result == 0) {
+    Used(call, kSemaphores);
+    call.process.sysv().NoteUndo(call.Int(0), operations);
+  }
   return result == kKicked ? kRestartNoHandler : result;
 }
 
@@ -196,7 +219,8 @@ SyscallResult Msgget(Call& call) {
 
 namespace {
 
-SyscallResult AfterMessage(int64_t result) {
+SyscallResult AfterMessage(const Call& call, int64_t result) {
+  if (result >= 0) Used(call, kQueue);
   return result == kKicked ? kRestartNoHandler : result;
 }
 
@@ -209,14 +233,16 @@ uint64_t MessageArg(const Call& call) {
 }  // namespace
 
 SyscallResult Msgsnd(Call& call) {
-  return AfterMessage(call.thread.Block(SYS_msgsnd, static_cast<uint64_t>(HostId(call, kQueue)),
+  return AfterMessage(call,
+                      call.thread.Block(SYS_msgsnd, static_cast<uint64_t>(HostId(call, kQueue)),
                                         MessageArg(call), call.arguments[2], call.arguments[3]));
 }
 
 SyscallResult Msgrcv(Call& call) {
-  return AfterMessage(call.thread.Block(SYS_msgrcv, static_cast<uint64_t>(HostId(call, kQueue)),
-                                        MessageArg(call), call.arguments[2], call.arguments[3],
-                                        call.arguments[4]));
+  return AfterMessage(
+      call,
+      call.thread.Block(SYS_msgrcv, static_cast<uint64_t>(HostId(call, kQueue)), MessageArg(call),
+                        call.arguments[2], call.arguments[3], call.arguments[4]));
 }
 
 SyscallResult Msgctl(Call& call) {

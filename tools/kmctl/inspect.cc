@@ -118,12 +118,106 @@ Json DescribeObjects(const Image& image, int fd) {
     list.push_back({{"address", HexText(object.address)},
                     {"kind", object.kind == KM_OBJECT_MEMFD          ? "memfd"
                              : object.kind == KM_OBJECT_DELETED_FILE ? "deleted file"
+                             : object.kind == KM_OBJECT_SEGMENT      ? "System V segment"
                                                                      : "anonymous"},
                     {"name", object.name},
                     {"size", object.size},
                     {"seals", object.seals},
                     {"touched", stored}});
   }
+  return list;
+}
+
+// What it set itself: of a thread, or of the process.
+Json DescribePrctl(const std::vector<PrctlSetting>& settings) {
+  Json result = Json::object();
+  for (const PrctlSetting& setting : settings) result[PrctlName(setting.option)] = setting.value;
+  return result;
+}
+
+Json DescribePolicy(const MemoryPolicy& policy) {
+  return {{"mode", policy.mode}, {"nodes", policy.nodes}};
+}
+
+Json DescribeSettings(const ThreadSettings& settings) {
+  Json result = DescribePrctl(settings.prctl);
+  if (const auto& scheduling = settings.scheduling; scheduling.has_value()) {
+    result["policy"] = scheduling->policy;
+    result["nice"] = scheduling->nice;
+    result["priority"] = scheduling->priority;
+  }
+  if (!settings.processors.empty()) result["processors"] = settings.processors;
+  if (settings.io_priority.has_value()) result["io_priority"] = *settings.io_priority;
+  if (settings.personality.has_value()) result["personality"] = HexText(*settings.personality);
+  if (settings.memory_policy.has_value()) {
+    result["memory_policy"] = DescribePolicy(*settings.memory_policy);
+  }
+  return result;
+}
+
+Json DescribePolicies(const Image& image) {
+  Json list = Json::array();
+  for (const MappingPolicy& piece : image.policies) {
+    Json result = DescribePolicy(piece.policy);
+    result["start"] = HexText(piece.start);
+    result["end"] = HexText(piece.end);
+    list.push_back(result);
+  }
+  return list;
+}
+
+Json DescribeAio(const std::vector<AioContextState>& contexts) {
+  Json list = Json::array();
+  for (const AioContextState& context : contexts) {
+    list.push_back({{"name", HexText(context.name)},
+                    {"room", context.room},
+                    {"events", context.ready.size()}});
+  }
+  return list;
+}
+
+Json DescribeIpc(const ImageIpc& object) {
+  return {{"id", object.id},
+          {"key", HexText(static_cast<uint32_t>(object.key))},
+          {"mode", object.mode},
+          {"uid", object.uid},
+          {"gid", object.gid}};
+}
+
+Json DescribeSysv(const Image& image) {
+  Json segments = Json::array(), sets = Json::array(), queues = Json::array();
+  for (const ImageSegment& segment : image.segments) {
+    segments.push_back(DescribeIpc(segment));
+    segments.back()["size"] = segment.size;
+    segments.back()["object"] = HexText(segment.object);
+    segments.back()["removed"] = (segment.flags & KM_SEGMENT_REMOVED) != 0;
+    segments.back()["locked"] = (segment.flags & KM_SEGMENT_LOCKED) != 0;
+  }
+  for (const ImageSemaphores& set : image.semaphores) {
+    sets.push_back(DescribeIpc(set));
+    Json& values = sets.back()["values"] = Json::array();
+    Json& undo = sets.back()["undo"] = Json::array();
+    for (const ImageSemaphore& semaphore : set.values) {
+      values.push_back(semaphore.value);
+      undo.push_back(semaphore.undo);
+    }
+  }
+  for (const ImageQueue& queue : image.queues) {
+    queues.push_back(DescribeIpc(queue));
+    queues.back()["room"] = queue.room;
+    Json& messages = queues.back()["messages"] = Json::array();
+    for (const ImageMessage& message : queue.messages) {
+      messages.push_back({{"type", message.type}, {"size", message.text.size()}});
+    }
+  }
+  return {{"segments", segments}, {"semaphore_sets", sets}, {"queues", queues}};
+}
+
+Json DescribeLeads(uint32_t leads) {
+  Json list = Json::array();
+  if ((leads & KM_LEADS_GROUP) != 0) list.push_back("group");
+  if ((leads & KM_LEADS_SESSION) != 0) list.push_back("session");
+  if ((leads & KM_LEADS_TERMINAL) != 0) list.push_back("terminal");
   return list;
 }
 
@@ -199,6 +293,9 @@ Json DescribeProcess(const ImageProcess& process) {
           {"umask", process.umask},
           {"personality", HexText(process.personality)},
           {"limits", limits},
+          {"settings", DescribePrctl(process.prctl)},
+          {"leads", DescribeLeads(process.leads)},
+          {"aio_contexts", DescribeAio(process.aio)},
           {"brk", {HexText(process.brk_start), HexText(process.brk_end)}}};
 }
 
@@ -258,9 +355,12 @@ Json Describe(const Image& image, int fd, const std::string& path) {
   Json& threads = result["threads"] = Json::array();
   for (const ImageThread& thread : image.threads) {
     threads.push_back(DescribeThread(thread, image.header.monotonic_ns, &symbols));
+    threads.back()["settings"] = DescribeSettings(thread.settings);
   }
   result["mappings"] = DescribeMappings(image, fd);
+  result["memory_policies"] = DescribePolicies(image);
   result["objects"] = DescribeObjects(image, fd);
+  result["system_v"] = DescribeSysv(image);
   result["given"] = image.given;
   result["descriptors"] = DescribeDescriptors(image);
   result["locks"] = DescribeLocks(image);

@@ -91,6 +91,15 @@ void AppendSnapshot(const Json& description, std::string* out) {
   if (!cpu["features"].empty()) WrappedLine("cpu features", cpu["features"], out);
 }
 
+// "nice 5, policy 3"; empty when there are none.
+std::string SettingsText(const Json& settings) {
+  std::vector<std::string> parts;
+  for (const auto& [name, value] : settings.items()) {
+    parts.push_back(absl::StrCat(name, " ", value.is_string() ? Text(value) : value.dump()));
+  }
+  return absl::StrJoin(parts, ", ");
+}
+
 void AppendProcess(const Json& description, std::string* out) {
   const Json& process = description["process"];
   absl::StrAppend(out, "\nProcess\n");
@@ -99,6 +108,8 @@ void AppendProcess(const Json& description, std::string* out) {
   Line("command", Text(process["command_line"]), out);
   Line("directory", Text(process["directory"]), out);
   Line("umask", absl::StrFormat("%03o", process["umask"].get<uint32_t>()), out);
+  if (!process["settings"].empty()) Line("has set", SettingsText(process["settings"]), out);
+  if (!process["leads"].empty()) Line("leads its", Joined(process["leads"]), out);
   for (const char* name : {"program", "interpreter"}) {
     const Json& program = description[name];
     if (program.is_null()) continue;
@@ -134,6 +145,9 @@ void AppendThreads(const Json& threads, std::string* out) {
       detail(absl::StrCat("blocks ", blocked.size() > kMany
                                          ? absl::StrCat(blocked.size(), " signals")
                                          : Joined(blocked)));
+    }
+    if (!thread["settings"].empty()) {
+      detail(absl::StrCat("has set ", SettingsText(thread["settings"])));
     }
     if (!thread["pending_signals"].empty()) {
       detail(absl::StrCat("pending ", PendingText(thread["pending_signals"])));
@@ -175,6 +189,31 @@ void AppendObjects(const Json& objects, std::string* out) {
     absl::StrAppend(out, "  ", Text(object["address"]), "  ", Text(object["kind"]), " '",
                     Text(object["name"]), "', ", SizeText(object["size"].get<uint64_t>()), ", ",
                     SizeText(object["touched"].get<uint64_t>()), " touched\n");
+  }
+}
+
+void AppendSysv(const Json& objects, std::string* out) {
+  auto line = [out](const Json& object, absl::string_view what, absl::string_view detail) {
+    absl::StrAppend(out, "  ", what, " ", object["id"].dump(), ", key ", Text(object["key"]), ", ",
+                    detail, "\n");
+  };
+  if (objects["segments"].empty() && objects["semaphore_sets"].empty() &&
+      objects["queues"].empty()) {
+    return;
+  }
+  absl::StrAppend(out, "\nSystem V\n");
+  for (const Json& segment : objects["segments"]) {
+    line(segment, "segment",
+         absl::StrCat(SizeText(segment["size"].get<uint64_t>()), ", object ",
+                      Text(segment["object"]), segment["removed"].get<bool>() ? ", removed" : "",
+                      segment["locked"].get<bool>() ? ", locked" : ""));
+  }
+  for (const Json& set : objects["semaphore_sets"]) {
+    line(set, "semaphores",
+         absl::StrCat("values ", set["values"].dump(), ", undo ", set["undo"].dump()));
+  }
+  for (const Json& queue : objects["queues"]) {
+    line(queue, "queue", absl::StrCat(queue["messages"].size(), " messages"));
   }
 }
 
@@ -246,6 +285,7 @@ std::string DescriptionText(const Json& description) {
   AppendThreads(description["threads"], &out);
   AppendMappings(description["mappings"], &out);
   AppendObjects(description["objects"], &out);
+  AppendSysv(description["system_v"], &out);
   AppendDescriptors(description["descriptors"], description["given"].get<uint32_t>(), &out);
   AppendLocks(description["locks"], &out);
   AppendSignals(description["signals"], &out);

@@ -1,0 +1,78 @@
+#include "km/snapshot/restore_settings.h"
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "km/base/status.h"
+
+namespace km {
+namespace {
+
+bool BoundsScheduling(size_t limit) { return limit == RLIMIT_NICE || limit == RLIMIT_RTPRIO; }
+
+void SetLimits(const Image& image, bool of_scheduling, Process& process) {
+  const std::vector<std::array<uint64_t, 2>>& limits = image.process.limits;
+  for (size_t i = 0; i < limits.size() && i < RLIM_NLIMITS; ++i) {
+    rlimit old, wanted = {limits[i][0], limits[i][1]};
+    if (BoundsScheduling(i) == of_scheduling) {
+      (void)process.Limit(static_cast<int>(i), wanted, &old);
+    }
+  }
+}
+
+// As far as whoever resumes may go: the program may have lowered its limits since it went there.
+void RaiseLimits(Process& process) {
+  for (int limit : {RLIMIT_NICE, RLIMIT_RTPRIO}) {
+    rlimit most, old;
+    if (process.Limit(limit, std::nullopt, &most) != 0) continue;
+    most.rlim_cur = most.rlim_max;
+    (void)process.Limit(limit, most, &old);
+  }
+}
+
+absl::Status RestoreThread(const ImageThread& from, Thread* thread, Process& process) {
+  if (from.settings.empty()) return absl::OkStatus();
+  const std::string whose = absl::StrCat("thread ", from.tid);
+  ChangedSettings* changed = &process.changed_settings();
+  absl::Status status;
+  pid_t host_tid = 0;
+  process.OnHostThread(thread, [&] {
+    host_tid = gettid();
+    status = ApplyOwnSettings(from.settings, whose, changed);
+  });
+  KM_RETURN_IF_ERROR(status);
+  process.HostThreadsDiffer();
+  // From here, so that nothing waits for a thread that is only to run when the machine is idle.
+  return ApplyScheduling(from.settings, host_tid, whose, changed);
+}
+
+}  // namespace
+
+void RestoreLimits(const Image& image, Process& process) { SetLimits(image, false, process); }
+
+// The main thread comes behind all others, whose host threads it has made. Whether the process may
+// be dumped, which decides who may read /proc/self, comes at last.
+absl::Status RestoreSettings(const Image& image, Process& process) {
+  ChangedSettings& changed = process.changed_settings();
+  KM_RETURN_IF_ERROR(ApplyMappingPolicies(image.policies, process.space(), &changed));
+  RaiseLimits(process);
+  std::vector<Thread*> threads = process.ParkedThreads();
+  for (const ImageThread& from : image.threads) {
+    auto thread = std::find_if(threads.begin(), threads.end(),
+                               [&from](const Thread* t) { return t->tid == from.tid; });
+    KM_RETURN_IF_ERROR(RestoreThread(from, *thread, process));
+  }
+  for (const ImageThread& from : image.threads) {
+    if (from.tid == image.process.pid) KM_RETURN_IF_ERROR(FollowSettings(from.settings));
+  }
+  SetLimits(image, true, process);
+  return ApplyProcessSettings(image.process.prctl, &changed);
+}
+
+}  // namespace km
