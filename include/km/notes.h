@@ -194,6 +194,9 @@ enum km_files_tag {
   /* Who gets the signals of a description: u32 description, u32 type, u32 thread id or 0, u32
      signal (F_SETSIG), u32 DN_ mask (F_NOTIFY), u32 1 with O_ASYNC; repeated */
   KM_FILES_OWNER = KM_TAG_REQUIRED | 6,
+  /* Of the launcher's terminal: struct termios2 as the program got it and as it is, 44 bytes each,
+     u32 rows, columns, width, height */
+  KM_FILES_TERMINAL = 96,
 };
 enum km_owner_type {
   KM_OWNER_NONE = 0,
@@ -278,6 +281,31 @@ enum km_queue_tag {                        /* KM_FILE_MESSAGE_QUEUE */
                        SIGEV_SIGNAL or SIGEV_NONE, u32 signal, u64 value */
                     KM_QUEUE_NOTICE = 115,
 };
+enum km_terminal_tag {
+  KM_TERMINAL_WHAT = 96, /* u32 km_terminal_what, u32: of a slave, the description of its master;
+                            of the launcher's, bit N: descriptor N (0 to 2) that was given is the
+                            same terminal, bit 3: it is the controlling one */
+  KM_TERMINAL_SETTINGS = 97, /* struct termios2, 44 bytes; with a master, as all below */
+  KM_TERMINAL_WINDOW = 98,   /* u32 rows, columns, width, height */
+  KM_TERMINAL_STATE = 99,    /* u32 flags, u32 what stopped the slave's output (0 nothing, 1 TCOOFF,
+                                2 VSTOP), u32 mode of the slave's name, u32 0 */
+  KM_TERMINAL_LINE = 100,    /* bytes: a line that waits for the slave; repeated */
+  KM_TERMINAL_REST = 101,    /* bytes: what waits for it besides */
+  KM_TERMINAL_BACKLOG = 102, /* bytes: behind that, as they were written */
+  KM_TERMINAL_OUTPUT = 103,  /* bytes that wait for the master */
+};
+enum km_terminal_what {
+  KM_TERMINAL_IS_MASTER = 1,
+  KM_TERMINAL_IS_SLAVE = 2,
+  KM_TERMINAL_IS_HUNG_UP = 3, /* a slave whose master is closed */
+  KM_TERMINAL_IS_LAUNCHERS = 4,
+};
+#define KM_TERMINAL_CONTROLLING 8u
+#define KM_TERMINAL_PACKET 1u           /* TIOCPKT */
+#define KM_TERMINAL_LOCKED 2u           /* TIOCSPTLCK */
+#define KM_TERMINAL_EXCLUSIVE 4u        /* TIOCEXCL, of the slave */
+#define KM_TERMINAL_MASTER_EXCLUSIVE 8u /* and of the master */
+#define KM_TERMINAL_MASTER_STOPPED 16u  /* TCOOFF by a descriptor of the master */
 
 enum km_inotify_tag {
   KM_INOTIFY_NEXT = 40,  /* u32: the number that the next watch gets */

@@ -14,6 +14,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "km/files/host_path.h"
+#include "km/files/launchers_terminal.h"
 
 namespace km {
 namespace {
@@ -120,6 +121,9 @@ void FdTable::AdoptStandard(uint32_t which) {
   for (int fd = 0; fd <= STDERR_FILENO; ++fd) {
     if ((which >> fd & 1) != 0 && (fcntl(fd, F_GETFD) & FD_CLOEXEC) == 0) Adopt(fd, fd);
   }
+  std::optional<TerminalSettings> settings = LaunchersSettings(which);
+  absl::MutexLock lock(&mutex_);
+  launched_with_ = settings;
 }
 
 void FdTable::AdoptInherited() {
@@ -196,6 +200,16 @@ int FdTable::SetCloseOnExec(uint64_t fd, bool close_on_exec) {
   if (fd >= slots_.size() || slots_[fd].file == nullptr) return -EBADF;
   slots_[fd].close_on_exec = close_on_exec;
   return 0;
+}
+
+std::optional<TerminalSettings> FdTable::launched_with() const {
+  absl::MutexLock lock(&mutex_);
+  return launched_with_;
+}
+
+void FdTable::SetLaunchedWith(const TerminalSettings& settings) {
+  absl::MutexLock lock(&mutex_);
+  launched_with_ = settings;
 }
 
 uint64_t FdTable::limit() const {

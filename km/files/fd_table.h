@@ -18,6 +18,7 @@
 #include "km/base/owned.h"
 #include "km/files/mapped_file.h"
 #include "km/files/signal_fd.h"
+#include "km/files/terminal_settings.h"
 #include "km/files/watched_paths.h"
 
 namespace km {
@@ -133,6 +134,9 @@ class FdTable {
   // Gives the program the monitor's own 0, 1 and 2, but for those that ReserveStandard took.
   // Bit N of `which`: descriptor N.
   void AdoptStandard(uint32_t which = 7) ABSL_LOCKS_EXCLUDED(mutex_);
+  // How the terminal that the monitor was started at was set then, if there is one.
+  std::optional<TerminalSettings> launched_with() const ABSL_LOCKS_EXCLUDED(mutex_);
+  void SetLaunchedWith(const TerminalSettings& settings) ABSL_LOCKS_EXCLUDED(mutex_);
   // Gives the program, at their numbers, all others that an exec of the monitor would hand on: the
   // monitor's own have FD_CLOEXEC. They keep their host descriptors: closing one would drop POSIX
   // locks.
@@ -185,6 +189,7 @@ class FdTable {
   std::vector<Slot> slots_ ABSL_GUARDED_BY(mutex_);
   uint64_t lowest_free_ ABSL_GUARDED_BY(mutex_) = 0;  // no slot below it is free
   uint64_t limit_ ABSL_GUARDED_BY(mutex_);
+  std::optional<TerminalSettings> launched_with_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace km

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "km/files/fd_table.h"
+#include "km/files/terminal_settings.h"
 
 namespace km {
 
@@ -42,6 +43,13 @@ struct OwnerRecord {
   uint32_t signal = 0;  // F_SETSIG
   uint32_t notify = 0;  // F_NOTIFY: DN_*
   bool async = false;   // O_ASYNC
+};
+
+// The terminal of whoever launched the process.
+struct TerminalRecord {
+  TerminalSettings launched;  // as the program got it
+  TerminalSettings now;
+  WindowSize window;
 };
 
 // Shared memory that descriptions are open on or mappings are of, and that has no name to open it

@@ -136,7 +136,9 @@ absl::StatusOr<std::shared_ptr<OpenFile>> FileRestorer::Description(uint32_t id)
   KM_ASSIGN_OR_RETURN(OwnedFd host, HostFor(it->second));
   auto description = std::make_shared<FileDescription>();
   description->kind = record.kind;
-  description->path = supplied ? HostPathOf(host.get()) : record.path;
+  // A pseudo-terminal gets another name.
+  description->path =
+      supplied || record.kind == FileKind::kTerminal ? HostPathOf(host.get()) : record.path;
   description->foreign = supplied;
   if (record.kind == FileKind::kGiven) {
     KM_ASSIGN_OR_RETURN(description->given, GivenNumber(record));

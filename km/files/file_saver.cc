@@ -12,7 +12,9 @@
 #include "km/base/status.h"
 #include "km/files/file_locks.h"
 #include "km/files/kind.h"
+#include "km/files/launchers_terminal.h"
 #include "km/files/signal_owner.h"
+#include "km/files/terminals_elsewhere.h"
 
 namespace km {
 namespace {
@@ -65,6 +67,7 @@ void FileSaver::SaveAll(std::vector<std::string>* obstacles) {
           absl::StrCat("descriptor ", entry.number, ", ", kind, ", ", status.message()));
     }
   }
+  terminal = SaveLaunchersTerminal(table_);
 }
 
 absl::Status FileSaver::SaveOne(const FdTable::Entry& entry) {
@@ -121,6 +124,11 @@ int FileSaver::HostFd(dev_t device, ino_t inode) {
   }
   auto it = open_.find({device, inode});
   return it != open_.end() ? it->second : -1;
+}
+
+bool FileSaver::TerminalElsewhere(dev_t device, ino_t inode) {
+  if (!terminals_elsewhere_.has_value()) terminals_elsewhere_ = TerminalsElsewhere();
+  return terminals_elsewhere_->contains({device, inode});
 }
 
 absl::StatusOr<uint64_t> FileSaver::Memory(int host_fd, uint32_t kind, const std::string& name) {

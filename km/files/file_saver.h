@@ -6,11 +6,13 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/statusor.h"
 #include "km/base/owned.h"
 #include "km/files/file_record.h"
@@ -38,6 +40,8 @@ class FileSaver {
   uint32_t Object(dev_t device, ino_t inode, bool* first);
   // A host descriptor of the program's that is open on it; -1: there is none.
   int HostFd(dev_t device, ino_t inode);
+  // Whether another process has that slave of a pseudo-terminal open, as far as this one can see.
+  bool TerminalElsewhere(dev_t device, ino_t inode);
   // The address of the memory object that `host_fd` is open on (a memfd, a deleted file): its
   // bytes will be in the snapshot, once.
   absl::StatusOr<uint64_t> Memory(int host_fd, uint32_t kind, const std::string& name);
@@ -52,6 +56,7 @@ class FileSaver {
   std::vector<DescriptorRecord> descriptors;
   std::vector<LockRecord> locks;
   std::vector<OwnerRecord> owners;
+  std::optional<TerminalRecord> terminal;
   uint32_t given = 0;  // bit N: descriptor N is the one that the monitor was given
 
   struct SavedObject {
@@ -71,6 +76,7 @@ class FileSaver {
   absl::flat_hash_map<std::pair<dev_t, ino_t>, uint32_t> host_objects_;
   absl::flat_hash_map<std::pair<dev_t, ino_t>, int> open_;
   absl::flat_hash_map<std::pair<dev_t, ino_t>, uint64_t> memory_;
+  std::optional<absl::flat_hash_set<std::pair<dev_t, ino_t>>> terminals_elsewhere_;
   std::vector<SavedObject> objects_;
   uint64_t next_address_ = KM_OBJECT_BASE;
 };

@@ -11,7 +11,6 @@ constexpr FileKindRow NotCarried(FileKind kind, const char* name) {
   return {kind, name, nullptr, nullptr, nullptr, nullptr};
 }
 
-constexpr FileKindRow kTerminalKind = NotCarried(FileKind::kTerminal, "terminal");
 constexpr FileKindRow kBlockDeviceKind = NotCarried(FileKind::kBlockDevice, "block device");
 constexpr FileKindRow kOtherKind = NotCarried(FileKind::kOther, "file of another kind");
 

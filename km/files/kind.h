@@ -62,6 +62,7 @@ extern const FileKindRow kProcKind;
 extern const FileKindRow kRegularKind;
 extern const FileKindRow kSignalFdKind;
 extern const FileKindRow kSocketKind;
+extern const FileKindRow kTerminalKind;
 extern const FileKindRow kTimerFdKind;
 
 }  // namespace km

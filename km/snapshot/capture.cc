@@ -80,6 +80,7 @@ class Capturer {
     image().locks = std::move(files_.locks);
     image().owners = std::move(files_.owners);
     image().given = files_.given;
+    image().terminal = files_.terminal;
     return std::move(captured_);
   }
 

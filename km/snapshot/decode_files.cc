@@ -80,6 +80,11 @@ absl::Status DecodeFiles(ByteReader records, Image* image) {
       descriptor.close_on_exec = (value->U32() & KM_FILES_CLOSE_ON_EXEC) != 0;
     } else if (tag == KM_FILES_LOCK) {
       image->locks.push_back(DecodeLock(value));
+    } else if (tag == KM_FILES_TERMINAL) {
+      TerminalRecord& terminal = image->terminal.emplace();
+      terminal.launched = ReadSettings(value);
+      terminal.now = ReadSettings(value);
+      terminal.window = ReadWindow(value);
     } else if (tag == KM_FILES_OWNER) {
       image->owners.push_back(DecodeOwner(value));
     } else {

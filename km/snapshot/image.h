@@ -201,6 +201,7 @@ struct Image {
   std::vector<DescriptorRecord> descriptors;
   std::vector<LockRecord> locks;
   std::vector<OwnerRecord> owners;
+  std::optional<TerminalRecord> terminal;
   uint32_t given = 7;  // bit N: descriptor N comes from whoever resumes
   ImageProgram program;
   std::optional<ImageProgram> dynamic_linker;

@@ -220,6 +220,13 @@ void EncodeDescription(const FileRecord& description, ByteWriter* out) {
 void EncodeFiles(const Image& image, ByteWriter* out) {
   const size_t note = BeginKmNote(NT_KM_FILES, true, out);
   U32Record(KM_FILES_GIVEN, image.given, out);
+  if (image.terminal.has_value()) {
+    const size_t record = out->BeginRecord(KM_FILES_TERMINAL);
+    WriteSettings(image.terminal->launched, out);
+    WriteSettings(image.terminal->now, out);
+    WriteWindow(image.terminal->window, out);
+    out->EndRecord(record);
+  }
   for (const FileRecord& description : image.descriptions) EncodeDescription(description, out);
   for (const DescriptorRecord& descriptor : image.descriptors) {
     const size_t record = out->BeginRecord(KM_FILES_DESCRIPTOR);

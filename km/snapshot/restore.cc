@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <functional>
 #include <optional>
 
 #include "absl/container/flat_hash_map.h"
@@ -20,10 +21,13 @@
 #include "absl/strings/str_join.h"
 #include "km/base/status.h"
 #include "km/files/file_locks.h"
+#include "km/files/launchers_terminal.h"
 #include "km/files/message_queue.h"
 #include "km/files/signal_owner.h"
 #include "km/files/unnamed_file.h"
 #include "km/kvm/cpu_features.h"
+#include "km/process/host_signals.h"
+#include "km/signals/siginfo.h"
 #include "km/snapshot/restore_ipc.h"
 #include "km/snapshot/restore_settings.h"
 
@@ -125,6 +129,7 @@ class Restorer {
     process_.SetNextTid(std::max(image_.process.next_tid, LargestTid() + 1));
     ipc_.Keep();
     made_queues_.clear();
+    RestoreTerminal();
     return absl::OkStatus();
   }
 
@@ -142,6 +147,7 @@ class Restorer {
   absl::Status RestoreSharedFile(const ImageMapping& mapping);
   absl::Status Fail(const ImageMapping& mapping, int error) const;
   absl::Status RestoreFiles();
+  void RestoreTerminal();
   absl::Status RestoreSignals();
   absl::Status RestoreThread(const ImageThread& from);
   absl::Status RestoreTimers();
@@ -352,6 +358,20 @@ absl::Status Restorer::RestoreFiles() {
     if (signals != nullptr) process_.signals().AddSignalFd(signals, signals->mask);
   }
   return absl::OkStatus();
+}
+
+// At last, so that a terminal is not set for a process that does not run.
+void Restorer::RestoreTerminal() {
+  if (!image_.terminal.has_value()) return;
+  // From the background the host's job control stops who sets a terminal, as natively.
+  std::function<void()> stop = [] { StopBySignal(SIGTTOU); };
+  if (process_.signals().Action(SIGTTOU).is_ignore() ||
+      Contains(image_.threads.front().signal_mask, SIGTTOU)) {
+    stop = nullptr;
+  }
+  if (RestoreLaunchersTerminal(*image_.terminal, process_.files(), stop)) {
+    (void)process_.Signal(KernelSiginfo(SIGWINCH));
+  }
 }
 
 // Made before the memory that is mapped of them, and read at once: they may be changed through

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Drives a program through a pseudo-terminal, as a shell and a person would.
 
-terminal.py [--km KM] CASE prints what was seen; a run under km prints the same as a native one.
+terminal.py [--km KM KMCTL] CASE prints what was seen; a run under km prints the same as a native one.
 """
 
 import fcntl
@@ -11,6 +11,7 @@ import re
 import select
 import signal
 import struct
+import subprocess
 import sys
 import termios
 import time
@@ -95,6 +96,11 @@ class Job:
                 sys.exit(f"the job does not change; the terminal has {self.drain()!r}")
             line += os.read(REPORT_READ, 1)
         return line.decode().strip()
+
+    def modes(self):
+        """Those of the terminal that programs change most."""
+        local = termios.tcgetattr(self.master)[3]
+        return [name for name in ("ISIG", "ICANON", "ECHO") if local & getattr(termios, name)]
 
     def drain(self):
         while select.select([self.master], [], [], 0)[0]:
@@ -254,9 +260,10 @@ def orphan(run):
     # The shell between ends at once, which makes its child's group an orphan.
     wrapper = (
         "import os, sys\n"
+        "parent = os.getpid()\n"
         "if os.fork() == 0:\n"
         "  os.setpgid(0, 0)\n"
-        f"  code = {code!r}.replace('PARENT', str(os.getppid()))\n"
+        f"  code = {code!r}.replace('PARENT', str(parent))\n"
         "  os.execvp(sys.argv[1], sys.argv[1:] + ['-c', code])\n"
     )
     command = run.command(["/usr/bin/python3"])
@@ -352,24 +359,145 @@ def top(run):
     print(job.end())
 
 
+@case
+def moved_python3(run):
+    """The interpreter goes on at another terminal, of another size, in the middle of a line."""
+    job = run(["/usr/bin/python3", "-q", "-i", "-c", "import sys; sys.ps1 = 'ready> '"])
+    job.expect("ready> ")
+    job.type("6 * 8\x7f")
+    job.expect("6 \\* 8")
+    print(job.modes())
+    for rows, columns in ((40, 132), (25, 70)):
+        job = run.move(job, rows, columns)
+        job.expect("ready> 6 \\* ")
+        print(job.modes())
+    job.type("7\n")
+    print(job.expect(r"\n42"))
+    job.expect("ready> ")
+    job.type("import os; os.get_terminal_size(), os.isatty(os.open('/dev/tty', os.O_RDWR))\n")
+    print(job.expect(r"columns=\d+, lines=\d+.*True"))
+    job.expect("ready> ")
+    job = run.move(job, 30, 90)
+    job.expect("ready> ")
+    job.type("os.read(3, 100)\n")
+    job.expect(r"read\(3, 100\)\r\n")
+    job.type("typed\n")
+    print(job.expect(r"b'typed\\n'"))
+    job.expect("ready> ")
+    job.type("import time; time.sleep(100)\n")
+    job.expect(r"sleep\(100\)\r\n")
+    job.type("\x03")
+    print(job.expect("KeyboardInterrupt"))
+    job.expect("ready> ")
+    job.type("\x1a")
+    print(job.report(), job.go_on())
+    job.type("'a' + 'b'\n")
+    print(job.expect("'ab'"))
+    job.expect("ready> ")
+    job.type("\x04")
+    print(job.end(), job.modes())
+    # It has opened its terminal: without one it cannot go on.
+    run.refused_without_terminal()
+
+
+@case
+def moved_vi(run):
+    """An editor with a change that is not written yet."""
+    path = os.path.join(os.getcwd(), "edited")
+    with open(path, "w", encoding="ascii") as file:
+        file.write("".join(f"line {n}\n" for n in range(1, 101)))
+    job = run(["vim.tiny", "-u", "NONE", "-N", "-i", "NONE", path])
+    job.expect("line 1.*line 20")
+    job.type("50Gcwedited and")
+    job.expect("edited and")
+    print(job.modes())
+    job = run.move(job, 40, 100)
+    job.expect("edited and.*line 60")
+    print(job.modes())
+    job.type(" moved\x1b")
+    job.expect("moved")
+    # In the background it does not touch the terminal before it is in the foreground.
+    job = run.move(job, 30, 90, background=True)
+    if run.monitor:
+        if (report := job.report()) != "stopped SIGTTOU" or job.modes() != ["ISIG", "ICANON", "ECHO"]:
+            sys.exit(f"in the background: {report}, {job.modes()}")
+        job.go_on()
+    job.expect("and moved.*line 51")
+    print(job.modes())
+    job.type(":wq\r")
+    print(job.end(), job.modes())
+    with open(path, encoding="ascii") as file:
+        lines = file.read().splitlines()
+    print(len(lines), lines[48:51])
+
+
+@case
+def moved_less(run):
+    """A pager, which has opened its terminal once more."""
+    with open("paged", "w", encoding="ascii") as file:
+        file.write("".join(f"number {n}\n" for n in range(1, 1001)))
+    job = run(["less", "paged"], rows=10)
+    job.expect("number 9.*paged")
+    print(job.modes())
+    job = run.move(job, 20, 60)
+    job.expect("number 19")
+    print(job.modes())
+    job.type("G")
+    print(job.expect("number 1000"))
+    job.type("\x1a")
+    print(job.report(), job.go_on())
+    job.type("q")
+    print(job.end(), job.modes())
+
+
 class Runner:
-    def __init__(self, monitor):
+    ENVIRONMENT = {"TERM": "xterm", "LC_ALL": "C", "PYTHON_HISTORY": "/dev/null"}
+
+    def __init__(self, monitor, kmctl):
         self.monitor = monitor
+        self.kmctl = kmctl
+        self.moves = 0
 
     def command(self, command):
-        return ([self.monitor] if self.monitor else []) + command
+        return [self.monitor, f"--control={self.control()}"] + command if self.monitor else command
+
+    def control(self):
+        return os.path.join(os.getcwd(), f"control-{self.moves}")
 
     def __call__(self, command, environment=None, **kwargs):
-        environment = {"TERM": "xterm", "LC_ALL": "C", "PYTHON_HISTORY": "/dev/null"} | (environment or {})
-        return Job(self.command(command), environment=environment, **kwargs)
+        return Job(self.command(command), environment=self.ENVIRONMENT | (environment or {}), **kwargs)
+
+    def refused_without_terminal(self):
+        if not self.monitor:
+            return
+        command = [self.monitor, f"moved-{self.moves - 1}.kmsnap"]
+        result = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        if result.returncode == 0 or b"it had its terminal open ('/dev/tty')" not in result.stdout:
+            sys.exit(f"without a terminal: {result}")
+
+    def move(self, job, rows, columns, background=False):
+        """To another terminal, by a snapshot. Natively the terminal is only resized."""
+        if not self.monitor:
+            job.drain()
+            job.seen = b""
+            job.resize(rows, columns)
+            return job
+        file = f"moved-{self.moves}.kmsnap"
+        subprocess.run([self.kmctl, "snapshot", self.control(), "--stop", "-o", file], check=True, stdout=subprocess.DEVNULL)
+        if (end := job.end()) != "exited 0":
+            sys.exit(f"snapshotted, it {end}")
+        self.moves += 1
+        return self([file], rows=rows, columns=columns, background=background)
 
 
 def main():
     arguments = sys.argv[1:]
-    monitor = None
+    monitor = kmctl = None
     if arguments[:1] == ["--km"]:
-        monitor, arguments = arguments[1], arguments[2:]
-    CASES[arguments[0]](Runner(monitor))
+        monitor, kmctl, arguments = arguments[1], arguments[2], arguments[3:]
+    CASES[arguments[0]](Runner(monitor, kmctl))
 
 
 main()

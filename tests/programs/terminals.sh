@@ -6,7 +6,7 @@ at_terminal() { # CASE TOOL
   if ! has_tool "terminal-$case" "$2"; then return; fi
   for run in native km; do
     local monitor=()
-    [ $run = km ] && monitor=(--km "$KM")
+    [ $run = km ] && monitor=(--km "$KM" "$KMCTL")
     rm -rf "$TMP/terminal" && mkdir "$TMP/terminal"
     (cd "$TMP/terminal" && exec timeout -k 5 "${TEST_TIMEOUT:-120}" /usr/bin/python3 \
       "$ROOT/$here/terminal.py" "${monitor[@]}" "$case") >"$TMP/terminal.$run" 2>&1 </dev/null || status=$?
@@ -22,7 +22,7 @@ at_terminal() { # CASE TOOL
   fi
 }
 
-for case in keys background orphan python3; do at_terminal $case /usr/bin/python3; done
-at_terminal vi vim.tiny
-at_terminal less less
+for case in keys background orphan python3 moved_python3; do at_terminal $case /usr/bin/python3; done
+for case in vi moved_vi; do at_terminal $case vim.tiny; done
+for case in less moved_less; do at_terminal $case less; done
 at_terminal top top

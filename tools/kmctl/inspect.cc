@@ -239,6 +239,16 @@ Json DescribeDescriptors(const Image& image) {
   return list;
 }
 
+// Null where the process had none of its launcher's open.
+Json DescribeTerminal(const Image& image) {
+  if (!image.terminal.has_value()) return nullptr;
+  const TerminalRecord& terminal = *image.terminal;
+  return {{"rows", terminal.window.rows},
+          {"columns", terminal.window.columns},
+          {"by_lines", terminal.now.canonical()},
+          {"changed", terminal.now != terminal.launched}};
+}
+
 Json DescribeLocks(const Image& image) {
   constexpr const char* kKinds[] = {"", "POSIX", "OFD", "flock", "lease"};
   Json list = Json::array();
@@ -363,6 +373,7 @@ Json Describe(const Image& image, int fd, const std::string& path) {
   result["system_v"] = DescribeSysv(image);
   result["given"] = image.given;
   result["descriptors"] = DescribeDescriptors(image);
+  result["terminal"] = DescribeTerminal(image);
   result["locks"] = DescribeLocks(image);
   result["signals"] = {{"actions", DescribeActions(image.process, &symbols)},
                        {"pending", DescribeSignals(image.process.pending)}};

@@ -287,6 +287,12 @@ std::string DescriptionText(const Json& description) {
   AppendObjects(description["objects"], &out);
   AppendSysv(description["system_v"], &out);
   AppendDescriptors(description["descriptors"], description["given"].get<uint32_t>(), &out);
+  if (const Json& terminal = description["terminal"]; !terminal.is_null()) {
+    absl::StrAppendFormat(&out, "\nTerminal: %dx%d, read by %s, settings %s\n",
+                          terminal["columns"].get<int>(), terminal["rows"].get<int>(),
+                          terminal["by_lines"].get<bool>() ? "lines" : "bytes",
+                          terminal["changed"].get<bool>() ? "changed by the program" : "as given");
+  }
   AppendLocks(description["locks"], &out);
   AppendSignals(description["signals"], &out);
   AppendTimers(description["timers"], &out);

@@ -40,6 +40,22 @@ std::vector<uint8_t> ObjectState(uint64_t address) {
   return out.Take();
 }
 
+// Of a master whose slave reads by bytes.
+std::vector<uint8_t> TerminalState(const std::string& rest, const std::string& output,
+                                   uint32_t stop = 0) {
+  ByteWriter out;
+  size_t begin = out.BeginRecord(KM_TERMINAL_WHAT);
+  out.U32(KM_TERMINAL_IS_MASTER);
+  out.U32(0);
+  out.EndRecord(begin);
+  begin = out.BeginRecord(KM_TERMINAL_STATE);
+  for (uint32_t word : {KM_TERMINAL_PACKET, stop, 0620u, 0u}) out.U32(word);
+  out.EndRecord(begin);
+  out.TextRecord(KM_TERMINAL_REST, rest);
+  out.TextRecord(KM_TERMINAL_OUTPUT, output);
+  return out.Take();
+}
+
 class OpenFiles : public testing::Test {
  protected:
   OpenFiles() {
@@ -63,7 +79,13 @@ class OpenFiles : public testing::Test {
     image_.descriptions.push_back({23, FileKind::kRegular, O_RDWR, 0, "", ObjectState(kEmpty)});
     image_.descriptions.push_back(
         {24, FileKind::kGiven, O_RDWR, 0, "", State({{KM_GIVEN_NUMBER, 2}})});
+    image_.descriptions.push_back(
+        {25, FileKind::kTerminal, O_RDWR, 0, "/dev/ptmx", TerminalState("rest", "output")});
     image_.descriptors.push_back({30, 21, true});
+    image_.terminal = TerminalRecord{};
+    image_.terminal->now.local = 0x8a3b;
+    image_.terminal->now.characters[18] = 77;
+    image_.terminal->window = {24, 80, 1, 65535};
   }
 
   FileRecord& Record(uint32_t id) {
@@ -157,6 +179,36 @@ TEST_F(OpenFiles, RecordsThatAreCutOrUnknown) {
 TEST_F(OpenFiles, ADescriptorThatNobodyHasToGive) {
   Record(24).state = State({{KM_GIVEN_NUMBER, 3}});
   EXPECT_THAT(Refusal(), HasSubstr("none of the descriptors 0 to 2"));
+}
+
+TEST_F(OpenFiles, TerminalsThatCannotBe) {
+  Record(25).state.clear();
+  EXPECT_THAT(Refusal(), HasSubstr("neither a master nor a slave"));
+  Record(25).state = State({{KM_TERMINAL_WHAT, KM_TERMINAL_IS_MASTER}});
+  EXPECT_THAT(Refusal(), HasSubstr("record 0x60 is too short"));
+  Record(25).state = TerminalState(std::string(5000, 'x'), "");
+  EXPECT_THAT(Refusal(), HasSubstr("a terminal holds 5000, 0 and 0 bytes"));
+  Record(25).state = TerminalState("", std::string(2 << 20, 'x'));
+  EXPECT_THAT(Refusal(), HasSubstr("a terminal holds"));
+  Record(25).state = TerminalState("", "", 3);
+  EXPECT_THAT(Refusal(), HasSubstr("stopped in an unknown way"));
+  // Lines in one that has none.
+  ByteWriter out;
+  out.Bytes(TerminalState("", ""));
+  out.TextRecord(KM_TERMINAL_LINE, "line\n");
+  Record(25).state = out.Take();
+  EXPECT_THAT(Refusal(), HasSubstr("not read by lines"));
+  // Settings that are cut.
+  ByteWriter cut;
+  cut.TextRecord(KM_TERMINAL_SETTINGS, std::string(43, 's'));
+  Record(25).state = cut.Take();
+  EXPECT_THAT(Refusal(), HasSubstr("record 0x61 is too short"));
+  for (uint32_t which : {0u, 2 * KM_TERMINAL_CONTROLLING, UINT32_MAX}) {
+    ByteWriter launchers;
+    launchers.U64Record(KM_TERMINAL_WHAT, uint64_t{which} << 32 | KM_TERMINAL_IS_LAUNCHERS);
+    Record(25).state = launchers.Take();
+    EXPECT_THAT(Refusal(), HasSubstr("none of those there are"));
+  }
 }
 
 TEST_F(OpenFiles, AMemfdWithoutMemory) {

@@ -299,6 +299,12 @@ void ExpectSameMemory(const Image& wanted, const Image& got) {
 
 void ExpectSameFiles(const Image& wanted, const Image& got) {
   EXPECT_EQ(wanted.given, got.given);
+  ASSERT_EQ(wanted.terminal.has_value(), got.terminal.has_value());
+  if (wanted.terminal.has_value()) {
+    EXPECT_EQ(wanted.terminal->launched, got.terminal->launched);
+    EXPECT_EQ(wanted.terminal->now, got.terminal->now);
+    EXPECT_EQ(wanted.terminal->window, got.terminal->window);
+  }
   ASSERT_EQ(wanted.descriptions.size(), got.descriptions.size());
   for (size_t i = 0; i < wanted.descriptions.size(); ++i) {
     EXPECT_EQ(wanted.descriptions[i].id, got.descriptions[i].id);
