@@ -336,7 +336,9 @@ enum km_timerfd_tag {
 enum km_signalfd_tag { KM_SIGNALFD_MASK = 82 /* u64: bit 0 is signal 1 */ };
 
 enum km_epoll_tag {
-  KM_EPOLL_WATCH = 83, /* u32 descriptor, u32 events as the kernel keeps them, u64 data; repeated */
+  /* u32 descriptor, u32 events as the kernel keeps them, u64 data, u32 place in the list of what is
+   * to be reported (0: not in it), u32 events that were there; repeated */
+  KM_EPOLL_WATCH = 83,
 };
 
 enum km_checksums_tag {

@@ -29,7 +29,11 @@ absl::Status Save(const OpenFile& file, FileSaver& /*saver*/, FileRecord& record
 }
 
 absl::StatusOr<OwnedFd> Restore(const FileRecord& record, FileRestorer& restorer) {
-  return OpenNamed(record, S_IFDIR, O_DIRECTORY, restorer);
+  // fcntl(F_GETFL) shows O_DIRECTORY, so it stays as it was. Nothing but a directory is opened
+  // anyway.
+  KM_RETURN_IF_ERROR(OpenPlace(record.path, O_DIRECTORY).status());
+  return OpenNamed(record, S_IFDIR, static_cast<int>(record.flags & (O_DIRECTORY | O_NOFOLLOW)),
+                   restorer);
 }
 
 }  // namespace

@@ -1,14 +1,17 @@
-// Epoll instances: what they watch.
+// Epoll instances: what they watch, and what they are about to report, in its order.
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cinttypes>
 #include <cstdio>
 #include <cstring>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "km/base/log.h"
 #include "km/base/records.h"
@@ -23,11 +26,29 @@ struct Watch {
   uint32_t number = 0;  // descriptor
   uint32_t events = 0;  // as the kernel keeps them
   uint64_t data = 0;
+  uint32_t place = 0;  // in the list of what is to be reported next, from 1 on; 0: not in it
+  uint32_t ready = 0;  // an edge-triggered one: events that were there at the snapshot
+  int host = -1;       // while it is saved
 };
 
 // The kernel always watches for these, but for a one-shot watch that has fired.
 constexpr uint32_t kAlways = EPOLLERR | EPOLLHUP;
 constexpr uint32_t kAnything = EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP;
+// How it watches, not what for. They stay when a one-shot watch has fired.
+constexpr uint32_t kManner = EPOLLET | EPOLLONESHOT | EPOLLEXCLUSIVE | EPOLLWAKEUP;
+
+bool HasFired(const Watch& watch) {
+  return (watch.events & EPOLLONESHOT) != 0 && (watch.events & ~kManner) == 0;
+}
+
+// What of the events that it is for is there now.
+uint32_t ReadyNow(const Watch& watch, int host) {
+  pollfd target = {host, static_cast<int16_t>(watch.events & ~kManner & INT16_MAX), 0};
+  if (poll(&target, 1, 0) <= 0) return 0;
+  return static_cast<uint32_t>(target.revents) & (watch.events | kAlways);
+}
+
+// ---- Records ----
 
 absl::StatusOr<std::vector<Watch>> Decode(const FileRecord& record) {
   std::vector<Watch> watches;
@@ -37,9 +58,26 @@ absl::StatusOr<std::vector<Watch>> Decode(const FileRecord& record) {
     watch.number = value->U32();
     watch.events = value->U32();
     watch.data = value->U64();
+    if (value->empty()) return true;  // of an older writer
+    watch.place = value->U32();
+    watch.ready = value->U32();
     return true;
   }));
   return watches;
+}
+
+std::vector<uint8_t> Encode(absl::Span<const Watch> watches) {
+  ByteWriter out;
+  for (const Watch& watch : watches) {
+    const size_t begin = out.BeginRecord(KM_EPOLL_WATCH);
+    out.U32(watch.number);
+    out.U32(watch.events);
+    out.U64(watch.data);
+    out.U32(watch.place);
+    out.U32(watch.ready);
+    out.EndRecord(begin);
+  }
+  return out.Take();
 }
 
 absl::StatusOr<std::string> Describe(const FileRecord& record) {
@@ -49,36 +87,157 @@ absl::StatusOr<std::string> Describe(const FileRecord& record) {
   return watches.empty() ? "watches nothing" : text;
 }
 
-absl::Status Save(const OpenFile& file, FileSaver& saver, FileRecord& record) {
-  absl::flat_hash_map<int, int> numbers;  // by the host's
-  for (const FdTable::Entry& entry : saver.table().Entries()) {
-    numbers[entry.file->host.get()] = entry.number;
-  }
-  const std::string info = FdInfoOf(file.host.get());
-  ByteWriter out;
+// ---- Saving ----
+
+// A watch that Disarm could not let fire is for EPOLLERR and EPOLLHUP alone. Where the file never
+// has those it is one that has fired.
+bool NeverFails(FileKind kind) {
+  return kind == FileKind::kSignalFd || kind == FileKind::kTimerFd || kind == FileKind::kInotify ||
+         kind == FileKind::kEpoll;
+}
+
+// For each that the instance watches: its host descriptor, events and data. False: it does not
+// tell.
+template <typename F>
+bool ForEachWatch(int epoll, const F& on_watch) {
+  const std::string info = FdInfoOf(epoll);
   for (const char* at = strstr(info.c_str(), "tfd:"); at != nullptr; at = strstr(at + 1, "tfd:")) {
-    int host = 0;
     Watch watch;
-    if (sscanf(at, "tfd: %d events: %x data: %" SCNx64, &host, &watch.events, &watch.data) != 3) {
-      return absl::InternalError("does not tell what it watches in /proc/self/fdinfo");
+    if (sscanf(at, "tfd: %d events: %x data: %" SCNx64, &watch.host, &watch.events, &watch.data) !=
+        3) {
+      return false;
     }
-    auto it = numbers.find(host);
-    if (it == numbers.end()) {
-      return absl::FailedPreconditionError(
-          "watches a file by a descriptor that was closed while a duplicate is open: remove it "
-          "(EPOLL_CTL_DEL) before it is closed");
-    }
-    const auto number = static_cast<uint32_t>(it->second);
-    numbers.erase(it);  // a second watch by the same number is by one that was closed
-    const size_t begin = out.BeginRecord(KM_EPOLL_WATCH);
-    out.U32(number);
-    out.U32(watch.events);
-    out.U64(watch.data);
-    out.EndRecord(begin);
+    on_watch(watch);
   }
-  record.state = out.Take();
+  return true;
+}
+
+// Those that watch this one are saved before: to look at what it has to report changes theirs.
+absl::Status SaveWatchersOf(int epoll, FileSaver& saver) {
+  if (!saver.epoll_watchers.has_value()) {
+    auto& watchers = saver.epoll_watchers.emplace();
+    for (const FdTable::Entry& entry : saver.table().Entries()) {
+      if (entry.file->description->kind != FileKind::kEpoll) continue;
+      ForEachWatch(entry.file->host.get(),
+                   [&](const Watch& watch) { watchers[watch.host].push_back(entry.file); });
+    }
+  }
+  auto it = saver.epoll_watchers->find(epoll);
+  if (it == saver.epoll_watchers->end()) return absl::OkStatus();
+  const std::vector<std::shared_ptr<OpenFile>> files = it->second;
+  for (const auto& file : files) KM_RETURN_IF_ERROR(saver.Description(file).status());
   return absl::OkStatus();
 }
+
+// By descriptor: the kernel's own order is that of addresses in it.
+absl::StatusOr<std::vector<Watch>> Watches(int epoll, FdTable& table) {
+  absl::flat_hash_map<int, FdTable::Entry> entries;  // by the host's number
+  for (FdTable::Entry& entry : table.Entries()) entries[entry.file->host.get()] = entry;
+  std::vector<Watch> watches;
+  bool all_open = true;
+  const bool tells = ForEachWatch(epoll, [&](Watch watch) {
+    auto it = entries.find(watch.host);
+    if (it == entries.end()) {
+      all_open = false;
+      return;
+    }
+    watch.number = static_cast<uint32_t>(it->second.number);
+    const bool only_failures = (watch.events & ~kManner) == kAlways;
+    if ((watch.events & EPOLLONESHOT) != 0 && only_failures &&
+        NeverFails(it->second.file->description->kind)) {
+      watch.events &= ~kAlways;
+    }
+    entries.erase(it);  // a second watch by the same number is by one that was closed
+    watches.push_back(watch);
+  });
+  if (!tells) return absl::InternalError("does not tell what it watches in /proc/self/fdinfo");
+  if (!all_open) {
+    return absl::FailedPreconditionError(
+        "watches a file by a descriptor that was closed while a duplicate is open: remove it "
+        "(EPOLL_CTL_DEL) before it is closed");
+  }
+  std::sort(watches.begin(), watches.end(),
+            [](const Watch& a, const Watch& b) { return a.number < b.number; });
+  return watches;
+}
+
+// Whose event it is. The kernel tells the program's data only, which several watches may have in
+// common: then one that is ready and is not in the list yet.
+Watch* WatchOf(const epoll_event& event, absl::Span<Watch* const> same_data) {
+  for (Watch* watch : same_data) {
+    if (watch->place != 0 || HasFired(*watch)) continue;
+    if ((event.events & ~(watch->events | kAlways)) != 0) continue;
+    if (same_data.size() == 1 || ReadyNow(*watch, watch->host) != 0) return watch;
+  }
+  return nullptr;
+}
+
+// Watches anew, in this order, what was taken from the list by looking at it.
+absl::Status PutBack(int epoll, absl::Span<Watch* const> list) {
+  const bool taken = std::any_of(list.begin(), list.end(), [](const Watch* watch) {
+    return (watch->events & (EPOLLET | EPOLLONESHOT)) != 0;
+  });
+  if (!taken) return absl::OkStatus();  // those of the others go to its end by themselves
+  for (const Watch* watch : list) {
+    epoll_event event = {};
+    event.events = watch->events;
+    event.data.u64 = watch->data;
+    if (epoll_ctl(epoll, EPOLL_CTL_DEL, watch->host, nullptr) != 0 ||
+        epoll_ctl(epoll, EPOLL_CTL_ADD, watch->host, &event) != 0) {
+      return ErrnoStatus(errno, absl::StrCat("cannot go on watching descriptor ", watch->number));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// What the instance would report now and in which order can only be found out by having it report:
+// what that changes is undone. (Another instance that watches this one edge-triggered may see it.)
+absl::Status FindReady(int epoll, std::vector<Watch>& watches) {
+  if (watches.empty()) return absl::OkStatus();
+  std::vector<epoll_event> events(watches.size());
+  const int count = epoll_wait(epoll, events.data(), static_cast<int>(events.size()), 0);
+  if (count < 0) return ErrnoStatus(errno, "cannot be asked what it has to report");
+  absl::flat_hash_map<uint64_t, std::vector<Watch*>> by_data;
+  for (Watch& watch : watches) by_data[watch.data].push_back(&watch);
+  std::vector<Watch*> list;
+  const auto append = [&](Watch* watch) {
+    list.push_back(watch);
+    watch->place = static_cast<uint32_t>(list.size());
+  };
+  for (const epoll_event& event : absl::MakeSpan(events).first(static_cast<size_t>(count))) {
+    const uint64_t data = event.data.u64;
+    if (Watch* watch = WatchOf(event, by_data[data]); watch != nullptr) append(watch);
+  }
+  // Which of several it was cannot always be told: an edge too many is better than one that is
+  // lost.
+  for (const epoll_event& event : absl::MakeSpan(events).first(static_cast<size_t>(count))) {
+    const uint64_t data = event.data.u64;
+    if (by_data[data].size() < 2) continue;
+    for (Watch* watch : by_data[data]) {
+      if (watch->place == 0 && (watch->events & (EPOLLET | EPOLLONESHOT)) != 0 &&
+          !HasFired(*watch) && ReadyNow(*watch, watch->host) != 0) {
+        append(watch);
+      }
+    }
+  }
+  return PutBack(epoll, list);
+}
+
+absl::Status Save(const OpenFile& file, FileSaver& saver, FileRecord& record) {
+  const int epoll = file.host.get();
+  KM_RETURN_IF_ERROR(SaveWatchersOf(epoll, saver));
+  KM_ASSIGN_OR_RETURN(std::vector<Watch> watches, Watches(epoll, saver.table()));
+  KM_RETURN_IF_ERROR(FindReady(epoll, watches));
+  for (Watch& watch : watches) {
+    if ((watch.events & EPOLLET) != 0 && !HasFired(watch)) {
+      watch.ready = ReadyNow(watch, watch.host);
+    }
+  }
+  record.state = Encode(watches);
+  return absl::OkStatus();
+}
+
+// ---- Restoring ----
 
 absl::StatusOr<OwnedFd> Restore(const FileRecord&, FileRestorer&) {
   OwnedFd fd(epoll_create1(EPOLL_CLOEXEC));
@@ -86,13 +245,18 @@ absl::StatusOr<OwnedFd> Restore(const FileRecord&, FileRestorer&) {
   return fd;
 }
 
-absl::Status Control(int epoll, int operation, const Watch& watch, uint32_t events,
-                     FileRestorer& restorer) {
+absl::StatusOr<std::shared_ptr<OpenFile>> Target(const Watch& watch, FileRestorer& restorer) {
   std::shared_ptr<OpenFile> target = restorer.table().Get(watch.number);
   if (target == nullptr) {
     return absl::DataLossError(
         absl::StrCat("an epoll instance watches ", watch.number, ", which is no open descriptor"));
   }
+  return target;
+}
+
+absl::Status Control(int epoll, int operation, const Watch& watch, uint32_t events,
+                     FileRestorer& restorer) {
+  KM_ASSIGN_OR_RETURN(std::shared_ptr<OpenFile> target, Target(watch, restorer));
   epoll_event event = {};
   event.events = events;
   event.data.u64 = watch.data;
@@ -105,36 +269,96 @@ absl::Status Control(int epoll, int operation, const Watch& watch, uint32_t even
   return ErrnoStatus(errno, absl::StrCat("an epoll instance cannot watch ", watch.number));
 }
 
+// Once around its list, in which there are `count` at most.
+void TakeAll(int epoll, size_t count) {
+  constexpr size_t kAtOnce = 16;
+  epoll_event taken[kAtOnce];
+  for (size_t i = 0; i <= count / kAtOnce; i++) {
+    if (epoll_wait(epoll, taken, kAtOnce, 0) <= 0) return;
+  }
+}
+
+// A byte into an empty pipe, so that its reading end is ready, and out again.
+void FireByPipe(int epoll, size_t watches, const OpenFile& target) {
+  const int host = target.host.get();
+  if (target.description->kind != FileKind::kPipe || target.description->foreign ||
+      !target.description->path.empty() || (fcntl(host, F_GETFL) & O_ACCMODE) != O_RDONLY) {
+    return;
+  }
+  const std::string path = absl::StrCat("/proc/self/fd/", host);
+  const OwnedFd both(open(path.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC));
+  char byte = 0;
+  if (!both.valid() || write(both.get(), &byte, 1) != 1) return;
+  TakeAll(epoll, watches);
+  if (read(both.get(), &byte, 1) != 1) Log(LogLevel::kError, "a byte is lost in a pipe");
+}
+
 // One-shot watches that have fired: they fire once more, unseen, where the file is ready for
 // anything. Where it is not, the watch is left with what cannot be switched off by a call.
 absl::Status Disarm(int epoll, absl::Span<const Watch> watches, FileRestorer& restorer) {
   for (const Watch& watch : watches) {
-    KM_RETURN_IF_ERROR(Control(epoll, EPOLL_CTL_ADD, watch, kAnything | EPOLLONESHOT, restorer));
+    const uint32_t events = kAnything | EPOLLONESHOT | (watch.events & kManner);
+    KM_RETURN_IF_ERROR(Control(epoll, EPOLL_CTL_ADD, watch, events, restorer));
   }
-  epoll_event fired[16];
-  while (epoll_wait(epoll, fired, 16, 0) > 0) {
-  }
-  const std::string info = FdInfoOf(epoll);
+  TakeAll(epoll, watches.size());
+  // How many there are that have not fired shows in fdinfo, which tells the events of each.
+  std::string info = FdInfoOf(epoll);
   for (const Watch& watch : watches) {
-    std::shared_ptr<OpenFile> target = restorer.table().Get(watch.number);
-    const std::string line = absl::StrFormat("tfd: %8d events: %8x", target->host.get(),
-                                             kAnything | kAlways | EPOLLONESHOT);
-    if (info.find(line) == info.npos) continue;
-    KM_RETURN_IF_ERROR(Control(epoll, EPOLL_CTL_MOD, watch, EPOLLONESHOT, restorer));
+    KM_ASSIGN_OR_RETURN(std::shared_ptr<OpenFile> target, Target(watch, restorer));
+    const std::string line = absl::StrFormat("tfd: %8d events: ", target->host.get());
+    const auto armed = [&] {
+      const size_t at = info.find(line);
+      unsigned events = 0;
+      return at != info.npos && sscanf(info.c_str() + at + line.size(), "%x", &events) == 1 &&
+             (events & ~kManner) != 0;
+    };
+    if (!armed()) continue;
+    FireByPipe(epoll, watches.size(), *target);
+    info = FdInfoOf(epoll);
+    if (!armed()) continue;
+    const uint32_t events = EPOLLONESHOT | (watch.events & kManner);
+    KM_RETURN_IF_ERROR(Control(epoll, EPOLL_CTL_MOD, watch, events, restorer));
   }
   return absl::OkStatus();
 }
 
+// An edge that the program was told of before the snapshot, of a file that is as it was then, with
+// nothing new. It is told again of all others: of connections that were reset, for instance.
+bool WasTold(const Watch& watch, FileRestorer& restorer) {
+  if ((watch.events & EPOLLET) == 0 || (watch.events & EPOLLONESHOT) != 0 || watch.place != 0) {
+    return false;
+  }
+  std::shared_ptr<OpenFile> target = restorer.table().Get(watch.number);
+  if (target == nullptr || target->description->given >= 0 || target->description->foreign) {
+    return false;
+  }
+  const bool ours = target->description->path.empty();  // nobody else can have changed it since
+  return ours && (ReadyNow(watch, target->host.get()) & ~watch.ready) == 0;
+}
+
 absl::Status Finish(const FileRecord& record, const OpenFile& file, FileRestorer& restorer) {
   KM_ASSIGN_OR_RETURN(std::vector<Watch> watches, Decode(record));
-  const auto armed = std::stable_partition(watches.begin(), watches.end(), [](const Watch& watch) {
-    return (watch.events & EPOLLONESHOT) != 0 && (watch.events & kAlways) == 0;
-  });
-  const auto fired = static_cast<size_t>(armed - watches.begin());
-  KM_RETURN_IF_ERROR(Disarm(file.host.get(), absl::MakeSpan(watches).first(fired), restorer));
-  for (const Watch& watch : absl::MakeSpan(watches).subspan(fired)) {
-    KM_RETURN_IF_ERROR(Control(file.host.get(), EPOLL_CTL_ADD, watch, watch.events, restorer));
+  const int epoll = file.host.get();
+  // What it reports of another instance depends on what that one has to report.
+  for (const Watch& watch : watches) {
+    KM_ASSIGN_OR_RETURN(std::shared_ptr<OpenFile> target, Target(watch, restorer));
+    if (target->description->kind == FileKind::kEpoll) {
+      KM_RETURN_IF_ERROR(restorer.Finish(*target->description));
+    }
   }
+  const auto fired = std::stable_partition(watches.begin(), watches.end(), HasFired);
+  const auto told = std::stable_partition(
+      fired, watches.end(), [&](const Watch& watch) { return WasTold(watch, restorer); });
+  const auto listed =
+      std::stable_partition(told, watches.end(), [](const Watch& w) { return w.place != 0; });
+  std::stable_sort(told, listed, [](const Watch& a, const Watch& b) { return a.place < b.place; });
+  const auto count = [&](auto end) { return static_cast<size_t>(end - watches.begin()); };
+  KM_RETURN_IF_ERROR(Disarm(epoll, absl::MakeSpan(watches).first(count(fired)), restorer));
+  for (auto it = fired; it != watches.end(); ++it) {
+    if (it == told) TakeAll(epoll, watches.size());
+    KM_RETURN_IF_ERROR(Control(epoll, EPOLL_CTL_ADD, *it, it->events, restorer));
+  }
+  if (told == watches.end()) TakeAll(epoll, watches.size());
   return absl::OkStatus();
 }
 

@@ -65,6 +65,11 @@ struct QueueNotice {
   uint64_t value = 0;   // of the sigevent
 };
 
+// What getsockname(2) and getpeername(2) say of a socket: struct sockaddr_*; empty: without a name.
+struct SocketNames {
+  std::vector<uint8_t> own, peer;
+};
+
 // An open file description, shared by descriptors that dup(2) made of each other.
 class FileDescription {
  public:
@@ -93,6 +98,11 @@ class FileDescription {
   WatchedPaths watched;                 // of an inotify instance
   std::shared_ptr<SignalFd> signal_fd;  // what a signalfd takes; set before it is installed
   bool semaphore = false;               // an eventfd with EFD_SEMAPHORE
+  // A deleted file that a resume made anew: the host knows it by another name.
+  bool made_anew = false;
+  // Of a connected UNIX socket that a resume made anew; null: the host knows. Set before it is
+  // installed.
+  std::shared_ptr<const SocketNames> socket_names;
 
  private:
   mutable absl::Mutex mutex_;

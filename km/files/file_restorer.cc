@@ -12,6 +12,7 @@
 #include "km/base/status.h"
 #include "km/files/host_path.h"
 #include "km/files/kind.h"
+#include "km/files/unnamed_file.h"
 
 namespace km {
 
@@ -113,13 +114,39 @@ absl::Status FileRestorer::RestoreAll(absl::Span<const DescriptorRecord> descrip
   // Those in flight too, which no descriptor names.
   std::vector<uint32_t> ids;
   for (const auto& [id, restored] : by_id_) ids.push_back(id);
+  std::sort(ids.begin(), ids.end());
   for (uint32_t id : ids) KM_RETURN_IF_ERROR(Description(id).status());
-  for (const auto& [id, restored] : by_id_) {
-    const FileKindRow& row = KindRow(restored.record->kind);
-    if (restored.file == nullptr || restored.supplied.valid() || row.finish == nullptr) continue;
-    KM_RETURN_IF_ERROR(row.finish(*restored.record, *restored.file, *this));
+  // What is watched is complete before those that watch.
+  for (bool epolls : {false, true}) {
+    for (uint32_t id : ids) {
+      Restored& restored = by_id_[id];
+      if ((restored.record->kind == FileKind::kEpoll) != epolls) continue;
+      KM_RETURN_IF_ERROR(Finish(restored));
+    }
   }
   return absl::OkStatus();
+}
+
+absl::Status FileRestorer::Finish(const FileDescription& description) {
+  auto it = ids_.find(&description);
+  return it != ids_.end() ? Finish(by_id_[it->second]) : absl::OkStatus();
+}
+
+absl::Status FileRestorer::Finish(Restored& restored) {
+  constexpr int kMostNested = 8;
+  const FileKindRow& row = KindRow(restored.record->kind);
+  if (restored.file == nullptr || restored.supplied.valid() || row.finish == nullptr ||
+      restored.finished) {
+    return absl::OkStatus();
+  }
+  if (finishing_ == kMostNested) {
+    return absl::DataLossError("its open files hang on each other more deeply than any can");
+  }
+  restored.finished = true;
+  finishing_++;
+  absl::Status status = row.finish(*restored.record, *restored.file, *this);
+  finishing_--;
+  return status;
 }
 
 absl::StatusOr<std::shared_ptr<OpenFile>> FileRestorer::Description(uint32_t id) {
@@ -140,12 +167,15 @@ absl::StatusOr<std::shared_ptr<OpenFile>> FileRestorer::Description(uint32_t id)
   description->path =
       supplied || record.kind == FileKind::kTerminal ? HostPathOf(host.get()) : record.path;
   description->foreign = supplied;
+  description->made_anew =
+      !supplied && record.kind == FileKind::kRegular && MemoryObjectOf(record) != 0;
   if (record.kind == FileKind::kGiven) {
     KM_ASSIGN_OR_RETURN(description->given, GivenNumber(record));
     description->kind = KindOfHostFd(host.get());
     description->path = HostPathOf(host.get());
     description->foreign = true;
   }
+  ids_[description.get()] = id;
   return by_id_[id].file = std::make_shared<OpenFile>(std::move(host), std::move(description));
 }
 

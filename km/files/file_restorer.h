@@ -53,6 +53,10 @@ class FileRestorer {
 
   // The description `id`, restored if it was not yet.
   absl::StatusOr<std::shared_ptr<OpenFile>> Description(uint32_t id);
+  // Calls the kind's `finish` for a description that this restorer made, unless it was called. For
+  // kinds that need another one to be finished first; fails where that goes deeper than any kernel
+  // allows.
+  absl::Status Finish(const FileDescription& description);
   // Two host descriptors that are kept open until all is restored, for the object with this number:
   // invalid the first time.
   std::array<OwnedFd, 2>& Held(uint32_t object) { return held_[object]; }
@@ -77,6 +81,7 @@ class FileRestorer {
     std::shared_ptr<OpenFile> file;
     bool begun = false;
     OwnedFd supplied;
+    bool finished = false;
   };
   absl::Status SupplyOne(const SuppliedFile& supplied,
                          absl::Span<const DescriptorRecord> descriptors, uint32_t given);
@@ -84,12 +89,16 @@ class FileRestorer {
   absl::StatusOr<OwnedFd> HostFor(Restored& restored);
   void CloseInherited();
 
+  absl::Status Finish(Restored& restored);
+
   FdTable& table_;
   const FileOptions& options_;
   const absl::Span<const FileRecord> records_;
   std::vector<FileRecord> moved_;          // in place of those that the image has
   std::array<OwnedFd, 3> supplied_given_;  // in place of 0 to 2
   absl::flat_hash_map<uint32_t, Restored> by_id_;
+  absl::flat_hash_map<const FileDescription*, uint32_t> ids_;
+  int finishing_ = 0;  // calls of Finish within each other
   absl::flat_hash_map<uint64_t, OwnedFd>& memory_;
   absl::flat_hash_map<uint32_t, std::array<OwnedFd, 2>> held_;
   absl::flat_hash_map<uint32_t, std::string> passing_names_;

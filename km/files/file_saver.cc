@@ -71,9 +71,8 @@ void FileSaver::SaveAll(std::vector<std::string>* obstacles) {
 }
 
 absl::Status FileSaver::SaveOne(const FdTable::Entry& entry) {
-  const size_t before = descriptions.size();
   KM_ASSIGN_OR_RETURN(uint32_t id, Description(entry.file));
-  if (descriptions.size() != before) {
+  if (looked_at_.insert(id).second) {
     KM_RETURN_IF_ERROR(SaveLocks(entry.file->host.get(), id, &locks));
     KM_RETURN_IF_ERROR(SaveOwner(*entry.file, id, &owners));
   }

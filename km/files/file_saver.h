@@ -49,6 +49,8 @@ class FileSaver {
   absl::StatusOr<uint64_t> AddMemory(MemoryObject object, OwnedMapping bytes,
                                      std::vector<std::pair<uint64_t, uint64_t>> data);
   FdTable& table() { return table_; }
+  // Of epoll.cc: the instances that watch another one, by the host's descriptor of that.
+  std::optional<absl::flat_hash_map<int, std::vector<std::shared_ptr<OpenFile>>>> epoll_watchers;
 
   // ---- What came out ----
 
@@ -72,6 +74,7 @@ class FileSaver {
   FdTable& table_;
   const uint64_t unnamed_limit_;
   absl::flat_hash_map<const FileDescription*, uint32_t> ids_;
+  absl::flat_hash_set<uint32_t> looked_at_;      // whose locks and owners are saved
   std::vector<std::shared_ptr<OpenFile>> kept_;  // so that no other gets the address
   absl::flat_hash_map<std::pair<dev_t, ino_t>, uint32_t> host_objects_;
   absl::flat_hash_map<std::pair<dev_t, ino_t>, int> open_;

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "absl/strings/str_cat.h"
@@ -81,7 +82,10 @@ absl::Status Save(const OpenFile& file, FileSaver& /*saver*/, FileRecord& record
   size_t begin = out.BeginRecord(KM_INOTIFY_NEXT);
   out.U32(static_cast<uint32_t>(watched.last() + 1));
   out.EndRecord(begin);
-  for (const LiveWatch& watch : LiveWatches(host)) {
+  std::vector<LiveWatch> watches = LiveWatches(host);  // in an order of the kernel's own
+  std::sort(watches.begin(), watches.end(),
+            [](const LiveWatch& a, const LiveWatch& b) { return a.number < b.number; });
+  for (const LiveWatch& watch : watches) {
     const std::string path = watched.Path(watch.number);
     struct stat status;
     if (path.empty() || lstat(path.c_str(), &status) != 0 || status.st_ino != watch.inode ||

@@ -7,10 +7,12 @@
 
 #include <cerrno>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "km/base/log.h"
 #include "km/base/records.h"
 #include "km/base/status.h"
+#include "km/files/host_path.h"
 #include "km/files/mapped_file.h"
 
 namespace km {
@@ -68,6 +70,12 @@ absl::Status CheckIdentity(const FileRecord& record, const struct stat& now, Fil
 }
 
 }  // namespace
+
+std::string PathNow(const OpenFile& file) {
+  std::string path = HostPathOf(file.host.get());
+  const bool anew = file.description->made_anew && absl::EndsWith(path, " (deleted)");
+  return anew ? file.description->path : path;
+}
 
 bool HasName(int host_fd, const std::string& path) {
   struct stat by_descriptor, by_path;

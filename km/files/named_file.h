@@ -15,6 +15,9 @@
 
 namespace km {
 
+// Where the file is now, or was when it was deleted (then with " (deleted)" behind it).
+std::string PathNow(const OpenFile& file);
+
 // Whether `path` now leads to the file that `host_fd` is open on.
 bool HasName(int host_fd, const std::string& path);
 

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <climits>
 
@@ -109,19 +110,37 @@ absl::Status Save(const OpenFile& file, FileSaver& saver, FileRecord& record) {
   return absl::OkStatus();
 }
 
-// Both ends in one, so that opening the real ones does not wait, and a write finds a reader.
-absl::StatusOr<OwnedFd> Hold(const FileRecord& record, const FileRestorer& restorer) {
-  if (record.path.empty()) {
-    int ends[2];
-    if (pipe2(ends, O_NONBLOCK | O_CLOEXEC) != 0) return ErrnoStatus(errno, "cannot make a pipe");
-    const OwnedFd reading(ends[0]), writing(ends[1]);
-    FileRecord both;
+// The pipe's own ends, or both ends of a FIFO in one: opening them again does not wait, and a write
+// finds a reader.
+absl::Status Hold(const FileRecord& record, FileRestorer& restorer, std::array<OwnedFd, 2>& held) {
+  if (!record.path.empty()) {
+    FileRecord both = record;
     both.flags = O_RDWR | O_NONBLOCK;
-    return Reopen(reading.get(), both);
+    KM_ASSIGN_OR_RETURN(held[0], OpenNamed(both, S_IFIFO, 0, restorer));
+    return absl::OkStatus();
   }
-  FileRecord both = record;
-  both.flags = O_RDWR | O_NONBLOCK;
-  return OpenNamed(both, S_IFIFO, 0, restorer);
+  int ends[2];
+  if (pipe2(ends, O_NONBLOCK | O_CLOEXEC) != 0) return ErrnoStatus(errno, "cannot make a pipe");
+  held = {OwnedFd(ends[0]), OwnedFd(ends[1])};
+  return absl::OkStatus();
+}
+
+// An end as pipe(2) made it. Every open(2) of it adds O_LARGEFILE, which fcntl(F_GETFL) shows.
+constexpr uint32_t kLargeFile = 0100000;
+
+bool IsOriginalEnd(const FileRecord& record) {
+  return record.path.empty() && (record.flags & kLargeFile) == 0 &&
+         (record.flags & O_ACCMODE) != O_RDWR;
+}
+
+absl::StatusOr<OwnedFd> OriginalEnd(const FileRecord& record, const std::array<OwnedFd, 2>& held) {
+  const bool writing = (record.flags & O_ACCMODE) == O_WRONLY;
+  OwnedFd end(fcntl(held[writing ? 1 : 0].get(), F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+  const uint32_t flags = record.flags & (O_NONBLOCK | O_DIRECT | O_APPEND | O_NOATIME);
+  if (!end.valid() || fcntl(end.get(), F_SETFL, flags) != 0) {
+    return ErrnoStatus(errno, "cannot have an end of a pipe");
+  }
+  return end;
 }
 
 absl::Status Fill(int host_fd, const PipeState& state) {
@@ -146,12 +165,16 @@ absl::Status Fill(int host_fd, const PipeState& state) {
 
 absl::StatusOr<OwnedFd> Restore(const FileRecord& record, FileRestorer& restorer) {
   KM_ASSIGN_OR_RETURN(PipeState state, Decode(record));
-  OwnedFd& both = restorer.Held(state.object)[0];
-  if (!both.valid()) {
-    KM_ASSIGN_OR_RETURN(both, Hold(record, restorer));
+  std::array<OwnedFd, 2>& held = restorer.Held(state.object);
+  if (!held[0].valid()) KM_RETURN_IF_ERROR(Hold(record, restorer, held));
+  if (state.size != 0) {
+    FileRecord both;
+    both.flags = O_RDWR | O_NONBLOCK;
+    KM_ASSIGN_OR_RETURN(OwnedFd filled, Reopen(held[0].get(), both));
+    KM_RETURN_IF_ERROR(Fill(filled.get(), state));
   }
-  if (state.size != 0) KM_RETURN_IF_ERROR(Fill(both.get(), state));
-  return Reopen(both.get(), record);
+  if (IsOriginalEnd(record) && held[1].valid()) return OriginalEnd(record, held);
+  return Reopen(held[0].get(), record);
 }
 
 }  // namespace

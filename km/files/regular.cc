@@ -1,4 +1,5 @@
 // Regular files: with a name by their names, deleted ones and O_TMPFILEs with their contents.
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -30,7 +31,7 @@ absl::Status Save(const OpenFile& file, FileSaver& saver, FileRecord& record) {
   SaveOffset(host, record);
   KM_RETURN_IF_ERROR(CheckOutsideProc(host));
   // The name it has now: it may have been renamed since it was opened.
-  record.path = HostPathOf(host);
+  record.path = PathNow(file);
   if (HasName(host, record.path)) {
     SaveIdentity(host, record);
     return absl::OkStatus();
@@ -41,7 +42,7 @@ absl::Status Save(const OpenFile& file, FileSaver& saver, FileRecord& record) {
 
 absl::StatusOr<OwnedFd> Restore(const FileRecord& record, FileRestorer& restorer) {
   if (MemoryObjectOf(record) != 0) return RestoreMemoryObject(record, restorer);
-  return OpenNamed(record, S_IFREG, 0, restorer);
+  return OpenNamed(record, S_IFREG, static_cast<int>(record.flags & O_NOFOLLOW), restorer);
 }
 
 }  // namespace

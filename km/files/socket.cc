@@ -77,6 +77,15 @@ SocketAddress BoundTo(int fd, const SocketState& state,
   return bound ? name : SocketAddress();
 }
 
+// Of a connection. The socket itself may be one of socketpair(2) by now.
+void SaveNames(const OpenFile& file, SocketState* state) {
+  state->peer = BoundTo(file.host.get(), *state, getpeername);
+  const SocketNames* shown = file.description->socket_names.get();
+  if (shown == nullptr) return;
+  if (state->name.empty()) state->name = shown->own;
+  if (state->peer.empty()) state->peer = shown->peer;
+}
+
 absl::Status SaveUnix(const OpenFile& file, FileSaver& saver, SocketState* state) {
   const int fd = file.host.get();
   struct stat status;
@@ -109,6 +118,7 @@ absl::Status SaveUnix(const OpenFile& file, FileSaver& saver, SocketState* state
     state->end = first ? 0 : 1;
     // What the other end's closing shut it does again.
     state->shut = info.peer == 0 ? 0 : info.shut;
+    if (state->type != SOCK_DGRAM) SaveNames(file, state);
   }
   if (HasError(fd)) state->condition = KM_SOCKET_LOST;
   if (state->condition == KM_SOCKET_LOST) return absl::OkStatus();
@@ -164,8 +174,8 @@ absl::Status SaveTcp(int fd, FileSaver& saver, SocketState* state) {
   };
   state->options.erase(std::remove_if(state->options.begin(), state->options.end(), follows),
                        state->options.end());
-  return error || info.tcpi_state == TCP_SYN_SENT ? absl::OkStatus()
-                                                  : SaveSocketQueue(fd, -1, saver, state);
+  // What came before it was reset can still be received.
+  return info.tcpi_state == TCP_SYN_SENT ? absl::OkStatus() : SaveSocketQueue(fd, -1, saver, state);
 }
 
 absl::Status SaveState(const OpenFile& file, FileSaver& saver, SocketState* state) {
@@ -384,7 +394,6 @@ absl::StatusOr<OwnedFd> Make(const SocketState& state, FileRestorer& restorer) {
   if (state.condition == KM_SOCKET_PAIRED) {
     KM_ASSIGN_OR_RETURN(OwnedFd fd, PairEnd(state, restorer));
     KM_RETURN_IF_ERROR(SetSocketOptions(fd.get(), state));
-    // A stream's name may be that of the listener that accepted it.
     if (state.type == SOCK_DGRAM) KM_RETURN_IF_ERROR(BindTo(fd.get(), state));
     return fd;
   }
@@ -415,6 +424,14 @@ absl::Status Finish(const FileRecord& record, const OpenFile& file, FileRestorer
   KM_RETURN_IF_ERROR(FillSocketQueue(fd, state, restorer));
   // The other half follows from the other end's.
   if (state.condition == KM_SOCKET_PAIRED && (state.shut & 1) != 0) shutdown(fd, SHUT_RD);
+  if (state.condition == KM_SOCKET_PAIRED && state.type != SOCK_DGRAM) {
+    // A name may be that of a listener, which no other socket can be bound to.
+    if (!state.name.empty() || !state.peer.empty()) {
+      file.description->socket_names =
+          std::make_shared<const SocketNames>(SocketNames{state.name, state.peer});
+    }
+    return absl::OkStatus();
+  }
   if (!state.peer.empty() && connect(fd, Sockaddr(state.peer), Length(state.peer)) != 0) {
     Log(LogLevel::kWarning, absl::StrCat("a datagram socket is not connected any more: ",
                                          ErrnoStatus(errno, "connect").message()));

@@ -25,6 +25,7 @@ namespace km {
 namespace {
 
 constexpr int64_t kSecond = 1000000000;
+constexpr time_t kMostSeconds = time_t{1} << 40;  // longer than the kernel counts
 
 bool Valid(const timespec& time) {
   return time.tv_sec >= 0 && time.tv_nsec >= 0 && time.tv_nsec < kSecond;
@@ -109,8 +110,14 @@ absl::StatusOr<OwnedFd> Restore(const FileRecord& record, FileRestorer&) {
   if (!fd.valid()) {
     return ErrnoStatus(errno, absl::StrCat("cannot make a timerfd of clock ", state.clock));
   }
-  const int flags =
-      OnTheWall(state) ? state.flags & (TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET) : 0;
+  const int flags = state.flags & (TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET);
+  timespec& value = state.setting.it_value;
+  if ((flags & TFD_TIMER_ABSTIME) != 0 && !OnTheWall(state) && !IsZero(value)) {
+    timespec now = {};
+    clock_gettime(state.clock == CLOCK_MONOTONIC ? CLOCK_MONOTONIC : CLOCK_BOOTTIME, &now);
+    value.tv_sec = std::min(value.tv_sec, kMostSeconds);
+    value = Sum(now, value);
+  }
   if (timerfd_settime(fd.get(), flags, &state.setting, nullptr) != 0) {
     return ErrnoStatus(errno, "cannot set a timerfd");
   }

@@ -38,7 +38,20 @@ uint64_t MemoryObjectOf(const FileRecord& record) {
 
 absl::StatusOr<OwnedFd> RestoreMemoryObject(const FileRecord& record, FileRestorer& restorer) {
   KM_ASSIGN_OR_RETURN(int object, restorer.Memory(MemoryObjectOf(record)));
-  KM_ASSIGN_OR_RETURN(OwnedFd host, Reopen(object, record));
+  // fcntl(F_GETFL) shows O_TMPFILE, which only the first open of such a file can have.
+  const auto is_first = [](uint32_t flags) { return (flags & O_TMPFILE) == O_TMPFILE; };
+  const bool first = is_first(record.flags) && (record.flags & O_ACCMODE) == O_RDWR &&
+                     is_first(static_cast<uint32_t>(fcntl(object, F_GETFL)));
+  OwnedFd host;
+  if (first) {
+    host = OwnedFd(fcntl(object, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+    const uint32_t flags = record.flags & (O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME);
+    if (!host.valid() || fcntl(host.get(), F_SETFL, flags) != 0) {
+      return ErrnoStatus(errno, absl::StrCat("cannot have '", record.path, "'"));
+    }
+  } else {
+    KM_ASSIGN_OR_RETURN(host, Reopen(object, record));
+  }
   if (lseek(host.get(), record.offset, SEEK_SET) < 0) {
     return ErrnoStatus(errno, absl::StrCat("cannot seek in '", record.path, "'"));
   }

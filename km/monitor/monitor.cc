@@ -193,7 +193,12 @@ absl::Status Monitor::LoadSnapshot(int fd) {
   absl::StatusOr<Image> image = ParseSnapshot(fd);
   if (!image.ok()) return prefix(image.status());
   absl::Status status = Restore(*image, fd, options_.files, *process_);
-  return status.ok() ? status : prefix(status);
+  if (!status.ok()) return prefix(status);
+  if (options_.test_snapshot_again) {
+    SnapshotAgain(image->threads.front().tid,
+                  {image->header.label, image->header.description, false});
+  }
+  return status;
 }
 
 void Monitor::Run() {
@@ -314,11 +319,17 @@ void Monitor::ServeRequests() {
   }
 }
 
+void Monitor::SnapshotAgain(uint32_t first_thread, const SnapshotRequest& request) {
+  absl::Status status = WriteSnapshotFor(first_thread, request);
+  if (!status.ok()) Log(LogLevel::kError, absl::StrCat("no snapshot again: ", status.message()));
+  _exit(status.ok() ? 0 : kExitOwnFailure);
+}
+
 // 0 when the process shall go on, or a negative errno.
 int Monitor::ServeSnapshot(const Thread& thread, const SnapshotRequest& request) {
   int64_t begin = HostClock(CLOCK_MONOTONIC);
   PauseGuard pause(process_.get());
-  absl::Status status = WriteSnapshotFor(thread, request);
+  absl::Status status = WriteSnapshotFor(thread.tid, request);
   if (stats_ != nullptr) stats_->CountSnapshot(HostClock(CLOCK_MONOTONIC) - begin);
   if (status.ok() && !request.go_on) EndInFile();
   if (!status.ok()) {
@@ -327,12 +338,12 @@ int Monitor::ServeSnapshot(const Thread& thread, const SnapshotRequest& request)
   return -ErrnoOf(status);
 }
 
-absl::Status Monitor::WriteSnapshotFor(const Thread& thread, const SnapshotRequest& request) {
+absl::Status Monitor::WriteSnapshotFor(uint32_t tid, const SnapshotRequest& request) {
   CaptureOptions capture_options;
   capture_options.label = request.label;
   capture_options.description = request.description;
   capture_options.producer = absl::StrCat("km ", kKmVersion);
-  capture_options.first_thread = thread.tid;
+  capture_options.first_thread = tid;
   capture_options.unnamed_limit = options_.unnamed_limit;
   absl::StatusOr<Captured> captured = Capture(*process_, capture_options);
   KM_RETURN_IF_ERROR(captured.status());

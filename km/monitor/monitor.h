@@ -101,8 +101,9 @@ class Monitor {
   void EndWaiting();
   void ForwardSignals();
   void ServeRequests() ABSL_LOCKS_EXCLUDED(mutex_);
+  [[noreturn]] void SnapshotAgain(uint32_t first_thread, const SnapshotRequest& request);
   int ServeSnapshot(const Thread& thread, const SnapshotRequest& request);
-  absl::Status WriteSnapshotFor(const Thread& thread, const SnapshotRequest& request);
+  absl::Status WriteSnapshotFor(uint32_t tid, const SnapshotRequest& request);
   [[noreturn]] void End(const ExitStatus& status);
   // The process is in a snapshot now, with the objects of its own that nobody else can find.
   [[noreturn]] void EndInFile();

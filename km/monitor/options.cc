@@ -117,6 +117,8 @@ bool SetFlag(absl::string_view name, Options* options) {
     options->paused = true;
   else if (name == "stats")
     options->stats = true;
+  else if (name == "test-snapshot-again")
+    options->test_snapshot_again = true;
   else if (name == "trace")
     options->trace = "";
   else if (name == "help")

@@ -29,6 +29,8 @@ struct Options {
   // For tests, and not in the help: a snapshot behind the system call of this number, counted over
   // all threads from 1; the process ends with it. 0: none.
   uint64_t test_snapshot_at = 0;
+  // For tests too: a snapshot of the resumed process before it does anything, and no more.
+  bool test_snapshot_again = false;
   std::optional<std::string> trace;      // a regular expression; empty: everything
   std::vector<std::string> environment;  // "KEY=VALUE", what the program gets
   std::vector<std::string> program;      // PROGRAM ARGS..., or a snapshot

@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "km/files/host_path.h"
+#include "km/files/named_file.h"
 #include "km/syscalls/handlers.h"
 #include "km/syscalls/host.h"
 #include "km/syscalls/open_path.h"
@@ -149,7 +150,7 @@ std::string VirtualLink(const Call& call, const std::string& link) {
   auto file = process.files().Get(fd);
   if (file == nullptr) return "";
   const std::string& path = file->description->path;
-  if (!IsOwnPath(path)) return HostPathOf(file->host.get());
+  if (!IsOwnPath(path)) return PathNow(*file);
   return absl::StrCat("/proc/", process.identity().pid, absl::StripPrefix(path, "/proc/self"));
 }
 

@@ -8,7 +8,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <optional>
+#include <vector>
 
 #include "km/files/host_path.h"
 #include "km/process/clock.h"
@@ -52,7 +54,17 @@ int64_t NameOf(Call& call, long number) {
   SocketName name;
   name.length = sizeof(name.bytes);
   int64_t result = HostResult(syscall(number, file->host.get(), &name.bytes, &name.length));
-  return result != 0 ? result : CopyNameOut(call, name, call.Addr(1), call.Addr(2));
+  if (result != 0) return result;
+  // A connection that a resume made anew has no name on the host.
+  const SocketNames* shown = file->description->socket_names.get();
+  if (shown != nullptr && name.length <= sizeof(sa_family_t)) {
+    const std::vector<uint8_t>& bytes = number == SYS_getsockname ? shown->own : shown->peer;
+    if (!bytes.empty() && bytes.size() <= sizeof(name.bytes)) {
+      std::memcpy(&name.bytes, bytes.data(), bytes.size());
+      name.length = static_cast<socklen_t>(bytes.size());
+    }
+  }
+  return CopyNameOut(call, name, call.Addr(1), call.Addr(2));
 }
 
 int64_t AcceptWith(Call& call, int flags) {

@@ -94,6 +94,10 @@ __attribute__((unused)) static bool GuestSnapshotWanted(void) {
   return wanted != NULL && strcmp(wanted, "1") == 0;
 }
 
+// A driver (tests/inject/run) may snapshot the process at any moment, and runs it natively with
+// this set too: a program then leaves out what a snapshot changes by design.
+__attribute__((unused)) static bool GuestInjected(void) { return getenv("GUEST_INJECTED") != NULL; }
+
 // HC_snapshot if the driver asks for it: -ENOSYS otherwise, and natively.
 __attribute__((unused)) static long GuestTrySnapshot(const char* label, unsigned flags) {
   if (!GuestSnapshotWanted()) return -ENOSYS;

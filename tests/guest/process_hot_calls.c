@@ -36,10 +36,12 @@ void own_out(void);
 static void Call(int count, long parent) {
   for (int i = 0; i < count; i++) {
     unsigned long rcx = 0, r11 = 0;
-    CHECK_EQ(hot(&rcx, &r11), parent);
+    long result = hot(&rcx, &r11);
+    if (!GuestInjected()) CHECK_EQ(result, parent);  // whoever resumes it
     CHECK_EQ(rcx, (unsigned long)hot_call + 2);
     CHECK_EQ(r11 & 0x202, 0x202);
-    CHECK_EQ(split(&rcx, &r11), parent);
+    result = split(&rcx, &r11);
+    if (!GuestInjected()) CHECK_EQ(result, parent);
     CHECK_EQ(r11 & 0x202, 0x202);
   }
 }

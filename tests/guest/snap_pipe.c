@@ -49,8 +49,19 @@ int main(void) {
   int lonely = open("lonely", O_RDONLY | O_NONBLOCK);  // nobody writes
   CHECK_OK(lonely);
 
+  // What the ends show of how they were opened: open(2) adds O_LARGEFILE, pipe(2) does not.
+  char path[32];
+  snprintf(path, sizeof path, "/proc/self/fd/%d", plain[0]);
+  int opened = open(path, O_RDONLY | O_NONBLOCK);
+  CHECK_OK(opened);
+  const int shown[] = {plain[0], plain[1], packets[0], packets[1], full[1], fifo, lonely, opened};
+  enum { kShown = sizeof shown / sizeof *shown };
+  int flags[kShown];
+  for (int i = 0; i < kShown; i++) flags[i] = fcntl(shown[i], F_GETFL);
+
   for (int round = 0; round < 2; round++) {
     GuestSnapshot();
+    for (int i = 0; i < kShown; i++) CHECK_EQ(fcntl(shown[i], F_GETFL), flags[i]);
     CHECK_EQ(Waiting(plain[0]), 12);
     CHECK_EQ(Waiting(full[0]), 8192);
     CHECK_EQ(Waiting(packets[0]), 6);

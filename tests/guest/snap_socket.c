@@ -169,7 +169,18 @@ static void TestUnix(void) {
   CHECK_EQ(read(accepted, bytes, 16), 5);
   // A connection, made by connect and accept.
   CHECK_EQ(write(stream, "across", 6), 6);
-  GuestSnapshot();
+  for (int round = 0; round < 2; round++) GuestSnapshot();
+  // Its names stay: that of the listener which accepted it.
+  struct sockaddr_un own = {0}, far = {0};
+  size = sizeof own;
+  CHECK_OK(getsockname(accepted, (struct sockaddr*)&own, &size));
+  CHECK_EQ(size, sizeof own);
+  size = sizeof far;
+  CHECK_OK(getpeername(stream, (struct sockaddr*)&far, &size));
+  CHECK_EQ(size, sizeof far);
+  Say("accepted by %s, connected to %s", own.sun_path, far.sun_path);
+  CHECK_OK(getpeername(accepted, (struct sockaddr*)&own, &size));
+  CHECK_EQ(size, sizeof(sa_family_t));
   CHECK_EQ(read(accepted, bytes, 16), 6);
   CHECK_EQ(write(accepted, "back", 4), 4);
   CHECK_EQ(read(stream, bytes, 16), 4);
@@ -237,13 +248,14 @@ static void TestInternet(void) {
   }
   CHECK_EQ(send(peer, "two", 3, 0), 3);
   CHECK_EQ(recv(udp, bytes, 16, 0), 3);
-  CHECK_OK(connect(fresh, (struct sockaddr*)&listens, sizeof listens));
-  struct pollfd look = {listener, POLLIN, 0};
-  CHECK_EQ(poll(&look, 1, 5000), 1);
-  int accepted = accept(listener, NULL, NULL);
-  CHECK_OK(accepted);
-  int all[] = {listener, udp, peer, fresh, accepted};
-  for (int i = 0; i < 5; i++) CHECK_OK(close(all[i]));
+  if (!GuestInjected()) {  // which could reset the connection
+    CHECK_OK(connect(fresh, (struct sockaddr*)&listens, sizeof listens));
+    struct pollfd look = {listener, POLLIN, 0};
+    CHECK_EQ(poll(&look, 1, 5000), 1);
+    CHECK_OK(close(accept(listener, NULL, NULL)));
+  }
+  int all[] = {listener, udp, peer, fresh};
+  for (int i = 0; i < 4; i++) CHECK_OK(close(all[i]));
   Say("internet");
 }
 
@@ -275,6 +287,7 @@ static void TestLost(void) {
     CHECK_OK(close(accepted));
     CHECK_OK(close(waits));
   }
+  GuestSnapshot();
   look = (struct pollfd){fd, POLLIN | POLLOUT | POLLRDHUP, 0};
   CHECK_EQ(poll(&look, 1, 5000), 1);
   Say("poll %#x", look.revents);
@@ -298,6 +311,6 @@ int main(void) {
   TestShutdown();
   TestUnix();
   TestInternet();
-  TestLost();
+  if (!GuestInjected()) TestLost();
   return 0;
 }
