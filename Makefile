@@ -179,7 +179,7 @@ CLANG_STAMPS := $(ALL_SOURCES:%=$(BUILD)/check/%.clang)
 TIDY_STAMPS := $(PROGRAM_SOURCES:%=$(BUILD)/check/%.tidy)
 
 .PHONY: check check-format check-layers check-clang check-tidy check-syscalls format
-check: check-format check-layers check-clang check-tidy check-syscalls all unit
+check: check-format check-layers check-clang check-tidy check-syscalls check-state all unit
 	@echo "make check: all is well"
 
 check-format:
@@ -208,6 +208,17 @@ $(BUILD)/check/%.tidy: $(BUILD)/check/%.clang .clang-tidy
 check-syscalls: $(PROGRAMS)
 	$(Q)[ ! -e docs/syscalls.md ] || $(BUILD)/km --print-syscalls | diff -u docs/syscalls.md - || \
 	  { echo "docs/syscalls.md is out of date: run make docs"; false; }
+
+# docs/state.md comes from what the guest programs say: `make state` runs them and writes it.
+.PHONY: check-state state
+check-state:
+	$(Q)tests/snapshot/state.py check
+
+state: all
+	$(Q)mkdir -p $(BUILD)/test-logs
+	$(Q)BUILD=$(BUILD) tests/guest/run $$(tests/snapshot/state.py programs) >$(BUILD)/test-logs/state.log || true
+	$(Q)grep -v '^ok' $(BUILD)/test-logs/state.log || true
+	$(Q)tests/snapshot/state.py write $(BUILD)/test-logs/state.log
 
 .PHONY: docs
 docs: $(BUILD)/km
@@ -242,7 +253,8 @@ help:
 	@echo "make fuzz           a minute each of fuzzing the system calls and the snapshot parser"
 	@echo "make bench          the figures of docs/performance.md"
 	@echo "make demo           a python3 snapshotted and resumed"
-	@echo "make docs           what is generated in docs/"
+	@echo "make docs           docs/syscalls.md, from the table"
+	@echo "make state          docs/state.md, from a run of the guest programs that snapshot themselves"
 	@echo "make format         clang-format on everything"
 	@echo "make install        PREFIX=/usr/local DESTDIR="
 	@echo "make clean"

@@ -20,6 +20,11 @@ namespace {
 constexpr unsigned kMemoryDevices = 1;
 constexpr unsigned kStateless[] = {3, 5, 7, 8, 9};
 
+bool IsStateless(dev_t number) {
+  return major(number) == kMemoryDevices && std::find(std::begin(kStateless), std::end(kStateless),
+                                                      minor(number)) != std::end(kStateless);
+}
+
 absl::StatusOr<uint64_t> Number(const FileRecord& record) {
   uint64_t number = 0;
   KM_RETURN_IF_ERROR(ForEachRecord(ByteReader(record.state), [&](uint32_t tag, ByteReader* value) {
@@ -27,6 +32,11 @@ absl::StatusOr<uint64_t> Number(const FileRecord& record) {
     number = value->U64();
     return true;
   }));
+  // Opening another device may do something to it.
+  if (!IsStateless(number)) {
+    return absl::DataLossError(absl::StrCat("it is device ", major(number), ":", minor(number),
+                                            ", which snapshots do not carry"));
+  }
   return number;
 }
 
@@ -38,9 +48,7 @@ absl::StatusOr<std::string> Describe(const FileRecord& record) {
 absl::Status Save(const OpenFile& file, FileSaver& /*saver*/, FileRecord& record) {
   struct stat status;
   if (fstat(file.host.get(), &status) != 0) return ErrnoStatus(errno, "fstat");
-  if (major(status.st_rdev) != kMemoryDevices ||
-      std::find(std::begin(kStateless), std::end(kStateless), minor(status.st_rdev)) ==
-          std::end(kStateless)) {
+  if (!IsStateless(status.st_rdev)) {
     return absl::FailedPreconditionError(
         absl::StrCat("with a driver (", major(status.st_rdev), ":", minor(status.st_rdev),
                      ") that may keep something for it: close it before"));
@@ -59,13 +67,14 @@ absl::Status Save(const OpenFile& file, FileSaver& /*saver*/, FileRecord& record
 
 absl::StatusOr<OwnedFd> Restore(const FileRecord& record, FileRestorer& restorer) {
   KM_ASSIGN_OR_RETURN(uint64_t number, Number(record));
-  KM_ASSIGN_OR_RETURN(OwnedFd host, OpenNamed(record, S_IFCHR, 0, restorer));
+  // What it is now is known before it is opened.
+  KM_ASSIGN_OR_RETURN(const OwnedFd place, OpenPlace(record.path, 0));
   struct stat status;
-  if (fstat(host.get(), &status) != 0 || status.st_rdev != number) {
+  if (fstat(place.get(), &status) != 0 || !S_ISCHR(status.st_mode) || status.st_rdev != number) {
     return absl::FailedPreconditionError(
         absl::StrCat("'", record.path, "', which it had open, is another device now"));
   }
-  return host;
+  return OpenNamed(record, S_IFCHR, 0, restorer);
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "km/base/log.h"
@@ -293,6 +294,15 @@ void FireByPipe(int epoll, size_t watches, const OpenFile& target) {
   if (read(both.get(), &byte, 1) != 1) Log(LogLevel::kError, "a byte is lost in a pipe");
 }
 
+// The host's descriptors of watches that are for anything.
+absl::flat_hash_set<int> Armed(int epoll) {
+  absl::flat_hash_set<int> armed;
+  ForEachWatch(epoll, [&](const Watch& watch) {
+    if ((watch.events & ~kManner) != 0) armed.insert(watch.host);
+  });
+  return armed;
+}
+
 // One-shot watches that have fired: they fire once more, unseen, where the file is ready for
 // anything. Where it is not, the watch is left with what cannot be switched off by a call.
 absl::Status Disarm(int epoll, absl::Span<const Watch> watches, FileRestorer& restorer) {
@@ -301,21 +311,16 @@ absl::Status Disarm(int epoll, absl::Span<const Watch> watches, FileRestorer& re
     KM_RETURN_IF_ERROR(Control(epoll, EPOLL_CTL_ADD, watch, events, restorer));
   }
   TakeAll(epoll, watches.size());
-  // How many there are that have not fired shows in fdinfo, which tells the events of each.
-  std::string info = FdInfoOf(epoll);
+  if (watches.empty()) return absl::OkStatus();
+  absl::flat_hash_set<int> armed = Armed(epoll);
   for (const Watch& watch : watches) {
     KM_ASSIGN_OR_RETURN(std::shared_ptr<OpenFile> target, Target(watch, restorer));
-    const std::string line = absl::StrFormat("tfd: %8d events: ", target->host.get());
-    const auto armed = [&] {
-      const size_t at = info.find(line);
-      unsigned events = 0;
-      return at != info.npos && sscanf(info.c_str() + at + line.size(), "%x", &events) == 1 &&
-             (events & ~kManner) != 0;
-    };
-    if (!armed()) continue;
-    FireByPipe(epoll, watches.size(), *target);
-    info = FdInfoOf(epoll);
-    if (!armed()) continue;
+    if (armed.contains(target->host.get())) FireByPipe(epoll, watches.size(), *target);
+  }
+  armed = Armed(epoll);
+  for (const Watch& watch : watches) {
+    KM_ASSIGN_OR_RETURN(std::shared_ptr<OpenFile> target, Target(watch, restorer));
+    if (!armed.contains(target->host.get())) continue;
     const uint32_t events = EPOLLONESHOT | (watch.events & kManner);
     KM_RETURN_IF_ERROR(Control(epoll, EPOLL_CTL_MOD, watch, events, restorer));
   }

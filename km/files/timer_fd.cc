@@ -39,6 +39,11 @@ bool OnTheWall(const TimerFdState& state) {
          (state.clock == CLOCK_REALTIME || state.clock == CLOCK_REALTIME_ALARM);
 }
 
+bool IsClock(int clock) {
+  return clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC || clock == CLOCK_BOOTTIME ||
+         clock == CLOCK_REALTIME_ALARM || clock == CLOCK_BOOTTIME_ALARM;
+}
+
 timespec Sum(const timespec& a, const timespec& b) {
   timespec sum = {a.tv_sec + b.tv_sec, a.tv_nsec + b.tv_nsec};
   if (sum.tv_nsec >= kSecond) {
@@ -61,6 +66,11 @@ absl::StatusOr<TimerFdState> Decode(const FileRecord& record) {
     }
     return true;
   }));
+  constexpr int kFlags = TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET;
+  if (!IsClock(state.clock) || (state.flags & ~kFlags) != 0) {
+    return absl::DataLossError(
+        absl::StrCat("a timerfd of clock ", state.clock, " with flags ", state.flags));
+  }
   if (!Valid(state.setting.it_value) || !Valid(state.setting.it_interval)) {
     return absl::DataLossError("a timerfd's time is impossible");
   }

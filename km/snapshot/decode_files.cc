@@ -7,6 +7,7 @@
 #include "km/base/records.h"
 #include "km/base/status.h"
 #include "km/files/kind.h"
+#include "km/files/unnamed_file.h"
 #include "km/snapshot/notes.h"
 
 namespace km {
@@ -53,6 +54,17 @@ OwnerRecord DecodeOwner(ByteReader* value) {
 
 absl::Status CheckDescription(const FileRecord& description) {
   KM_RETURN_IF_ERROR(CheckText("path", description.path, kMaxPath));
+  // A name is not taken from whatever directory it is opened in.
+  const bool named = description.kind == FileKind::kDirectory ||
+                     description.kind == FileKind::kPath ||
+                     description.kind == FileKind::kCharacterDevice ||
+                     (description.kind == FileKind::kRegular && MemoryObjectOf(description) == 0);
+  if (named ? description.path.empty() || description.path[0] != '/'
+            : description.kind == FileKind::kPipe && !description.path.empty() &&
+                  description.path[0] != '/') {
+    return absl::DataLossError(absl::StrFormat("open file %u has the path '%s', which is not whole",
+                                               description.id, description.path));
+  }
   const FileKindRow& row = KindRow(description.kind);
   if (row.restore == nullptr) {
     return absl::FailedPreconditionError(

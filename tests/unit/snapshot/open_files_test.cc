@@ -211,6 +211,16 @@ TEST_F(OpenFiles, TerminalsThatCannotBe) {
   }
 }
 
+TEST_F(OpenFiles, APathThatDependsOnADirectory) {
+  Record(20).path = "var";
+  EXPECT_THAT(Refusal(), HasSubstr("open file 20 has the path 'var', which is not whole"));
+  Record(20).path = "";
+  EXPECT_THAT(Refusal(), HasSubstr("which is not whole"));
+  Record(20).path = "/var";
+  Record(21).path = "fifo";
+  EXPECT_THAT(Refusal(), HasSubstr("open file 21 has the path 'fifo'"));
+}
+
 TEST_F(OpenFiles, AMemfdWithoutMemory) {
   Record(22).state.clear();
   EXPECT_THAT(Refusal(), HasSubstr("a memfd without its memory"));
