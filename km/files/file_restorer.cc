@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "km/base/status.h"
 #include "km/files/host_path.h"
@@ -99,14 +100,16 @@ absl::Status FileRestorer::AdoptGiven(uint32_t given) {
 absl::Status FileRestorer::RestoreAll(absl::Span<const DescriptorRecord> descriptors,
                                       uint32_t given) {
   KM_RETURN_IF_ERROR(AdoptGiven(given));
+  absl::flat_hash_set<uint32_t> placed_once;
   for (const DescriptorRecord& from : descriptors) {
     KM_ASSIGN_OR_RETURN(std::shared_ptr<OpenFile> file, Description(from.description));
-    // Each descriptor has a host descriptor of its own.
-    OwnedFd host(fcntl(file->host.get(), F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
-    if (!host.valid()) return ErrnoStatus(errno, "cannot duplicate a descriptor");
-    const int placed = table_.InstallAt(
-        from.number, std::make_shared<OpenFile>(std::move(host), file->description),
-        from.close_on_exec);
+    // Each descriptor has a host descriptor of its own, and there may be too few for two.
+    if (!placed_once.insert(from.description).second) {
+      OwnedFd host(fcntl(file->host.get(), F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+      if (!host.valid()) return ErrnoStatus(errno, "cannot duplicate a descriptor");
+      file = std::make_shared<OpenFile>(std::move(host), file->description);
+    }
+    const int placed = table_.InstallAt(from.number, file, from.close_on_exec);
     if (placed < 0) {
       return ErrnoStatus(-placed, absl::StrCat("cannot have descriptor ", from.number));
     }

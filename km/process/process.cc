@@ -203,6 +203,7 @@ void Process::WorkerMain(Worker* worker) {
     }
     Thread* thread = worker->thread;
     thread->host_tid = self;
+    changed_.SignalAll();
     CpuTime before = HostThreadCpuTime(0);
     thread->cpu_offset.total_ns -= before.total_ns;
     thread->cpu_offset.user_ns -= before.user_ns;
@@ -380,8 +381,16 @@ absl::Status Process::LoadState(Thread& thread) {
 int Process::HostTid(int tid) const {
   {
     absl::MutexLock lock(&mutex_);
-    if (auto it = threads_.find(static_cast<uint32_t>(tid)); it != threads_.end()) {
-      return it->second->host_tid;
+    while (true) {
+      auto it = threads_.find(static_cast<uint32_t>(tid));
+      if (it == threads_.end()) break;
+      const Thread* thread = it->second.get();
+      // One that was started is there at once for all others; its host thread is on its way.
+      const bool coming = std::any_of(workers_.begin(), workers_.end(), [&](const auto& worker) {
+        return worker->thread == thread && worker->started;
+      });
+      if (thread->host_tid != 0 || !coming) return thread->host_tid;
+      changed_.Wait(&mutex_);
     }
   }
   return ids_.HostProcess(tid);

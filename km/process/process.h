@@ -194,7 +194,7 @@ class Process {
   XsaveFormat xsave_format_;
 
   mutable absl::Mutex mutex_;
-  absl::CondVar changed_;  // threads parked or resumed, a worker got a thread
+  mutable absl::CondVar changed_;  // threads parked or resumed, a worker got a thread
   absl::btree_map<uint32_t, std::unique_ptr<Thread>> threads_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::unique_ptr<Worker>> workers_ ABSL_GUARDED_BY(mutex_);
   std::vector<Worker*> idle_ ABSL_GUARDED_BY(mutex_);

@@ -104,7 +104,8 @@ static void Keys(void) {
   CHECK_ERRNO(syscall(SYS_pkey_alloc, 1, 0), EINVAL);
   CHECK_ERRNO(syscall(SYS_pkey_alloc, 0, 8), EINVAL);
   long key = syscall(SYS_pkey_alloc, 0, 0);
-  if (key < 0) CHECK_EQ(errno, ENOSPC);
+  // Some kernels give out key 0 on such processors, and then cannot set its rights.
+  if (key < 0) CHECK(errno == ENOSPC || errno == EINVAL);
   if (key >= 0) CHECK_OK(syscall(SYS_pkey_free, key));
   CHECK_ERRNO(syscall(SYS_pkey_free, 15), EINVAL);
   CHECK_ERRNO(syscall(SYS_pkey_mprotect, memory, kPage, PROT_READ, 15), EINVAL);
