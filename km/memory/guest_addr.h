@@ -12,6 +12,10 @@ namespace km {
 inline constexpr uint64_t kPageSize = 4096;
 inline constexpr uint64_t kLargePageSize = uint64_t{2} << 20;
 
+// TASK_SIZE of the kernel: numbers from here on are refused before anything is looked at. The
+// window may end before (GuestMemory::end).
+inline constexpr uint64_t kTaskSize = (uint64_t{1} << 47) - kPageSize;
+
 constexpr uint64_t PageDown(uint64_t value) { return value & ~(kPageSize - 1); }
 // Wraps to 0 above 2^64 - 4096: callers check the range first.
 constexpr uint64_t PageUp(uint64_t value) { return PageDown(value + kPageSize - 1); }

@@ -14,7 +14,6 @@ namespace km {
 namespace {
 
 constexpr uint64_t kLowestAddress = 0x10000;  // vm.mmap_min_addr
-constexpr uint64_t kTaskSize = (uint64_t{1} << 47) - kPageSize;
 constexpr uint64_t kGuardGap = 256 * kPageSize;
 constexpr uint64_t k32BitStart = uint64_t{1} << 30, k32BitEnd = uint64_t{1} << 31;
 constexpr int kTypeMask = 0xf;
@@ -32,6 +31,12 @@ uint64_t AlignUp(uint64_t value, uint64_t alignment) {
 uint64_t HugePageSize(int flags) {
   int shift = (static_cast<unsigned>(flags) >> MAP_HUGE_SHIFT) & MAP_HUGE_MASK;
   return shift >= 21 && shift <= 30 ? uint64_t{1} << shift : kLargePageSize;
+}
+
+// Whether any x86-64 kernel has pages of that size.
+bool HugePageKnown(int flags) {
+  int shift = (static_cast<unsigned>(flags) >> MAP_HUGE_SHIFT) & MAP_HUGE_MASK;
+  return shift == 0 || shift == 21 || shift == 30;
 }
 
 }  // namespace
@@ -119,6 +124,7 @@ void AddressSpace::MakeShared(uint64_t length, MapRequest* request) {
 
 // What do_mmap of the kernel's mm/mmap.c refuses before it looks at kinds of memory.
 int64_t AddressSpace::ValidMapping(const MapRequest& request, uint64_t* length) const {
+  if ((request.flags & MAP_HUGETLB) && !HugePageKnown(request.flags)) return -EINVAL;
   if (request.length == 0 || !PageAligned(request.offset)) return -EINVAL;
   *length = PageUp(request.length);
   if (request.flags & MAP_HUGETLB) *length = AlignUp(request.length, HugePageSize(request.flags));

@@ -151,6 +151,7 @@ int64_t AddressSpace::CheckRemap(uint64_t address, uint64_t old_length, uint64_t
     if (address + old_length > new_address && new_address + new_length > address) return -EINVAL;
     if ((flags & MREMAP_FIXED) && AnySealed(new_address, new_address + new_length)) return -EPERM;
   }
+  if (!ValidRange(address, old_length)) return old_length >= new_length ? -EINVAL : -EFAULT;
   if (AnySealed(address, address + std::max(old_length, kPageSize))) return -EPERM;
   bool moves = flags & (MREMAP_FIXED | MREMAP_DONTUNMAP);
   if (old_length >= new_length && !moves) return 0;
@@ -174,7 +175,7 @@ int64_t AddressSpace::Remap(uint64_t address, uint64_t old_length, uint64_t new_
   old_length = PageUp(old_length);
   new_length = PageUp(new_length);
   if (new_length == 0) return -EINVAL;
-  if (!ValidRange(address, old_length)) return -EFAULT;
+  if (new_length > kTaskSize) return -EINVAL;
   if (!ValidRange(0, new_length)) return fixed || keep ? -EINVAL : -ENOMEM;
   absl::MutexLock lock(&mutex_);
   if (int64_t error = CheckRemap(address, old_length, new_length, flags, new_address); error < 0) {

@@ -32,7 +32,15 @@ constexpr size_t kMaxCapabilityData =
 
 // The header names a thread, and the kernel writes to it the version that it likes when it does not
 // know the given one.
+// Without a version that it knows, the kernel reads no further (cap_validate_magic).
 int ReadHeader(Call& call, __user_cap_header_struct* header) {
+  if (int error = call.memory().CopyIn(&header->version, call.Addr(0)); error != 0) return error;
+  uint32_t version = header->version;
+  if (version != _LINUX_CAPABILITY_VERSION_1 && version != _LINUX_CAPABILITY_VERSION_2 &&
+      version != _LINUX_CAPABILITY_VERSION_3) {
+    header->pid = 0;
+    return 0;
+  }
   return call.memory().CopyIn(header, call.Addr(0));
 }
 

@@ -47,6 +47,8 @@ int64_t SignalFdFor(Call& call, int flags) {
 }  // namespace
 
 int64_t ReadSignals(Call& call, const OpenFile& file, GuestAddr buffer, uint64_t size) {
+  // Before anything is looked at: access_ok.
+  if (size > kTaskSize || buffer.value() > kTaskSize - size) return -EFAULT;
   uint64_t room = size / sizeof(signalfd_siginfo);
   if (room == 0) return -EINVAL;
   SignalState& signals = call.process.signals();

@@ -108,7 +108,8 @@ SyscallResult FutexWake(Call& call) {
 SyscallResult FutexWait(Call& call) {
   timespec until;
   uint64_t timeout = 0;
-  if (int error = HostTimeout(call, 4, &until, &timeout); error != 0) return error;
+  // What the host cannot read is its to refuse, behind the flags.
+  if (HostTimeout(call, 4, &until, &timeout) != 0) timeout = call.Host(~uint64_t{0}, 1);
   return call.thread.Block(kFutexWait, call.HostArg(0, kWordSize), call.arguments[1],
                            call.arguments[2], call.arguments[3], timeout, call.arguments[5]);
 }

@@ -47,6 +47,7 @@ int64_t PidOfPidfd(int host_fd) {
 }  // namespace
 
 SyscallResult Mmap(Call& call) {
+  if (!PageAligned(call.arguments[5])) return -EINVAL;
   MapRequest request;
   request.address = call.arguments[0];
   request.length = call.arguments[1];
@@ -78,6 +79,8 @@ SyscallResult Mprotect(Call& call) {
 
 SyscallResult Mremap(Call& call) {
   const auto& a = call.arguments;
+  // A long here, too.
+  if (a[3] >> 32 != 0) return -EINVAL;
   return call.process.space().Remap(a[0], a[1], a[2], call.Int(3), a[4]);
 }
 
@@ -157,22 +160,26 @@ SyscallResult PkeyAlloc(Call& call) {
   return call.arguments[0] != 0 || (call.arguments[1] & ~kRights) ? -EINVAL : -ENOSPC;
 }
 
-// Key 0 is everybody's.
-SyscallResult PkeyFree(Call& call) { return call.Int(0) == 0 ? 0 : -EINVAL; }
+// Without keys not even key 0 is there to be named.
+SyscallResult PkeyFree(Call&) { return -EINVAL; }
 
 SyscallResult PkeyMprotect(Call& call) {
-  bool known = call.Int(3) == 0 || call.Int(3) == -1;
-  if (!known && PageAligned(call.arguments[0]) && call.arguments[1] != 0) return -EINVAL;
+  uint64_t start = call.arguments[0], end = start + PageUp(call.arguments[1]);
+  if (call.Int(3) != -1 && PageAligned(start) && end > start) return -EINVAL;
   return Mprotect(call);
 }
 
 // Of the process itself; it has no other's memory.
 SyscallResult ProcessMadvise(Call& call) {
   if (call.Uint(4) != 0) return -EINVAL;
-  if (call.arguments[2] > kMaxIovecs) return -EINVAL;
-  std::vector<iovec> ranges(call.arguments[2]);
+  // Of the count the kernel takes the lower half.
+  if (call.Uint(2) > kMaxIovecs) return -EINVAL;
+  std::vector<iovec> ranges(call.Uint(2));
   if (call.memory().CopyIn(ranges.data(), call.Addr(1), ranges.size() * sizeof(iovec)) != 0) {
     return -EFAULT;
+  }
+  for (const iovec& range : ranges) {
+    if (static_cast<int64_t>(range.iov_len) < 0) return -EINVAL;
   }
   auto file = FileArg(call, 0);
   if (file == nullptr) return -EBADF;

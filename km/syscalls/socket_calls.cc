@@ -213,10 +213,11 @@ SyscallResult Accept4(Call& call) { return AcceptWith(call, call.Int(3)); }
 // Made again, it waits for the connection that the first one began: the host sees to that itself.
 SyscallResult Connect(Call& call) {
   auto file = FileArg(call, 0);
-  if (file == nullptr) return -EBADF;
-  if (int error = CheckSocket(*file); error != 0) return error;
+  if (file == nullptr || file->description->kind == FileKind::kPath) return -EBADF;
+  // Here Linux takes the address before it asks whether this is a socket.
   SocketName name;
   if (int error = name.CopyIn(call, call.Addr(1), call.Int(2)); error != 0) return error;
+  if (int error = CheckSocket(*file); error != 0) return error;
   if (int64_t error = name.PinPath(call, *file); error != 0) return error;
   return WaitOnSocket(call, file, kConnectWait, [&] {
     return call.thread.Block(SYS_connect, HostFd(file), reinterpret_cast<uint64_t>(&name.bytes),

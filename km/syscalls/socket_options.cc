@@ -60,11 +60,14 @@ bool PlainOption(int level, int name) {
   }
 }
 
-// What Linux says of an option that there is not.
-int NoOption(const OpenFile& file, int level) {
+// What Linux says of an option that there is not. do_ip_getsockopt of net/ipv4/ip_sockglue.c has
+// another word for a level that is not its own than all others have.
+int NoOption(const OpenFile& file, int level, bool get) {
   int family = SocketFamily(file);
-  if (family < 0) return -ENOTSOCK;
-  return family == AF_UNIX && level != SOL_SOCKET ? -EOPNOTSUPP : -ENOPROTOOPT;
+  bool unlike = family == AF_UNIX ? level != SOL_SOCKET
+                                  : get && family == AF_INET && level != SOL_SOCKET &&
+                                        level != IPPROTO_IP && level != IPPROTO_TCP;
+  return unlike ? -EOPNOTSUPP : -ENOPROTOOPT;
 }
 
 bool IsFilter(int level, int name) {
@@ -106,9 +109,10 @@ int64_t PeerCredentials(Call& call, const OpenFile& file, socklen_t* length) {
 SyscallResult Setsockopt(Call& call) {
   auto file = FileArg(call, 0);
   if (file == nullptr) return -EBADF;
+  if (int error = CheckSocket(*file); error != 0) return error;
   if (call.Int(4) < 0) return -EINVAL;
   if (IsFilter(call.Int(1), call.Int(2))) return AttachFilter(call, *file);
-  if (!PlainOption(call.Int(1), call.Int(2))) return NoOption(*file, call.Int(1));
+  if (!PlainOption(call.Int(1), call.Int(2))) return NoOption(*file, call.Int(1), false);
   return HostResult(syscall(SYS_setsockopt, file->host.get(), call.Int(1), call.Int(2),
                             call.HostArg(3, BytesOf(call.Int(1), call.Int(2), call.Uint(4))),
                             call.Int(4)));
@@ -117,12 +121,15 @@ SyscallResult Setsockopt(Call& call) {
 SyscallResult Getsockopt(Call& call) {
   auto file = FileArg(call, 0);
   if (file == nullptr) return -EBADF;
+  if (int error = CheckSocket(*file); error != 0) return error;
   int level = call.Int(1), name = call.Int(2);
+  bool plain = PlainOption(level, name);
+  if (int error = NoOption(*file, level, true); !plain && error == -EOPNOTSUPP) return error;
   // A length of our own: the program's could grow after the buffer was looked at.
   socklen_t length = 0;
   if (int error = call.memory().CopyIn(&length, call.Addr(4)); error != 0) return error;
   if (static_cast<int>(length) < 0) return -EINVAL;
-  if (!PlainOption(level, name)) return NoOption(*file, level);
+  if (!plain) return NoOption(*file, level, true);
   int64_t result;
   if (level == SOL_SOCKET && name == SO_PEERCRED) {
     result = PeerCredentials(call, *file, &length);

@@ -224,8 +224,9 @@ SyscallResult AfterMessage(const Call& call, int64_t result) {
   return result == kKicked ? kRestartNoHandler : result;
 }
 
-// The type of a message, then its text.
+// The type of a message, then its text. A negative size is refused when the type has been read.
 uint64_t MessageArg(const Call& call) {
+  if (static_cast<int64_t>(call.arguments[2]) < 0) return call.HostArg(1, sizeof(long));
   uint64_t size = std::min(call.arguments[2], call.memory().end() - sizeof(long));
   return call.HostArg(1, sizeof(long) + size);
 }

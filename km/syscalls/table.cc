@@ -117,11 +117,10 @@ uint64_t Call::Host(uint64_t address, uint64_t size) const {
   // What natively reaches beyond all of the program's addresses is refused before anything else is
   // looked at; what merely is not mapped, when it is touched. The host tells these apart, too: by
   // an address of its own half, and by one behind the window, where nothing is mapped.
-  constexpr uint64_t kTaskEnd = (uint64_t{1} << 47) - kPageSize;
   constexpr uint64_t kKernelHalf = uint64_t{1} << 63;
-  if (address >= kTaskEnd) return address | kKernelHalf;
+  if (address >= kTaskSize) return address | kKernelHalf;
   uint64_t offset = address % kPageSize;
-  if (size > kTaskEnd - address) return kKernelHalf | offset;
+  if (size > kTaskSize - address) return kKernelHalf | offset;
   return reinterpret_cast<uint64_t>(memory().window() + memory().end() + offset);
 }
 

@@ -163,7 +163,7 @@ void Bound(Call* call, const SyscallRow& row) {
 }
 
 int64_t Make(uint64_t number, std::array<uint64_t, 6> arguments) {
-  Call call = {*process, *guest, number, arguments, {}};
+  Call call = {*process, *guest, number, arguments, {}, {}};
   const SyscallRow* row = km::FindSyscall(number);
   if (row == nullptr || !Allowed(call, *row)) return -ENOSYS;
   Bound(&call, *row);
@@ -286,7 +286,7 @@ void OpenFiles() {
   Make(SYS_open, {TextAt(5), O_RDONLY, 0});                  // 8: /proc/self
   Make(SYS_memfd_create, {TextAt(0), 0});                    // 9
   Make(SYS_open, {TextAt(6), O_RDWR, 0});                    // 10: /proc/self/mem
-  Make(SYS_open, {TextAt(9), O_PATH | O_NOFOLLOW});          // 11
+  Make(SYS_open, {TextAt(10), O_PATH});                      // 11
   Make(SYS_mmap, {kFile, 2 * kPage, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, 0, 0});
 }
 

@@ -98,7 +98,7 @@ static void RemapFilePages(void) {
   Say("remap_file_pages");
 }
 
-// Either there are keys or there are none; then key 0 is all there is.
+// Either there are keys, with key 0 everybody's, or there is none.
 static void Keys(void) {
   uint8_t* memory = MapAnonymous(kPage, PROT_READ | PROT_WRITE);
   CHECK_ERRNO(syscall(SYS_pkey_alloc, 1, 0), EINVAL);
@@ -113,6 +113,12 @@ static void Keys(void) {
   CHECK_ERRNO(syscall(SYS_pkey_mprotect, memory, kPage, PROT_READ, 15), EINVAL);
   CHECK_OK(syscall(SYS_pkey_mprotect, memory, kPage, PROT_READ, -1));
   CHECK_FAULT(TryWrite(memory, 1), SIGSEGV, SEGV_ACCERR, memory);
+  CHECK_ERRNO(syscall(SYS_pkey_mprotect, memory, ~0ul, PROT_READ, 15), ENOMEM);
+  CHECK_OK(syscall(SYS_pkey_mprotect, memory, 0, PROT_READ, 15));
+  if (lost) {
+    CHECK_ERRNO(syscall(SYS_pkey_free, 0), EINVAL);
+    CHECK_ERRNO(syscall(SYS_pkey_mprotect, memory, kPage, PROT_READ, 0), EINVAL);
+  }
   CHECK_OK(syscall(SYS_pkey_mprotect, memory, kPage, PROT_READ | PROT_WRITE, lost ? -1 : 0));
   memory[0] = 1;
   Say("keys");
