@@ -50,9 +50,10 @@ Monitor::Next Monitor::Step(Thread& thread) {
     if (!InRuntime(thread) || thread.in_call || thread.forced) {
       if (Attend(thread) == Next::kLeave) return Next::kLeave;
     } else {
-      // A few instructions and it is out.
+      // A few instructions and it is out. A program that steps itself has set the flag, which
+      // stays, and gets its traps: with the next one this thread is attended to.
       thread.vcpu->ClearExitRequest();
-      thread.stepping = true;
+      if ((thread.registers.eflags & kTrapFlag) == 0) thread.stepping = true;
       thread.registers.eflags |= kTrapFlag;
     }
   }
