@@ -402,7 +402,8 @@ TEST_F(AddressSpaceTest, RemapErrors) {
   EXPECT_EQ(space_.Remap(kFixed + 8 * kPageSize, kPageSize, 2 * kPageSize, 1, 0), -EFAULT);
   EXPECT_EQ(space_.Remap(kFixed, 3 * kPageSize, 4 * kPageSize, MREMAP_MAYMOVE, 0), -EFAULT);
   EXPECT_EQ(space_.Remap(~uint64_t{0} << 12, kPageSize, 2 * kPageSize, 1, 0), -EFAULT);
-  EXPECT_EQ(space_.Remap(kFixed, kPageSize, uint64_t{1} << 62, 1, 0), -ENOMEM);
+  EXPECT_EQ(space_.Remap(kFixed, kPageSize, uint64_t{1} << 62, 1, 0), -EINVAL);
+  EXPECT_EQ(space_.Remap(kFixed, kPageSize, kTaskSize, 1, 0), -ENOMEM);
   EXPECT_EQ(Shape(), "0-2:3 ");
 }
 
