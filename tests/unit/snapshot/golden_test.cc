@@ -58,6 +58,9 @@ TEST(Golden, OpenFiles1) {
       {"given descriptor ", "what whoever resumes has as descriptor 2"},
       {"file in /proc/self /proc/self/maps", ""},
       {"pidfd ", ""},
+      {"POSIX message queue /queue",
+       "queue 1, 1 of 10 messages of up to 100 bytes, tells of the next message"},
+      {"terminal ", "master, 80x24, by lines, 7 bytes for the slave, 6 for the master"},
   };
   ASSERT_EQ(image->descriptors.size(), std::size(kWanted));
   for (size_t i = 0; i < std::size(kWanted); ++i) {

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <km/notes.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <sys/inotify.h>
 #include <sys/socket.h>
 #include <sys/sysmacros.h>
@@ -28,6 +29,13 @@ constexpr uint32_t kNumbers = 64;  // of kinds, more than there are
 
 const Part kUnixStream = {KM_SOCKET_SPEC, {AF_UNIX, SOCK_STREAM, 0}};
 const Part kUdp = {KM_SOCKET_SPEC, {AF_INET, SOCK_DGRAM, IPPROTO_UDP}};
+
+const Part kMaster = {KM_TERMINAL_WHAT, {KM_TERMINAL_IS_MASTER, 0}};
+
+Part Nameless() { return {KM_QUEUE_OBJECT, {1, 1}}; }
+Part Room(uint64_t messages, uint64_t size) {
+  return {KM_QUEUE_ATTRIBUTES, {messages, size, 0600, 0, uint64_t{1}, uint64_t{2}}};
+}
 
 FileRecord Sample(FileKind kind) {
   for (FileRecord& record : KindSamples()) {
@@ -192,6 +200,33 @@ TEST(KindDamage, WhatNoSuchFileCanHave) {
       {"too short", FileKind::kSocket, {kUnixStream, {KM_SOCKET_MESSAGE, {0u, UINT32_MAX}}}},
       {"too short", FileKind::kSocket, {kUnixStream, {KM_SOCKET_MESSAGE, {UINT32_MAX}}}},
       {"below it", FileKind::kProc, {}},
+      {"'/etc/passwd' with 0", FileKind::kMessageQueue, {}},
+      {"1 messages of 0", FileKind::kMessageQueue, {Nameless(), {KM_QUEUE_MESSAGE, {1}, "x"}}},
+      {"1 messages of 2",
+       FileKind::kMessageQueue,
+       {Nameless(), Room(uint64_t{1}, uint64_t{2}), {KM_QUEUE_MESSAGE, {1}, "three"}}},
+      {"is impossible", FileKind::kMessageQueue, {Nameless(), Room(UINT64_MAX, uint64_t{1})}},
+      {"is impossible", FileKind::kMessageQueue, {Nameless(), Room(uint64_t{1}, UINT64_MAX)}},
+      {"is impossible",
+       FileKind::kMessageQueue,
+       {Nameless(), {KM_QUEUE_NOTICE, {SIGEV_SIGNAL, 65, uint64_t{0}}}}},
+      {"is impossible",
+       FileKind::kMessageQueue,
+       {Nameless(), {KM_QUEUE_NOTICE, {SIGEV_THREAD, 10, uint64_t{0}}}}},
+      {"neither a master nor a slave", FileKind::kTerminal, {}},
+      {"neither a master nor a slave", FileKind::kTerminal, {{KM_TERMINAL_WHAT, {5, 0}}}},
+      {"none of those there are",
+       FileKind::kTerminal,
+       {{KM_TERMINAL_WHAT, {KM_TERMINAL_IS_LAUNCHERS, 0}}}},
+      {"none of those there are",
+       FileKind::kTerminal,
+       {{KM_TERMINAL_WHAT, {KM_TERMINAL_IS_LAUNCHERS, 16}}}},
+      {"in an unknown way", FileKind::kTerminal, {kMaster, {KM_TERMINAL_STATE, {0, 3, 0620, 0}}}},
+      {"not read by lines", FileKind::kTerminal, {kMaster, {KM_TERMINAL_LINE, {}, "a line\n"}}},
+      {"a terminal holds 5000",
+       FileKind::kTerminal,
+       {kMaster, {KM_TERMINAL_REST, {}, std::string(5000, 'x')}}},
+      {"too short", FileKind::kTerminal, {kMaster, {KM_TERMINAL_SETTINGS, {1, 2, 3}}}},
   };
   for (const Refused& refused : kRefused) {
     FileRecord record;

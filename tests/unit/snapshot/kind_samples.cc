@@ -1,6 +1,7 @@
 #include "tests/unit/snapshot/kind_samples.h"
 
 #include <km/notes.h>
+#include <signal.h>
 #include <sys/inotify.h>
 #include <sys/sysmacros.h>
 #include <time.h>
@@ -49,6 +50,7 @@ Part Timer(int clock, int flags, int64_t seconds, int64_t nanoseconds) {
 
 // One of each kind that can be in a file.
 std::vector<FileRecord> KindSamples() {
+  constexpr uint32_t kByLines = 2;  // ICANON
   const Part unix_stream = {KM_SOCKET_SPEC, {AF_UNIX, SOCK_STREAM, 0}};
   const Part identity = {KM_NAMED_IDENTITY,
                          {uint64_t{1}, uint64_t{2}, uint64_t{3}, int64_t{4}, int64_t{5}}};
@@ -80,6 +82,19 @@ std::vector<FileRecord> KindSamples() {
       {13, FileKind::kGiven, 0, 0, "", Records({{KM_GIVEN_NUMBER, {2}}})},
       {14, FileKind::kProc, 0, 0, "/proc/self/maps", {}},
       {15, FileKind::kPidFd, 0, 0, "", {}},
+      {16, FileKind::kMessageQueue, 0, 0, "/queue",
+       Records(
+           {{KM_QUEUE_OBJECT, {1, 0}},
+            {KM_QUEUE_ATTRIBUTES, {uint64_t{10}, uint64_t{100}, 0600, 0, uint64_t{1}, uint64_t{2}}},
+            {KM_QUEUE_MESSAGE, {5}, "hello"},
+            {KM_QUEUE_NOTICE, {SIGEV_SIGNAL, 10, uint64_t{7}}}})},
+      {17, FileKind::kTerminal, 0, 0, "",
+       Records({{KM_TERMINAL_WHAT, {KM_TERMINAL_IS_MASTER, 0}},
+                {KM_TERMINAL_SETTINGS, {0, 0, 0, kByLines, 0, 0, 0, 0, 0, 38400, 38400}},
+                {KM_TERMINAL_WINDOW, {24, 80, 0, 0}},
+                {KM_TERMINAL_STATE, {0, 0, 0620, 0}},
+                {KM_TERMINAL_LINE, {}, "a line\n"},
+                {KM_TERMINAL_OUTPUT, {}, "output"}})},
   };
 }
 
