@@ -261,9 +261,8 @@ absl::Status Save(const OpenFile& file, FileSaver& saver, FileRecord& record) {
   bool first = false;
   state.object = saver.Object(queue.st_dev, queue.st_ino, &first);
   state.unnamed = queue.st_nlink == 0;
-  std::string path = HostPathOf(host);
-  if (state.unnamed) path = std::string(absl::StripSuffix(path, " (deleted)"));
-  record.path = std::move(path);
+  record.path = state.unnamed ? file.description->path : HostPathOf(host);
+  if (state.unnamed) record.path = std::string(absl::StripSuffix(record.path, " (deleted)"));
   if (first) KM_RETURN_IF_ERROR(SaveQueue(host, queue, saver.table(), &state));
   ByteWriter out;
   Encode(state, &out);
@@ -341,20 +340,36 @@ std::string PassingName(uint32_t object) {
   return absl::StrFormat("/km-%u-%016x", object, random);
 }
 
+bool Free(const std::string& path) { return !Open(path, O_RDONLY).valid() && errno == ENOENT; }
+
+// Makes a queue that has no name any more: under the one that it had, if that is free, or another.
+absl::Status MakeUnnamed(const FileRecord& record, const QueueState& state,
+                         FileRestorer& restorer) {
+  if (!state.attributes.has_value()) {
+    return absl::DataLossError("a removed message queue is not said to be anything");
+  }
+  std::string path = record.path;
+  if (path.size() < 2 || !Free(path)) path = PassingName(state.object);
+  KM_ASSIGN_OR_RETURN(OwnedFd made, Make(path, state, restorer));
+  restorer.PassingName(state.object) = path;
+  return absl::OkStatus();
+}
+
 absl::StatusOr<OwnedFd> Restore(const FileRecord& record, FileRestorer& restorer) {
   KM_ASSIGN_OR_RETURN(QueueState state, Decode(record));
   const uint64_t flags = record.flags & (O_ACCMODE | O_NONBLOCK);
   std::string path = record.path;
   if (state.unnamed) {
-    std::string& passing = restorer.PassingName(state.object);
-    if (passing.empty()) passing = PassingName(state.object);
-    path = passing;
+    if (restorer.PassingName(state.object).empty()) {
+      KM_RETURN_IF_ERROR(MakeUnnamed(record, state, restorer));
+    }
+    path = restorer.PassingName(state.object);
   }
   OwnedFd host = Open(path, flags);
   if (!host.valid() && errno == ENOENT && state.attributes.has_value()) {
     KM_ASSIGN_OR_RETURN(OwnedFd made, Make(path, state, restorer));
     host = Open(path, flags);
-  } else if (host.valid() && state.attributes.has_value()) {
+  } else if (host.valid() && state.attributes.has_value() && !state.unnamed) {
     KM_RETURN_IF_ERROR(CheckFound(record, *state.attributes, host.get(), restorer.policy()));
   }
   if (!host.valid()) return ErrnoStatus(errno, absl::StrCat("cannot open ", Quoted(record.path)));

@@ -203,7 +203,10 @@ void Capturer::CaptureThreads() {
     to.pending = Bytes(signals.ThreadPending(thread->tid));
     to.cpu_time = Sum(HostThreadCpuTime(thread->host_tid), thread->cpu_offset);
     to.settings = thread->settings;
-    ReadScheduling(process_.changed_settings(), thread->host_tid, &to.settings);
+    // Before it has run it is as it was restored.
+    if (thread->host_tid != 0) {
+      ReadScheduling(process_.changed_settings(), thread->host_tid, &to.settings);
+    }
     to.clear_child_tid = thread->clear_child_tid.value();
     to.robust_list = thread->robust_list.value();
     to.robust_list_length = thread->robust_list_length;

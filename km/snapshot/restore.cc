@@ -449,6 +449,7 @@ absl::Status Restorer::RestoreThread(const ImageThread& from) {
   KM_ASSIGN_OR_RETURN(Thread * thread, process_.NewThread(from.tid, from.signal_mask));
   thread->comm = from.comm;
   thread->registers = from.registers;
+  thread->settings = from.settings;
   thread->xsave = from.xsave;
   thread->alt_stack.sp = from.altstack_address;
   thread->alt_stack.size = from.altstack_size;

@@ -11,10 +11,12 @@ import sys
 
 KM = {name: 0x4B4D0001 + i for i, name in enumerate(
     'HEADER VCPU GUEST DYNLINKER PROCESS SIGNALS MAPPINGS FILES CHECKSUMS TIMERS'.split())}
+KM['IPC'] = 0x4B4D0070
 NAMES = {number: 'NT_KM_' + name for name, number in KM.items()}
 PRSTATUS, PRPSINFO = 1, 3
 REQUIRED = 0x80000000
-TIMERFD = 10
+TIMERFD, QUEUE = 10, 20
+HOSTS_OWN = [*range(24, 28), *range(32, 40)]  # of a System V object: its id there, and when it changed
 
 # (note, record) -> the bytes that are left out of the comparison (all of them: None), and why.
 MAY_DIFFER = {
@@ -28,6 +30,11 @@ MAY_DIFFER = {
     # A periodic timer may have expired meanwhile: expiry, overrun, and whether its signal waits.
     (KM['TIMERS'], 1): ([*range(28, 40), *range(48, 56)], 'time goes on'),
     # Of a timerfd, in its records: expiries that nobody has read, and the time to the next.
+    (KM['IPC'], REQUIRED | 1): (HOSTS_OWN, 'made anew'),
+    (KM['IPC'], REQUIRED | 2): ([*HOSTS_OWN, *range(40, 48)], 'made anew, and last operated on then'),
+    (KM['IPC'], REQUIRED | 3): (HOSTS_OWN, 'made anew'),
+    # Of a POSIX message queue: device and inode.
+    ('queue', 113): (range(24, 40), 'made anew'),
     ('timerfd', 81): (range(8, 32), 'time goes on'),
 }
 
@@ -104,7 +111,7 @@ def file_record(value):
     size, = struct.unpack_from('<I', rest, 0)
     yield 'open file %d: kind %d flags %#x offset %d path' % (ident, kind, flags, offset), path
     for tag, inner in records(rest[4:4 + size]):
-        key = ('timerfd', tag) if kind == TIMERFD else ('file', tag)
+        key = ({TIMERFD: 'timerfd', QUEUE: 'queue'}.get(kind, 'file'), tag)
         yield 'open file %d of kind %d, record %d' % (ident, kind, tag), blank(key, inner)
 
 
