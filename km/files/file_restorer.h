@@ -15,6 +15,7 @@
 #include "absl/types/span.h"
 #include "km/base/owned.h"
 #include "km/files/file_record.h"
+#include "km/files/instant.h"
 #include "km/files/supplied.h"
 
 namespace km {
@@ -71,6 +72,7 @@ class FileRestorer {
   // The queues that were made, with their names: whoever takes them removes them if need be.
   std::vector<std::string> TakeMadeQueues() { return std::move(made_queues_); }
   FdTable& table() { return table_; }
+  Instant instant;  // set before RestoreAll
   FilePolicy policy() const { return options_.policy; }
   // The host's descriptor for what the program has as `number`, 0 to 2, from whoever resumes.
   int Given(int number) const;

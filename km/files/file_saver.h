@@ -16,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "km/base/owned.h"
 #include "km/files/file_record.h"
+#include "km/files/instant.h"
 
 namespace km {
 
@@ -51,6 +52,7 @@ class FileSaver {
   FdTable& table() { return table_; }
   // Of epoll.cc: the instances that watch another one, by the host's descriptor of that.
   std::optional<absl::flat_hash_map<int, std::vector<std::shared_ptr<OpenFile>>>> epoll_watchers;
+  Instant instant;  // set before SaveAll
 
   // ---- What came out ----
 

@@ -121,6 +121,8 @@ absl::Status Capturer::CaptureHeader() {
   header.realtime_ns = HostClock(CLOCK_REALTIME);
   header.monotonic_ns = clock.Monotonic();
   header.boottime_ns = HostClock(CLOCK_BOOTTIME) + clock.Offset(CLOCK_BOOTTIME);
+  files_.instant = {header.monotonic_ns - clock.Offset(CLOCK_MONOTONIC),
+                    header.boottime_ns - clock.Offset(CLOCK_BOOTTIME)};
   header.xcr0 = process_.vm().xcr0();
   header.cpu_features = CpuFeatures(
       [this](uint32_t leaf, uint32_t subleaf) { return process_.vm().Cpuid(leaf, subleaf); });

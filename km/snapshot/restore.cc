@@ -210,10 +210,11 @@ void Restorer::RestoreIdentity() {
 // the coarse clock, which is up to a tick behind: it must not go back either.
 void Restorer::RestoreClock() {
   constexpr int64_t kLatest = int64_t{1} << 61;  // 73 years; a file may say anything
-  int64_t monotonic = std::clamp<int64_t>(image_.header.monotonic_ns, 0, kLatest) -
-                      HostClock(CLOCK_MONOTONIC_COARSE);
-  int64_t boottime =
-      std::clamp<int64_t>(image_.header.boottime_ns, 0, kLatest) - HostClock(CLOCK_BOOTTIME);
+  const Instant now = {HostClock(CLOCK_MONOTONIC_COARSE), HostClock(CLOCK_BOOTTIME)};
+  int64_t monotonic =
+      std::clamp<int64_t>(image_.header.monotonic_ns, 0, kLatest) - now.monotonic_ns;
+  int64_t boottime = std::clamp<int64_t>(image_.header.boottime_ns, 0, kLatest) - now.boottime_ns;
+  files_->instant = now;
   process_.clock().SetOffsets(monotonic, boottime);
   process_.memory().vdso_data()->monotonic_offset_ns = monotonic;
   process_.memory().vdso_data()->boottime_offset_ns = boottime;
