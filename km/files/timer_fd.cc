@@ -239,9 +239,9 @@ absl::Status SetSince(int host_fd, int64_t instant, Counted counted) {
         FromNanoseconds(counted.expiry_ns == 0 ? 0 : std::max<int64_t>(value, 1));
     KM_RETURN_IF_ERROR(Set(host_fd, counted.state));
     const int64_t now = Now(clock);
-    if (counted.expiry_ns == 0) break;
-    if (now < counted.expiry_ns ? absolute || now - begin < kTight : counted.state.ticks == 0)
-      break;
+    const bool tight = absolute || now - begin < kTight;
+    const bool whole = counted.state.ticks == 0 || now < counted.expiry_ns;
+    if (counted.expiry_ns == 0 || (tight && whole)) break;
   }
   return absl::OkStatus();
 }

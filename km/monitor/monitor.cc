@@ -29,6 +29,7 @@
 #include "km/snapshot/parser.h"
 #include "km/snapshot/restore.h"
 #include "km/snapshot/writer.h"
+#include "km/syscalls/foreign_files.h"
 
 namespace km {
 namespace {
@@ -178,6 +179,7 @@ absl::Status Monitor::LoadProgram(const ResolvedProgram& resolved) {
   thread->registers.rip = loaded.entry;
   thread->registers.rsp = loaded.stack_pointer;
   thread->xsave = InitialXsave(process_->xsave_format());
+  AdmitInherited(*process_);
   return absl::OkStatus();
 }
 
@@ -194,6 +196,7 @@ absl::Status Monitor::LoadSnapshot(int fd) {
   if (!image.ok()) return prefix(image.status());
   absl::Status status = Restore(*image, fd, options_.files, *process_);
   if (!status.ok()) return prefix(status);
+  AdmitInherited(*process_);
   if (options_.test_snapshot_again) {
     SnapshotAgain(image->threads.front().tid,
                   {image->header.label, image->header.description, false});

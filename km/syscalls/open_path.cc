@@ -40,7 +40,7 @@ int HostFlags(const Call& call, int dirfd, const char* path, int flags) {
 }
 
 int OpenOwn(Call& call, const std::string& name, const Opening& how, Opened* out) {
-  int fd = OpenOwnFile(call, name, how.flags, &out->path);
+  int fd = OpenOwnFile(call.process, name, how.flags, &out->path);
   if (fd < 0) return fd;
   out->fd = OwnedFd(fd);
   out->kind = KindOfHostFd(fd);

@@ -48,8 +48,8 @@ bool PassesOnWrites(const std::string& name) {
 }
 
 // The file that the program runs from.
-int OpenProgram(Call& call, int flags, std::string* path) {
-  const MappedFile* file = call.process.identity().program.file.get();
+int OpenProgram(const Process& process, int flags, std::string* path) {
+  const MappedFile* file = process.identity().program.file.get();
   if (file == nullptr) return -ENOENT;
   if ((flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC)) return -ETXTBSY;
   int fd = HostOpen(absl::StrCat("/proc/self/fd/", file->fd.get()), flags);
@@ -63,14 +63,14 @@ bool IsMade(const OwnName& own) {
 
 }  // namespace
 
-int OpenOwnFile(Call& call, const std::string& name, int flags, std::string* path) {
+int OpenOwnFile(Process& process, const std::string& name, int flags, std::string* path) {
   OwnName own = ParseOwnName(name);
-  const std::string host = HostPathOfOwn(call.process, own);
+  const std::string host = HostPathOfOwn(process, own);
   struct stat status;
   if (lstat(host.c_str(), &status) != 0) return -errno;
   *path = absl::StrCat("/proc/self", name.empty() ? "" : "/", name);
   bool link = S_ISLNK(status.st_mode);
-  if (link && own.name == "exe" && !(flags & O_NOFOLLOW)) return OpenProgram(call, flags, path);
+  if (link && own.name == "exe" && !(flags & O_NOFOLLOW)) return OpenProgram(process, flags, path);
   if (flags & O_PATH) return HostOpen(host, flags | (link ? O_NOFOLLOW : 0));
   if (link && (flags & O_NOFOLLOW)) return -ELOOP;
   if ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL)) return -EEXIST;

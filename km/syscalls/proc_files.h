@@ -15,7 +15,7 @@ namespace km {
 // errno. What is neither made here nor harmless to pass on from the host is -EACCES, but for
 // O_PATH. A file that is made here is a memfd, which only stands for it: ProcTransfer has its
 // contents. *path gets the name that FileDescription::path keeps.
-int OpenOwnFile(Call& call, const std::string& name, int flags, std::string* path);
+int OpenOwnFile(Process& process, const std::string& name, int flags, std::string* path);
 
 // For calls that look at a file (fstat(2)) that OpenOwnFile stands in for: the host's, as O_PATH;
 // invalid for every other.

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "km/process/clock.h"
+#include "km/syscalls/foreign_files.h"
 #include "km/syscalls/handlers.h"
 #include "km/syscalls/paths.h"
 #include "km/syscalls/sockets.h"
@@ -141,7 +142,8 @@ bool HostMessage::Put(const ControlMessage& message) {
 }
 
 // Gives the program the descriptors, as many as it may have; the rest is closed and MSG_CTRUNC says
-// so. Those of kinds that are not passed on (pidfds) are closed too.
+// so, as it does on Linux behind one that a security module refuses. Those of kinds that are not
+// passed on (pidfds) are closed too.
 void HostMessage::PutRights(ControlMessage message, int flags) {
   FdTable& files = call_.process.files();
   bool close_on_exec = (flags & MSG_CMSG_CLOEXEC) != 0;
@@ -151,8 +153,9 @@ void HostMessage::PutRights(ControlMessage message, int flags) {
     OwnedFd owned(host_fd);
     if (!all) continue;
     auto description = files.DescriptionOf(owned.get());
-    auto file = std::make_shared<OpenFile>(std::move(owned), std::move(description));
-    int fd = files.Install(std::move(file), close_on_exec);
+    auto file = AdmitFile(call_.process,
+                          std::make_shared<OpenFile>(std::move(owned), std::move(description)));
+    int fd = file != nullptr ? files.Install(std::move(file), close_on_exec) : -EACCES;
     if (fd < 0) {
       all = false;
     } else {

@@ -40,3 +40,19 @@ command = sys.argv[1:] + ["/bin/grep", "SigIgn", "/proc/self/status"]
 os.waitpid(os.posix_spawnp(command[0], command, os.environ), 0)' "$@"
 }
 says inherited-ignored "$(ignored env)" ignored "$KM"
+# What is open in the monitor's own directory in /proc is the program's own, by whatever way it comes.
+own_proc() {
+  limited bash -c 'exec 5<"/proc/$$/fd" 6<"/proc/$$/status" 7<"/proc/$$" 8<"/proc/$$/comm"; exec "$@"' \
+    bash "$@" /usr/bin/python3 -c 'import os
+print(sorted(os.listdir(5)), os.read(8, 99), os.readlink("exe", dir_fd=7))
+print([l for l in os.read(6, 9999).decode().splitlines() if l.startswith(("Name", "Threads"))])
+print(os.stat("fd/6", dir_fd=7).st_ino == os.fstat(6).st_ino)'
+}
+says inherited-own-proc "$(own_proc env)" own_proc "$KM"
+passed() { limited /usr/bin/python3 "$here/passed.py" "$@"; }
+says passed-own-proc "$(passed env 2>/dev/null)" passed "$KM"
+passed_kvm() { passed "$KM" 2>&1 >/dev/null; }
+says passed-kvm 'kvm 0 truncated' passed_kvm
+standard_kvm() { limited "$KM" /usr/bin/python3 -c 'import os
+print(os.readlink("/proc/self/fd/0"), os.readlink("/proc/self/fd/9"))' 0</dev/kvm 9</dev/kvm; }
+says inherited-kvm '/dev/null /dev/null' standard_kvm
