@@ -6,6 +6,7 @@
 #ifndef KM_HYPERCALL_H_
 #define KM_HYPERCALL_H_
 
+#include <km/generation.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -19,9 +20,15 @@ extern "C" {
 enum km_hypercall {
   HC_snapshot = KM_HC_BASE + 0, /* arg1 label, arg2 description (strings or NULL), arg3 flags */
   HC_present = KM_HC_BASE + 1,  /* returns KM_ABI_VERSION */
+  /* Since version 2. The generation id, to the KM_GENERATION_SIZE bytes at arg1: random, another
+   * one in each process that was resumed from a snapshot. */
+  HC_generation = KM_HC_BASE + 2,
+  /* Since version 2. A descriptor that is readable once this process was resumed: an eventfd that
+   * each resume adds 1 to. arg1: flags, EFD_CLOEXEC and EFD_NONBLOCK. */
+  HC_generation_fd = KM_HC_BASE + 3,
 };
 
-#define KM_ABI_VERSION 1
+#define KM_ABI_VERSION 2
 
 /* Flags of HC_snapshot. Without KM_SNAPSHOT_CONTINUE the program ends, as in KM. */
 #define KM_SNAPSHOT_CONTINUE 1u

@@ -44,10 +44,28 @@ int km_before_snapshot(km_callback callback, void* arg);
 
 /* Registers |callback| to run in each resumed process before km_snapshot() returns 1 there, on the
  * same thread, in order of registration; other threads are running already. A place to open
- * connections again and to reseed. A snapshot that was not asked for with km_snapshot() runs none.
+ * connections again and to reseed. After a snapshot that was not asked for with
+ * km_snapshot() they run when km_run_after_resume() is called.
  *
  * Returns and is thread-safe as km_before_snapshot(). */
 int km_after_resume(km_callback callback, void* arg);
+
+/* The generation id: KM_GENERATION_SIZE random bytes, others in each process that was resumed, from
+ * whatever snapshot. It stays the same in a process that goes on. Costs no system call, so a random
+ * generator may compare it at each draw and reseed (getrandom(2) is fresh always) when it changed.
+ * Zeros without km. Thread-safe and async-signal-safe. */
+void km_generation(unsigned char id[KM_GENERATION_SIZE]);
+
+/* A descriptor to wait for a resume with: poll(2), epoll. It is an eventfd that each resume adds 1
+ * to. |flags|: EFD_CLOEXEC, EFD_NONBLOCK. Returns the descriptor or a negative errno; -ENOSYS
+ * without km, or with one that is older than this. Thread-safe. */
+int km_generation_fd(int flags);
+
+/* For snapshots that were not asked for with km_snapshot(), as `kmctl snapshot` takes them: runs
+ * the callbacks of km_after_resume() if this process was resumed and nobody ran them yet, and
+ * returns 1 then, otherwise 0. A place to call it is where km_generation_fd() turned readable. The
+ * first call of all returns 0: it, or km_after_resume(), begins the watch. Thread-safe. */
+int km_run_after_resume(void);
 
 #ifdef __cplusplus
 }

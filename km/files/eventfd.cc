@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "km/base/records.h"
 #include "km/base/status.h"
+#include "km/files/generation_fd.h"
 #include "km/files/host_path.h"
 #include "km/files/kind.h"
 
@@ -21,6 +22,7 @@ namespace {
 struct State {
   uint64_t count = 0;
   bool semaphore = false;
+  bool generation = false;
 };
 
 absl::StatusOr<State> Decode(const FileRecord& record) {
@@ -29,6 +31,7 @@ absl::StatusOr<State> Decode(const FileRecord& record) {
     if (tag != KM_EVENTFD_STATE) return false;
     state.count = value->U64();
     state.semaphore = value->U32() != 0;
+    state.generation = value->U32() != 0;
     return true;
   }));
   if (state.count != UINT64_MAX) return state;
@@ -37,7 +40,8 @@ absl::StatusOr<State> Decode(const FileRecord& record) {
 
 absl::StatusOr<std::string> Describe(const FileRecord& record) {
   KM_ASSIGN_OR_RETURN(State state, Decode(record));
-  return absl::StrCat("count ", state.count, state.semaphore ? ", semaphore" : "");
+  return absl::StrCat("count ", state.count, state.semaphore ? ", semaphore" : "",
+                      state.generation ? ", counts resumes" : "");
 }
 
 absl::Status Save(const OpenFile& file, FileSaver&, FileRecord& record) {
@@ -53,7 +57,7 @@ absl::Status Save(const OpenFile& file, FileSaver&, FileRecord& record) {
   const size_t begin = out.BeginRecord(KM_EVENTFD_STATE);
   out.U64(state.count);
   out.U32(state.semaphore ? 1 : 0);
-  out.U32(0);
+  out.U32(file.description->path == kGenerationFdPath ? 1 : 0);
   out.EndRecord(begin);
   record.state = out.Take();
   return absl::OkStatus();
@@ -64,6 +68,7 @@ absl::StatusOr<OwnedFd> Restore(const FileRecord& record, FileRestorer&) {
   OwnedFd fd(eventfd(0, EFD_CLOEXEC | (record.flags & O_NONBLOCK ? EFD_NONBLOCK : 0) |
                             (state.semaphore ? EFD_SEMAPHORE : 0)));
   if (!fd.valid()) return ErrnoStatus(errno, "cannot make an eventfd");
+  if (state.generation && state.count < UINT64_MAX - 1) ++state.count;
   if (state.count != 0 && write(fd.get(), &state.count, sizeof(state.count)) < 0) {
     return ErrnoStatus(errno, "cannot give an eventfd its count");
   }
@@ -73,6 +78,7 @@ absl::StatusOr<OwnedFd> Restore(const FileRecord& record, FileRestorer&) {
 absl::Status Finish(const FileRecord& record, const OpenFile& file, FileRestorer&) {
   KM_ASSIGN_OR_RETURN(State state, Decode(record));
   file.description->semaphore = state.semaphore;
+  if (state.generation) file.description->path = kGenerationFdPath;
   return absl::OkStatus();
 }
 

@@ -1,7 +1,9 @@
 #include "km/memory/guest_memory.h"
 
+#include <km/generation.h>
 #include <km/runtime_blobs.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 
 #include <algorithm>
 #include <bit>
@@ -102,6 +104,12 @@ absl::Status GuestMemory::MapRuntime() {
   KM_RETURN_IF_ERROR(MapBlob(KM_GATES_ADDRESS, km_runtime_gates, kPageSize, Owner::kKernel));
   KM_ASSIGN_OR_RETURN(std::byte * data, MapNewPage(KM_VDSO_DATA, PROT_READ, Owner::kUserRuntime));
   vdso_data_ = reinterpret_cast<km_vdso_data*>(data);
+  static_assert(sizeof(km_vdso_data) <= KM_GENERATION - KM_VDSO_DATA);
+  // Each monitor has another one, so each resume.
+  if (getrandom(data + (KM_GENERATION - KM_VDSO_DATA), KM_GENERATION_SIZE, 0) !=
+      KM_GENERATION_SIZE) {
+    return ErrnoStatus(errno, "cannot draw random numbers");
+  }
   KM_ASSIGN_OR_RETURN(std::byte * idt,
                       MapNewPage(KM_IDT_ADDRESS, PROT_READ | PROT_WRITE, Owner::kKernel));
   for (int vector = 0; vector < KM_GATE_COUNT; ++vector) {

@@ -1,8 +1,13 @@
 // What a program asks of the monitor itself; include/km/hypercall.h.
 #include <km/hypercall.h>
+#include <km/layout.h>
+#include <sys/eventfd.h>
 
 #include <cerrno>
+#include <cstddef>
 
+#include "km/base/owned.h"
+#include "km/files/generation_fd.h"
 #include "km/syscalls/handlers.h"
 
 namespace km {
@@ -18,6 +23,21 @@ int ReadText(Call& call, size_t index, size_t limit, std::string* text) {
 }  // namespace
 
 SyscallResult HcPresent(Call&) { return KM_ABI_VERSION; }
+
+SyscallResult HcGeneration(Call& call) {
+  auto* page = reinterpret_cast<const std::byte*>(call.memory().vdso_data());
+  return call.memory().CopyOut(call.Addr(0), page + (KM_GENERATION - KM_VDSO_DATA),
+                               KM_GENERATION_SIZE);
+}
+
+SyscallResult HcGenerationFd(Call& call) {
+  const int flags = call.Int(0);
+  if ((flags & ~(EFD_CLOEXEC | EFD_NONBLOCK)) != 0) return -EINVAL;
+  OwnedFd host(eventfd(0, EFD_CLOEXEC | flags));
+  if (!host.valid()) return -errno;
+  return call.process.files().Add(host.Release(), FileKind::kEventFd, kGenerationFdPath,
+                                  (flags & EFD_CLOEXEC) != 0);
+}
 
 SyscallResult HcSnapshot(Call& call) {
   if (call.arguments[2] & ~uint64_t{KM_SNAPSHOT_CONTINUE}) return -EINVAL;

@@ -47,6 +47,8 @@ static_assert(Ascending());
 #define SYS_mseal 462
 #define SYS_HC_snapshot HC_snapshot
 #define SYS_HC_present HC_present
+#define SYS_HC_generation HC_generation
+#define SYS_HC_generation_fd HC_generation_fd
 #define KM_SYSCALL(number, name, handler, support, arguments, caveat) \
   static_assert(SYS_##name == number);
 #include "km/syscalls/table.def"

@@ -15,6 +15,9 @@ import sys
 
 _HC_SNAPSHOT = 0x4B4D00
 _HC_PRESENT = 0x4B4D01
+_HC_GENERATION = 0x4B4D02
+_HC_GENERATION_FD = 0x4B4D03
+_GENERATION_SIZE = 16
 _SNAPSHOT_CONTINUE = 1
 
 # use_errno: the interpreter may itself make system calls between the call and the look at errno.
@@ -22,7 +25,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 _libc.syscall.argtypes = [
     ctypes.c_long,
-    ctypes.c_char_p,
+    ctypes.c_void_p,
     ctypes.c_char_p,
     ctypes.c_ulong,
     ctypes.c_ulong,
@@ -68,6 +71,20 @@ def snapshot(label=None, description=None, go_on=False):
         _encode(description),
         _SNAPSHOT_CONTINUE if go_on else 0,
     )
+
+
+def generation():
+    """Returns 16 random bytes, others in each resumed process: what was drawn before is then not to be
+    used again (random.seed(), keys). Raises OSError; ENOSYS when this is not km."""
+    id_ = ctypes.create_string_buffer(_GENERATION_SIZE)
+    _hypercall(_HC_GENERATION, ctypes.addressof(id_))
+    return id_.raw
+
+
+def generation_fd():
+    """Returns a non-blocking descriptor that turns readable with a resume: 8 bytes, the number of resumes since
+    the last read. Raises OSError; ENOSYS when this is not km."""
+    return _hypercall(_HC_GENERATION_FD, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
 
 def _encode(text):

@@ -52,7 +52,7 @@ class Programs:
         self.table = bench.table
 
     def run(self):
-        for part in (self.starts, self.sqlite, self.redis, self.nginx):
+        for part in (self.starts, self.resumes, self.sqlite, self.redis, self.nginx):
             part()
 
     def missing(self, *programs):
@@ -89,6 +89,65 @@ class Programs:
         most = sorted(calls.items(), key=lambda item: -item[1])[:CALLS_SHOWN]
         listed = ", ".join(f"{name} {count / operations:.3g}" for name, count in most)
         print(f"    {total / operations:.3g} exits{unit and ' per ' + unit}: {listed}", flush=True)
+
+    # ---- Servers that are resumed ----------------------------------------------------------------
+
+    def resumes(self):
+        self.table.head("warm servers: resume to first answer")
+        here = pathlib.Path(__file__).resolve().parent.parent / "programs/resumed"
+        self.first_answer("python http.server", ("/usr/bin/python3", here / "http_app.py"), self.warm_python, b"GET /state HTTP/1.0\r\n\r\n",
+                          8, "CRIU 20, cold 79")
+        if not self.missing("redis-server", "redis-cli"):
+            command = ("redis-server", "--bind", "127.0.0.1", "--save", "", "--enable-debug-command", "yes", "--port")
+            self.first_answer("redis, 100,000 keys", command, self.warm_redis, b"GET key:7\r\n", 6, "CRIU 17")
+
+    @staticmethod
+    def warm_python(port, _process, _snapshot):
+        for n in range(1000):
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                client.sendall(f"GET /value/{n % 100} HTTP/1.0\r\n\r\n".encode())
+                while client.recv(4096):
+                    pass
+
+    def warm_redis(self, port, process, snapshot):
+        subprocess.run(["redis-cli", "-p", str(port), "debug", "populate", "100000"], stdout=subprocess.DEVNULL,
+                       check=True)
+        subprocess.run([pathlib.Path(self.km).parent / "kmctl", "snapshot", str(process.pid), "--stop", "-o", snapshot],
+                       stdout=subprocess.DEVNULL, check=True)
+
+    def first_answer(self, name, command, warm, question, target, peers):
+        """Median milliseconds from the start of km to the first byte of an answer; cold: from that of the program,
+        without what it had warmed."""
+        snapshot, port = self.bench.tmpfs / "server", free_port()
+        command = [*command, str(port)]
+        server = subprocess.Popen([self.km, "--no-sync", f"--snapshot={snapshot}", *command], stdin=subprocess.DEVNULL,
+                                  stdout=subprocess.DEVNULL, cwd=self.bench.disk)
+        wait_for(port)
+        warm(port, server, snapshot)
+        server.wait(60)
+        times = {"km": [], "cold": []}
+        for _ in range(11 if self.bench.quick else 31):
+            times["km"].append(self.answer_ms([self.km, snapshot], port, question))
+            times["cold"].append(self.answer_ms(command, port, question))
+        km, cold = (statistics.median(times[side]) for side in ("km", "cold"))
+        self.table.row(name, km, "ms", ("cold, native", cold), ("value", target), peers)
+
+    def answer_ms(self, command, port, question):
+        begin = time.perf_counter()
+        server = subprocess.Popen(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                  cwd=self.bench.disk)
+        try:
+            while True:
+                with contextlib.suppress(ConnectionError), socket.create_connection(("127.0.0.1", port)) as client:
+                    client.sendall(question)
+                    if client.recv(1):
+                        return (time.perf_counter() - begin) * 1e3
+                if time.perf_counter() - begin > 60:
+                    raise RuntimeError(f"no answer from {command[0]}")
+                time.sleep(0.0002)
+        finally:
+            server.kill()
+            server.wait()
 
     # ---- sqlite ----------------------------------------------------------------------------------
 

@@ -24,9 +24,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -142,6 +147,25 @@ static int Snapshots(int count) {
   }
   printf("%.1f\n", Median(times, count) / 1e3);
   free(times);
+  return 0;
+}
+
+// `count` descriptors, of eight kinds in turn.
+static int OpenMany(int count, const char* self) {
+  struct rlimit limit = {(rlim_t)count + 100, (rlim_t)count + 100};
+  int watch = epoll_create1(0), ends[2];
+  struct itimerspec soon = {{1000, 0}, {1000, 0}};
+  struct epoll_event event = {.events = EPOLLIN};
+  setrlimit(RLIMIT_NOFILE, &limit);
+  for (int i = 0; i + 8 <= count; i += 8) {
+    int timer = timerfd_create(CLOCK_MONOTONIC, 0), counter = eventfd(1, 0);
+    if (open(self, O_RDONLY) < 0 || timer < 0 || timerfd_settime(timer, 0, &soon, NULL) != 0 ||
+        counter < 0 || epoll_ctl(watch, EPOLL_CTL_ADD, counter, &event) != 0 || pipe(ends) != 0 ||
+        write(ends[1], "queued", 6) != 6 || socketpair(AF_UNIX, SOCK_STREAM, 0, ends) != 0 ||
+        write(ends[1], "queued", 6) != 6 || socket(AF_INET, SOCK_DGRAM, 0) < 0) {
+      return Fail("descriptors");
+    }
+  }
   return 0;
 }
 
@@ -264,6 +288,9 @@ int main(int argc, char** argv) {
   if (strcmp(verb, "heap") == 0 && argc == 4) return Heap((uint64_t)atoll(argv[2]), argv[3]);
   if (strcmp(verb, "hold") == 0 && argc == 5) {
     return Hold((uint64_t)atoll(argv[2]), argv[3], atoi(argv[4]));
+  }
+  if (strcmp(verb, "descriptors") == 0 && argc == 4) {
+    return OpenMany(atoi(argv[2]), argv[0]) != 0 ? 1 : Snapshots(atoi(argv[3]));
   }
   if (strcmp(verb, "mapped") == 0 && argc == 3) return Mapped(argv[2]);
   if (strcmp(verb, "touch") == 0 && argc == 4) return Touch((size_t)atoll(argv[2]), argv[3]);

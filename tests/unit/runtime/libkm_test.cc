@@ -3,16 +3,19 @@
 
 #include <errno.h>
 #include <km/km.h>
+#include <km/layout.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <ucontext.h>
 #include <unistd.h>
 
 #include <cstddef>
+#include <cstring>
 #include <iterator>
 #include <string>
 
@@ -34,6 +37,8 @@ void Answer(int, siginfo_t* info, void* context) {
     registers[REG_RAX] = KM_ABI_VERSION;
     return;
   }
+  // What km does when the process is resumed.
+  if (fake_km.result == 1) ++*reinterpret_cast<uint64_t*>(KM_GENERATION);
   fake_km.seen.arg1 = static_cast<uint64_t>(registers[REG_RDI]);
   fake_km.seen.arg2 = static_cast<uint64_t>(registers[REG_RSI]);
   fake_km.seen.arg3 = static_cast<uint64_t>(registers[REG_RDX]);
@@ -42,6 +47,10 @@ void Answer(int, siginfo_t* info, void* context) {
 
 bool InstallFakeKm(long result) {
   fake_km.result = result;
+  void* data = mmap(reinterpret_cast<void*>(KM_VDSO_DATA), 4096, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+  if (data == MAP_FAILED) return false;
+  memset(reinterpret_cast<void*>(KM_GENERATION), 7, KM_GENERATION_SIZE);
   struct sigaction action = {};
   action.sa_sigaction = Answer;
   action.sa_flags = SA_SIGINFO;
@@ -99,6 +108,39 @@ std::string LogOfSnapshot() {
 TEST(LibkmTest, NativelyThereIsNoKm) {
   EXPECT_EQ(km_present(), 0);
   EXPECT_EQ(km_snapshot("label", "description", 0), -ENOSYS);
+}
+
+TEST(LibkmTest, NativelyThereIsNoGeneration) {
+  // In a child: the library remembers that it is not under km.
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    unsigned char id[KM_GENERATION_SIZE], zeros[KM_GENERATION_SIZE] = {};
+    memset(id, 1, sizeof(id));
+    km_generation(id);
+    const bool good = memcmp(id, zeros, sizeof(id)) == 0 && km_generation_fd(0) == -ENOSYS &&
+                      km_run_after_resume() == 0;
+    _exit(good ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+}
+
+TEST(LibkmTest, CallbacksRunAfterAResumeThatNobodyAskedFor) {
+  ExpectUnderFakeKm(0, [] {
+    std::string log;
+    Letter letter = {&log, 'a'};
+    unsigned char id[KM_GENERATION_SIZE];
+    km_generation(id);
+    bool good = id[0] == 7 && id[KM_GENERATION_SIZE - 1] == 7;
+    km_after_resume(Letter::Append, &letter);
+    good = good && km_run_after_resume() == 0 && log.empty();
+    ++*reinterpret_cast<uint64_t*>(KM_GENERATION);
+    good = good && km_run_after_resume() == 1 && log == "a" && km_run_after_resume() == 0;
+    km_generation(id);
+    return good && id[0] == 8;
+  });
 }
 
 TEST(LibkmTest, PassesItsArguments) {
