@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -53,6 +54,11 @@ class FileSaver {
   // Of epoll.cc: the instances that watch another one, by the host's descriptor of that.
   std::optional<absl::flat_hash_map<int, std::vector<std::shared_ptr<OpenFile>>>> epoll_watchers;
   Instant instant;  // set before SaveAll
+  // For what is read, kept from one socket to the next.
+  std::vector<uint8_t> scratch;
+  OwnedFd diag;  // see QueryUnixSocket
+  // The options of new sockets, by family, type and protocol: see SaveSocketOptions.
+  absl::flat_hash_map<std::array<int, 3>, std::vector<std::vector<uint8_t>>> new_sockets;
 
   // ---- What came out ----
 
@@ -74,6 +80,7 @@ class FileSaver {
   absl::Status SaveOne(const FdTable::Entry& entry);
 
   FdTable& table_;
+  std::optional<absl::flat_hash_set<uint64_t>> locked_;  // see LockedInodes
   const uint64_t unnamed_limit_;
   absl::flat_hash_map<const FileDescription*, uint32_t> ids_;
   absl::flat_hash_set<uint32_t> looked_at_;      // whose locks and owners are saved

@@ -90,7 +90,7 @@ absl::Status SaveUnix(const OpenFile& file, FileSaver& saver, SocketState* state
   const int fd = file.host.get();
   struct stat status;
   if (fstat(fd, &status) != 0) return ErrnoStatus(errno, "fstat");
-  KM_ASSIGN_OR_RETURN(UnixSocketInfo info, QueryUnixSocket(status.st_ino));
+  KM_ASSIGN_OR_RETURN(UnixSocketInfo info, QueryUnixSocket(status.st_ino, &saver.diag));
   if (Option<int>(fd, SOL_SOCKET, SO_ACCEPTCONN) != 0) {
     state->condition = KM_SOCKET_LISTENING;
     state->backlog = info.backlog;
@@ -100,7 +100,7 @@ absl::Status SaveUnix(const OpenFile& file, FileSaver& saver, SocketState* state
   }
   bool paired = info.connected && state->type != SOCK_DGRAM;
   if (state->type == SOCK_DGRAM && info.peer != 0) {
-    absl::StatusOr<UnixSocketInfo> other = QueryUnixSocket(info.peer);
+    absl::StatusOr<UnixSocketInfo> other = QueryUnixSocket(info.peer, &saver.diag);
     paired = other.ok() && other->peer == status.st_ino;
   }
   if (state->type == SOCK_DGRAM) {
@@ -203,7 +203,7 @@ absl::Status Save(const OpenFile& file, FileSaver& saver, FileRecord& record) {
   state.family = Option<int>(fd, SOL_SOCKET, SO_DOMAIN);
   state.type = Option<int>(fd, SOL_SOCKET, SO_TYPE);
   state.protocol = Option<int>(fd, SOL_SOCKET, SO_PROTOCOL);
-  KM_RETURN_IF_ERROR(SaveSocketOptions(fd, &state));
+  KM_RETURN_IF_ERROR(SaveSocketOptions(fd, saver, &state));
   if (file.description->bound_name() != nullptr) {
     return absl::FailedPreconditionError(
         "was bound through /proc/self/fd, to a path that will lead elsewhere: close it before");

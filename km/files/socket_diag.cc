@@ -41,9 +41,11 @@ void ReadAttribute(const rtattr& attribute, UnixSocketInfo* info) {
 
 }  // namespace
 
-absl::StatusOr<UnixSocketInfo> QueryUnixSocket(uint64_t inode) {
-  OwnedFd diag(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
-  if (!diag.valid()) return ErrnoStatus(errno, "cannot be looked into (sock_diag)");
+absl::StatusOr<UnixSocketInfo> QueryUnixSocket(uint64_t inode, OwnedFd* diag) {
+  if (!diag->valid()) {
+    *diag = OwnedFd(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
+  }
+  if (!diag->valid()) return ErrnoStatus(errno, "cannot be looked into (sock_diag)");
   Question question = {};
   question.head.nlmsg_len = sizeof(question);
   question.head.nlmsg_type = SOCK_DIAG_BY_FAMILY;
@@ -54,9 +56,13 @@ absl::StatusOr<UnixSocketInfo> QueryUnixSocket(uint64_t inode) {
   question.body.udiag_show = UDIAG_SHOW_PEER | UDIAG_SHOW_RQLEN;
   question.body.udiag_cookie[0] = question.body.udiag_cookie[1] = ~0u;
   alignas(nlmsghdr) char answer[4096];
-  ssize_t length = send(diag.get(), &question, sizeof(question), 0);
-  if (length > 0) length = recv(diag.get(), answer, sizeof(answer), 0);
-  if (length < 0) return ErrnoStatus(errno, "cannot be looked into (sock_diag)");
+  ssize_t length = send(diag->get(), &question, sizeof(question), 0);
+  if (length > 0) length = recv(diag->get(), answer, sizeof(answer), 0);
+  if (length < 0) {
+    const int error = errno;
+    *diag = OwnedFd();  // so that a late answer is not taken for that to the next question
+    return ErrnoStatus(error, "cannot be looked into (sock_diag)");
+  }
   auto* head = reinterpret_cast<const nlmsghdr*>(answer);
   if (!NLMSG_OK(head, length) || head->nlmsg_type != SOCK_DIAG_BY_FAMILY) {
     return absl::FailedPreconditionError(

@@ -181,13 +181,26 @@ bool IsSavedOption(int level, int name, size_t size) {
   });
 }
 
-absl::Status SaveSocketOptions(int host_fd, SocketState* state) {
-  OwnedFd fresh(socket(state->family, state->type | SOCK_CLOEXEC, state->protocol));
-  if (!fresh.valid()) return ErrnoStatus(errno, "cannot be compared with a new one");
-  for (const SavedOption& option : kSaved) {
-    if (!Applies(option, *state)) continue;
+absl::Status SaveSocketOptions(int host_fd, FileSaver& saver, SocketState* state) {
+  auto [it, first] = saver.new_sockets.try_emplace({state->family, state->type, state->protocol});
+  std::vector<std::vector<uint8_t>>& defaults = it->second;
+  if (first) {
+    OwnedFd fresh(socket(state->family, state->type | SOCK_CLOEXEC, state->protocol));
+    if (!fresh.valid()) {
+      saver.new_sockets.erase(it);
+      return ErrnoStatus(errno, "cannot be compared with a new one");
+    }
+    for (const SavedOption& option : kSaved) {
+      defaults.push_back(Applies(option, *state) ? OptionOf(fresh.get(), option)
+                                                 : std::vector<uint8_t>());
+    }
+  }
+  for (size_t i = 0; i < std::size(kSaved); ++i) {
+    const SavedOption& option = kSaved[i];
+    // What a new one does not have, this one has not either.
+    if (defaults[i].empty()) continue;
     std::vector<uint8_t> value = OptionOf(host_fd, option);
-    if (value.empty() || value == OptionOf(fresh.get(), option)) continue;
+    if (value.empty() || value == defaults[i]) continue;
     if (option.size == kInt && value.size() != kInt) value.resize(kInt);
     state->options.push_back({option.level, option.name, std::move(value)});
   }

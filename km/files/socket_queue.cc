@@ -29,13 +29,13 @@ struct Look {
   bool truncated = false;
 };
 
-// The number of bytes, or a negative errno.
-ssize_t Receive(int fd, size_t size, int flags, Look* look) {
-  look->bytes.resize(size);
+// The number of bytes, or a negative errno. `scratch` may be of any size.
+ssize_t Receive(int fd, size_t size, int flags, std::vector<uint8_t>& scratch, Look* look) {
+  if (scratch.size() < size) scratch.resize(size);
   look->sender.resize(sizeof(sockaddr_storage));
   look->fds.clear();
   alignas(cmsghdr) char control[CMSG_SPACE(kMostDescriptors * sizeof(int)) + 256];
-  iovec part = {look->bytes.data(), size};
+  iovec part = {scratch.data(), size};
   msghdr message = {};
   message.msg_name = look->sender.data();
   message.msg_namelen = static_cast<socklen_t>(look->sender.size());
@@ -45,7 +45,7 @@ ssize_t Receive(int fd, size_t size, int flags, Look* look) {
   message.msg_controllen = sizeof(control);
   ssize_t length = recvmsg(fd, &message, flags | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   if (length < 0) return -errno;
-  look->bytes.resize(static_cast<size_t>(length));
+  look->bytes.assign(scratch.begin(), scratch.begin() + length);
   look->sender.resize(std::min<size_t>(message.msg_namelen, look->sender.size()));
   look->truncated = (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0;
   for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
@@ -63,19 +63,21 @@ ssize_t Receive(int fd, size_t size, int flags, Look* look) {
 
 void SeekPeek(int fd, int to) { setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &to, sizeof(to)); }
 
-ssize_t Peek(int fd, size_t size, Look* look) { return Receive(fd, size, MSG_PEEK, look); }
+ssize_t Peek(int fd, size_t size, std::vector<uint8_t>& scratch, Look* look) {
+  return Receive(fd, size, MSG_PEEK, scratch, look);
+}
 
 // In a stream, descriptors come with the first byte of what they were sent with. A look shows where
 // that ends, but not where it begins: only reading byte by byte does.
-std::vector<Look> TakeAll(int fd) {
+std::vector<Look> TakeAll(int fd, std::vector<uint8_t>& scratch) {
   std::vector<Look> all;
-  for (Look look; Peek(fd, kPiece, &look) > 0;) {
+  for (Look look; Peek(fd, kPiece, scratch, &look) > 0;) {
     size_t left = look.bytes.size();
     const bool plain = look.fds.empty();
     bool fresh = true;
     while (left > 0) {
       Look part;
-      if (Receive(fd, plain ? left : 1, 0, &part) <= 0) return all;
+      if (Receive(fd, plain ? left : 1, 0, scratch, &part) <= 0) return all;
       left -= part.bytes.size();
       if (fresh || !part.fds.empty()) {
         all.push_back(std::move(part));
@@ -129,8 +131,8 @@ bool Send(int fd, absl::Span<const uint8_t> bytes, absl::Span<const int> fds,
 }
 
 // All that waits in a stream, which is sent anew by its other end.
-std::vector<Look> TakeAndPutBack(int fd, int peer) {
-  std::vector<Look> all = TakeAll(fd);
+std::vector<Look> TakeAndPutBack(int fd, int peer, std::vector<uint8_t>& scratch) {
+  std::vector<Look> all = TakeAll(fd, scratch);
   const WideSender wide(peer);
   for (const Look& look : all) {
     std::vector<int> fds;
@@ -163,11 +165,11 @@ absl::Status SaveFrom(int fd, int peer, FileSaver& saver, SocketState* state) {
   for (uint64_t at = 0; at < kMostBytes;) {
     Look look;
     SeekPeek(fd, static_cast<int>(at));
-    ssize_t length = Peek(fd, kPiece, &look);
+    ssize_t length = Peek(fd, kPiece, saver.scratch, &look);
     if (length > 0 && stream && !look.fds.empty() && peer >= 0) {
       state->messages.clear();
       SeekPeek(fd, -1);
-      for (Look& piece : TakeAndPutBack(fd, peer)) {
+      for (Look& piece : TakeAndPutBack(fd, peer, saver.scratch)) {
         KM_RETURN_IF_ERROR(AddMessage(std::move(piece), saver, state));
       }
       return absl::OkStatus();
@@ -258,6 +260,11 @@ absl::Status FillPair(const SocketState& state, FileRestorer& restorer) {
 }  // namespace
 
 absl::Status SaveSocketQueue(int host_fd, int peer, FileSaver& saver, SocketState* state) {
+  // Most streams hold nothing, and this is the cheapest question.
+  int held = 0;
+  if (state->type == SOCK_STREAM && ioctl(host_fd, FIONREAD, &held) == 0 && held == 0) {
+    return absl::OkStatus();
+  }
   int old = -1;
   socklen_t size = sizeof(old);
   const bool seeks = getsockopt(host_fd, SOL_SOCKET, SO_PEEK_OFF, &old, &size) == 0;
@@ -267,7 +274,8 @@ absl::Status SaveSocketQueue(int host_fd, int peer, FileSaver& saver, SocketStat
     if (ioctl(host_fd, FIONREAD, &waiting) != 0) return ErrnoStatus(errno, "ioctl(FIONREAD)");
     if (seeks) SeekPeek(host_fd, -1);
     Look look;
-    ssize_t length = waiting > 0 ? Peek(host_fd, static_cast<size_t>(waiting), &look) : 0;
+    ssize_t length =
+        waiting > 0 ? Peek(host_fd, static_cast<size_t>(waiting), saver.scratch, &look) : 0;
     if (seeks) SeekPeek(host_fd, old);
     return length > 0 ? AddMessage(std::move(look), saver, state) : absl::OkStatus();
   }

@@ -47,7 +47,7 @@ void EncodeSocket(const SocketState& state, ByteWriter* out);
 absl::StatusOr<SocketState> DecodeSocket(const FileRecord& record);
 
 // Options that differ from those of a new socket of the same kind.
-absl::Status SaveSocketOptions(int host_fd, SocketState* state);
+absl::Status SaveSocketOptions(int host_fd, FileSaver& saver, SocketState* state);
 // Whether an option may come from a snapshot.
 bool IsSavedOption(int level, int name, size_t size);
 absl::Status SetSocketOptions(int host_fd, const SocketState& state);
@@ -59,7 +59,8 @@ struct UnixSocketInfo {
   uint32_t waiting = 0, backlog = 0;
   uint32_t shut = 0;
 };
-absl::StatusOr<UnixSocketInfo> QueryUnixSocket(uint64_t inode);
+// `diag`: the netlink socket to ask through, made when it is invalid.
+absl::StatusOr<UnixSocketInfo> QueryUnixSocket(uint64_t inode, OwnedFd* diag);
 
 // Copies what waits to be received into `state`; the program does not notice. Descriptors in it are
 // saved as well. `peer`: the other end of a pair, or -1.
