@@ -325,6 +325,7 @@ void Monitor::ServeRequests() {
 void Monitor::SnapshotAgain(uint32_t first_thread, const SnapshotRequest& request) {
   absl::Status status = WriteSnapshotFor(first_thread, request);
   if (!status.ok()) Log(LogLevel::kError, absl::StrCat("no snapshot again: ", status.message()));
+  process_->sysv().RemoveMade(false);  // those of a process that never ran
   _exit(status.ok() ? 0 : kExitOwnFailure);
 }
 
