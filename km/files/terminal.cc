@@ -174,7 +174,6 @@ std::shared_ptr<OpenFile> MasterOf(const OpenFile& file, FdTable& table) {
 
 absl::Status Save(const OpenFile& file, FileSaver& saver, FileRecord& record) {
   const int host = file.host.get();
-  record.path = HostPathOf(host);
   if (PtyNumber(host) >= 0) return SaveMaster(file, saver, record);
   ByteWriter out;
   if (HungUp(host)) {
@@ -186,6 +185,7 @@ absl::Status Save(const OpenFile& file, FileSaver& saver, FileRecord& record) {
       KM_ASSIGN_OR_RETURN(const uint32_t id, saver.Description(master));
       WriteWhat(KM_TERMINAL_IS_SLAVE, id, &out);
     } else if (which != 0) {
+      record.path = HostPathOf(host);  // the others get new names
       WriteWhat(KM_TERMINAL_IS_LAUNCHERS, which, &out);
     } else {
       return absl::FailedPreconditionError(
