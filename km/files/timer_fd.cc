@@ -135,24 +135,33 @@ absl::StatusOr<std::optional<Counted>> ReadOnce(int host_fd, int clock, int64_t*
   return counted;
 }
 
-// The tightest reading. The host says that nothing is left of a timer that is just about to expire,
-// as of one that is not set: only that stays so.
+// The tightest reading. The host says that nothing is left of a timer that is due, until its
+// processor comes to it, as of one that is not set: only that stays so.
 absl::StatusOr<Counted> Count(int host_fd) {
   constexpr int kTries = 64, kUnset = 16;
-  constexpr int64_t kTight = 5000;  // within which two readings of the clock are one
+  constexpr int64_t kTight = 5000;     // within which two readings of the clock are one
+  constexpr int64_t kLate = 20000000;  // so long may a processor be away; few timers need the wait
+  constexpr useconds_t kPause = 100;
+  const absl::Status silent = absl::InternalError("does not tell of itself in /proc/self/fdinfo");
   std::optional<TimerFdState> first = ReadTimerFd(host_fd);
-  if (!first.has_value())
-    return absl::InternalError("does not tell of itself in /proc/self/fdinfo");
+  if (!first.has_value()) return silent;
   Counted best = {*first, 0};
   int64_t best_took = INT64_MAX;
-  for (int i = 0, unset = 0; i < kTries && best_took >= kTight; ++i) {
+  const int64_t give_up = Now(CLOCK_MONOTONIC) + kLate;
+  for (int tries = 0, unset = 0; tries < kTries && best_took >= kTight;) {
     int64_t took = 0;
     KM_ASSIGN_OR_RETURN(std::optional<Counted> counted,
                         ReadOnce(host_fd, CountingClock(*first), &took));
-    if (!counted.has_value()) continue;
-    const bool spent = IsZero(counted->state.setting.it_interval) && counted->state.ticks != 0;
-    if (counted->expiry_ns == 0 && (spent || ++unset == kUnset)) return *counted;
-    if (counted->expiry_ns == 0 || took >= best_took) continue;
+    if (!counted.has_value()) return silent;
+    if (counted->expiry_ns == 0) {
+      const bool repeats = !IsZero(counted->state.setting.it_interval);
+      if (!repeats && (counted->state.ticks != 0 || ++unset == kUnset)) return *counted;
+      if (repeats && Now(CLOCK_MONOTONIC) >= give_up) return *counted;
+      if (repeats) usleep(kPause);
+      continue;
+    }
+    ++tries;
+    if (took >= best_took) continue;
     best = *counted;
     best_took = took;
   }
