@@ -150,6 +150,7 @@ FUZZ_FLAGS = $(COMMON_FLAGS) -O1 -gline-tables-only -fno-omit-frame-pointer \
 FUZZED_MONITOR := $(filter-out km/kvm/vm.cc km/kvm/vcpu.cc,$(MONITOR_SOURCES))
 FUZZED_SYSCALLS := $(addprefix tests/fuzz/,syscalls.cc confine.cc no_kvm.cc)
 FUZZED_PARSER := $(addprefix tests/fuzz/,parse_snapshot.cc no_kvm.cc)
+FUZZED_CONTROL := tests/fuzz/control.cc
 fuzz_objects = $(patsubst %.cc,$(FUZZ)/obj/%.o,$(1))
 ifneq ($(filter fuzz fuzz-programs,$(MAKECMDGOALS)),)
   FUZZ_RECORDED := $(shell mkdir -p $(FUZZ); echo '$(FUZZ_FLAGS) $(FUZZED_MONITOR)' | \
@@ -160,7 +161,7 @@ endif
 fuzz: fuzz-programs
 	$(Q)BUILD=$(BUILD) FUZZ=$(FUZZ) SECONDS_EACH=$(FUZZ_SECONDS) tests/run-all fuzz
 
-fuzz-programs: $(FUZZ)/syscalls $(FUZZ)/parse_snapshot
+fuzz-programs: $(FUZZ)/syscalls $(FUZZ)/parse_snapshot $(FUZZ)/control
 
 $(FUZZ)/obj/%.o: %.cc $(FUZZ)/flags
 	@mkdir -p $(@D)
@@ -173,7 +174,8 @@ $(FUZZ)/libmonitor.a: $(call fuzz_objects,$(FUZZED_MONITOR)) $(FUZZ)/flags
 
 $(FUZZ)/syscalls: $(call fuzz_objects,$(FUZZED_SYSCALLS))
 $(FUZZ)/parse_snapshot: $(call fuzz_objects,$(FUZZED_PARSER))
-$(FUZZ)/syscalls $(FUZZ)/parse_snapshot: $(FUZZ)/libmonitor.a $(RUNTIME_OBJECTS) $(ABSL_LIBS)
+$(FUZZ)/control: $(call fuzz_objects,$(FUZZED_CONTROL))
+$(FUZZ)/syscalls $(FUZZ)/parse_snapshot $(FUZZ)/control: $(FUZZ)/libmonitor.a $(RUNTIME_OBJECTS) $(ABSL_LIBS)
 	$(if $(V),,@echo "  LINK $@")
 	$(Q)$(CLANGXX) $(FUZZ_FLAGS) -fsanitize=fuzzer $(LDFLAGS) $(filter %.o,$^) \
 	  $(FUZZ)/libmonitor.a $(LIBS) -o $@
@@ -258,7 +260,7 @@ help:
 	@echo "make check          formatting, layers, g++ and clang++ without a warning, clang-tidy"
 	@echo "make test           all tests; SANITIZE=address,undefined for the unit tests only"
 	@echo "make test-programs  real programs, compared with their native output"
-	@echo "make fuzz           a minute each of fuzzing the system calls and the snapshot parser"
+	@echo "make fuzz           a minute each of fuzzing system calls, the snapshot parser, the control protocol"
 	@echo "make bench          the figures of docs/performance.md"
 	@echo "make demo           a python3 snapshotted and resumed"
 	@echo "make docs           docs/syscalls.md, from the table"
@@ -270,4 +272,4 @@ help:
 -include $(patsubst %.o,%.d,$(call objects,$(ALL_SOURCES)))
 -include $(CLANG_STAMPS:%=%.d)
 -include $(patsubst %.o,%.d,$(call fuzz_objects,$(sort $(FUZZED_MONITOR) $(FUZZED_SYSCALLS) \
-  $(FUZZED_PARSER))))
+  $(FUZZED_PARSER) $(FUZZED_CONTROL))))
