@@ -6,6 +6,7 @@
 Prints what differs and exits with 1. What must differ is named in MAY_DIFFER, with the reason. It reads
 the files by docs/snapshot-format.md, not with km's own parser.
 """
+import re
 import struct
 import sys
 
@@ -15,7 +16,7 @@ KM['IPC'] = 0x4B4D0070
 NAMES = {number: 'NT_KM_' + name for name, number in KM.items()}
 PRSTATUS, PRPSINFO = 1, 3
 REQUIRED = 0x80000000
-TIMERFD, QUEUE = 10, 20
+TERMINAL, TIMERFD, QUEUE = 5, 10, 20
 HOSTS_OWN = [*range(24, 28), *range(32, 40)]  # of a System V object: its id there, and when it changed
 
 # (note, record) -> the bytes that are left out of the comparison (all of them: None), and why.
@@ -107,6 +108,8 @@ def file_record(value):
     """An open file: what it is, and its own records."""
     ident, kind, flags, _, offset, length = struct.unpack_from('<IIIIqI', value, 0)
     path = value[28:28 + length].decode(errors='replace')
+    if kind == TERMINAL:  # the host gives out the numbers
+        path = re.sub('^/dev/pts/[0-9]+', '/dev/pts/N', path)
     rest = value[28 + length:]
     size, = struct.unpack_from('<I', rest, 0)
     yield 'open file %d: kind %d flags %#x offset %d path' % (ident, kind, flags, offset), path
