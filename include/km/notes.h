@@ -324,7 +324,9 @@ enum km_timers_tag {
 #define KM_TIMERS_WAITING 2u
 #define KM_TIMERS_MONOTONIC 4u
 
-enum km_eventfd_tag { KM_EVENTFD_STATE = 80 /* u64 count, u32 1: EFD_SEMAPHORE, u32 0 */ };
+enum km_eventfd_tag {
+  KM_EVENTFD_STATE = 80 /* u64 count, u32 1: EFD_SEMAPHORE, u32 1: each resume adds 1 to it */
+};
 
 enum km_timerfd_tag {
   /* u32 clock, u32 flags (TFD_TIMER_) that it was set with, u64 expiries that nobody has read, s64

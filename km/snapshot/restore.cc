@@ -29,13 +29,11 @@
 #include "km/process/host_signals.h"
 #include "km/signals/siginfo.h"
 #include "km/snapshot/restore_ipc.h"
+#include "km/snapshot/restore_memory.h"
 #include "km/snapshot/restore_settings.h"
 
 namespace km {
 namespace {
-
-// Writable pieces up to this size are copied before the program runs, and no more than kMaxCopied.
-constexpr uint64_t kSmallPiece = 64 << 10, kMaxCopied = 256 << 10;
 
 siginfo_t Siginfo(const SignalInfoBytes& bytes) {
   siginfo_t info;
@@ -74,20 +72,6 @@ absl::Status CheckProcessor(const Image& image, Process& process) {
   return absl::OkStatus();
 }
 
-// A file may say anything.
-Mapping MappingOf(const ImageMapping& from, uint64_t start, uint64_t end) {
-  constexpr uint32_t kKnownFlags =
-      MAP_SHARED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_NORESERVE;
-  Mapping mapping;
-  mapping.start = start;
-  mapping.end = end;
-  mapping.protection = static_cast<int>(from.protection);
-  mapping.flags = static_cast<int>(from.flags & kKnownFlags);
-  mapping.name = from.name;
-  mapping.advice = from.advice & kAdviceAll;
-  return mapping;
-}
-
 class Restorer {
  public:
   Restorer(const Image& image, int fd, const FileOptions& files, Process& process)
@@ -112,7 +96,7 @@ class Restorer {
     RestoreIdentity();
     KM_RETURN_IF_ERROR(RestoreObjects());
     KM_RETURN_IF_ERROR(ipc_.Restore());
-    KM_RETURN_IF_ERROR(RestoreMemory());
+    KM_RETURN_IF_ERROR(RestoreMemory(image_, fd_, objects_, ipc_, process_));
     KM_RETURN_IF_ERROR(ipc_.RemoveSegments());
     KM_RETURN_IF_ERROR(RestoreFiles());
     KM_RETURN_IF_ERROR(SealObjects());
@@ -139,13 +123,6 @@ class Restorer {
   absl::Status RestoreObjects();
   absl::Status CopyToObject(const ImageMemory& piece, const MemoryObject& object, int to);
   absl::Status SealObjects();
-  absl::Status RestoreMemory();
-  absl::Status RestorePrivate(const ImageMapping& mapping);
-  absl::Status MapPiece(const ImageMapping& from, uint64_t start, uint64_t end,
-                        const ImageMemory* piece);
-  absl::Status RestoreSharedMemory(const ImageMapping& mapping);
-  absl::Status RestoreSharedFile(const ImageMapping& mapping);
-  absl::Status Fail(const ImageMapping& mapping, int error) const;
   absl::Status RestoreFiles();
   void RestoreTerminal();
   absl::Status RestoreSignals();
@@ -153,8 +130,6 @@ class Restorer {
   absl::Status RestoreTimers();
   absl::Status RestoreDirectory();
   uint32_t LargestTid() const;
-  void CopySmall(uint64_t start, uint64_t end);
-  std::byte* Host(uint64_t address) { return process_.memory().window() + address; }
 
   const Image& image_;
   const int fd_;
@@ -163,8 +138,6 @@ class Restorer {
   std::vector<std::string> made_queues_;  // names of POSIX queues, gone again when a resume fails
   absl::flat_hash_map<uint64_t, OwnedFd> objects_;  // by their addresses
   std::optional<FileRestorer> files_;
-  size_t next_memory_ = 0;  // in image_.memory
-  uint64_t copied_ = 0;     // bytes, by CopySmall
 };
 
 LoadedElf ElfOf(const ImageProgram& program) {
@@ -218,136 +191,6 @@ void Restorer::RestoreClock() {
   process_.clock().SetOffsets(monotonic, boottime);
   process_.memory().vdso_data()->monotonic_offset_ns = monotonic;
   process_.memory().vdso_data()->boottime_offset_ns = boottime;
-}
-
-absl::Status Restorer::Fail(const ImageMapping& mapping, int error) const {
-  return ErrnoStatus(error, absl::StrFormat("cannot map its memory at %#x-%#x (%s)", mapping.start,
-                                            mapping.end, mapping.name));
-}
-
-absl::Status Restorer::RestoreMemory() {
-  for (uint64_t command = 1; command <= image_.process.membarrier; command <<= 1) {
-    if (image_.process.membarrier & command) (void)syscall(SYS_membarrier, command, 0, 0);
-  }
-  for (const ImageMapping& mapping : image_.mappings) {
-    if (mapping.end > process_.memory().end()) return Fail(mapping, ENOMEM);
-    bool shared = mapping.flags & MAP_SHARED;
-    if (!shared) {
-      KM_RETURN_IF_ERROR(RestorePrivate(mapping));
-    } else if (mapping.segment.has_value()) {
-      KM_RETURN_IF_ERROR(ipc_.Attach(mapping, MappingOf(mapping, mapping.start, mapping.end)));
-    } else if ((mapping.flags & MAP_ANONYMOUS) && mapping.object == 0) {
-      KM_RETURN_IF_ERROR(RestoreSharedMemory(mapping));
-    } else {
-      KM_RETURN_IF_ERROR(RestoreSharedFile(mapping));
-    }
-  }
-  return absl::OkStatus();
-}
-
-// From the file where it has bytes, fresh memory elsewhere. Nothing is read.
-absl::Status Restorer::RestorePrivate(const ImageMapping& from) {
-  const std::vector<ImageMemory>& memory = image_.memory;
-  uint64_t done = from.start;
-  for (; next_memory_ < memory.size() && memory[next_memory_].address < from.end; ++next_memory_) {
-    const ImageMemory& piece = memory[next_memory_];
-    KM_RETURN_IF_ERROR(MapPiece(from, done, piece.address, nullptr));
-    done = piece.address + piece.size;
-    KM_RETURN_IF_ERROR(MapPiece(from, piece.address, done, &piece));
-  }
-  return MapPiece(from, done, from.end, nullptr);
-}
-
-// Variables and the top of a stack are written to at once, which costs the guest two exits for a
-// page.
-void Restorer::CopySmall(uint64_t start, uint64_t end) {
-  if (end - start > kSmallPiece || copied_ + (end - start) > kMaxCopied) return;
-  copied_ += end - start;
-  // Kernels before 5.14 cannot, and need not.
-  (void)madvise(Host(start), end - start, MADV_POPULATE_WRITE);
-}
-
-// [start, end) of a private mapping: from the file, or without `piece` fresh.
-absl::Status Restorer::MapPiece(const ImageMapping& from, uint64_t start, uint64_t end,
-                                const ImageMemory* piece) {
-  if (start == end) return absl::OkStatus();
-  bool anonymous = from.flags & MAP_ANONYMOUS;
-  int flags = MAP_PRIVATE | MAP_FIXED | (from.flags & MAP_NORESERVE ? MAP_NORESERVE : 0);
-  if (piece == nullptr) flags |= MAP_ANONYMOUS;
-  if (mmap(Host(start), end - start, HostProtection(static_cast<int>(from.protection)), flags,
-           piece != nullptr ? fd_ : -1,
-           piece != nullptr ? static_cast<off_t>(piece->file_offset) : 0) == MAP_FAILED) {
-    return Fail(from, errno);
-  }
-  if (piece != nullptr && (from.protection & PROT_WRITE)) CopySmall(start, end);
-  Mapping mapping = MappingOf(from, start, end);
-  if (!anonymous) mapping.offset = from.file_offset + (start - from.start);
-  // A file's pages that the snapshot does not hold lay behind the file's end: SIGBUS, not zeros.
-  mapping.from_snapshot = piece != nullptr || !anonymous;
-  mapping.snapshot_file_end = !anonymous && piece == nullptr ? start : anonymous ? 0 : end;
-  process_.space().Adopt(std::move(mapping));
-  return absl::OkStatus();
-}
-
-// Shared anonymous memory of an older file, which holds it as a mapping. Read at once: it cannot be
-// mapped from the file and stay shared.
-absl::Status Restorer::RestoreSharedMemory(const ImageMapping& from) {
-  auto memory_file = MappedFile::SharedMemory(from.end - from.start, 0);
-  if (memory_file == nullptr ||
-      mmap(Host(from.start), from.end - from.start, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
-           memory_file->fd.get(), 0) == MAP_FAILED) {
-    return Fail(from, errno);
-  }
-  const std::vector<ImageMemory>& memory = image_.memory;
-  for (; next_memory_ < memory.size() && memory[next_memory_].address < from.end; ++next_memory_) {
-    const ImageMemory& piece = memory[next_memory_];
-    for (uint64_t done = 0; done < piece.size;) {
-      ssize_t bytes = pread(fd_, Host(piece.address + done), piece.size - done,
-                            static_cast<off_t>(piece.file_offset + done));
-      if (bytes <= 0) return Fail(from, bytes < 0 ? errno : EIO);
-      done += static_cast<uint64_t>(bytes);
-    }
-  }
-  if (mprotect(Host(from.start), from.end - from.start,
-               HostProtection(static_cast<int>(from.protection))) != 0) {
-    return Fail(from, errno);
-  }
-  Mapping mapping = MappingOf(from, from.start, from.end);
-  mapping.file = std::move(memory_file);
-  mapping.offset = 0;
-  process_.space().Adopt(std::move(mapping));
-  return absl::OkStatus();
-}
-
-absl::Status Restorer::RestoreSharedFile(const ImageMapping& from) {
-  auto object = objects_.find(from.object);
-  std::shared_ptr<const MappedFile> file;
-  if (object != objects_.end()) {
-    file = from.flags & MAP_ANONYMOUS ? MappedFile::SharedMemoryOf(object->second.get())
-                                      : MappedFile::Of(object->second.get());
-  } else {
-    // A mapping that may be made writable later needs a descriptor that allows it.
-    file = MappedFile::Open(from.name, O_RDWR);
-  }
-  if (file == nullptr && !(from.protection & PROT_WRITE)) {
-    file = MappedFile::Open(from.name, O_RDONLY);
-  }
-  if (file == nullptr) {
-    return absl::NotFoundError(
-        absl::StrCat("cannot open '", from.name, "', which it shares as memory"));
-  }
-  MapRequest request;
-  request.address = from.start;
-  request.length = from.end - from.start;
-  request.protection = static_cast<int>(from.protection);
-  request.flags = MAP_SHARED | MAP_FIXED | static_cast<int>(from.flags & MAP_ANONYMOUS);
-  request.advice = from.advice & kAdviceAll;
-  if (from.flags & MAP_ANONYMOUS) request.name = from.name;
-  request.host_fd = object != objects_.end() ? object->second.get() : file->fd.get();
-  request.offset = from.file_offset;
-  request.file = std::move(file);
-  int64_t placed = process_.space().Map(request);
-  return placed < 0 ? Fail(from, static_cast<int>(-placed)) : absl::OkStatus();
 }
 
 absl::Status Restorer::RestoreFiles() {

@@ -437,6 +437,7 @@ def the_program_itself_is_refused():
 @case
 def directory_removed():
     with counter() as program:
+        eventually(lambda: os.path.exists("count"), "it does not count")
         shutil.rmtree(os.environ["XDG_RUNTIME_DIR"] + "/km")
         before = count()
         eventually(lambda: count() > before, "it does not go on")

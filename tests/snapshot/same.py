@@ -6,6 +6,9 @@
 Prints what differs and exits with 1. What must differ is named in MAY_DIFFER, with the reason. It reads
 the files by docs/snapshot-format.md, not with km's own parser.
 """
+import errno
+import mmap
+import os
 import re
 import struct
 import sys
@@ -46,7 +49,9 @@ def aligned(size, to):
 
 class Snapshot:
     def __init__(self, path):
-        self.bytes = open(path, 'rb').read()
+        # Mostly holes, perhaps: what is read stays as small as what is there.
+        self.file = open(path, 'rb')
+        self.bytes = mmap.mmap(self.file.fileno(), 0, prot=mmap.PROT_READ)
         at, = struct.unpack_from('<Q', self.bytes, 32)
         count, = struct.unpack_from('<H', self.bytes, 56)
         self.loads = []
@@ -77,11 +82,24 @@ class Snapshot:
                 segments[-1] = (segments[-1][0], address + memory, flags)
             else:
                 segments.append((address, address + memory, flags))
-            for at in range(0, size, 4096):
-                page = self.bytes[offset + at:offset + at + 4096]
+            for place in self.written(offset, offset + size):
+                page = self.bytes[place:place + 4096]
                 if page != zeros:
-                    pages[address + at] = page
+                    pages[address + place - offset] = page
         return pages, segments
+
+    def written(self, at, end):
+        """The offsets of the file's pages in [at, end) that are no holes."""
+        while at < end:
+            try:
+                at = max(at, os.lseek(self.file.fileno(), at, os.SEEK_DATA) // 4096 * 4096)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # only a hole is left
+                    return
+                raise
+            hole = min(os.lseek(self.file.fileno(), at, os.SEEK_HOLE), end)
+            yield from range(at, min(hole, end), 4096)
+            at = hole
 
 
 def records(data):
