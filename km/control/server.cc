@@ -43,7 +43,8 @@ bool IsSocket(const std::string& path) {
 }
 
 int BindTo(int fd, const sockaddr_un& address) {
-  // bind(2) gives the file the mode that the socket has, less the umask: nobody else can be quicker.
+  // bind(2) gives the file the mode that the socket has, less the umask: nobody else can be
+  // quicker.
   if (fchmod(fd, 0600) != 0) return errno;
   return bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0 ? 0 : errno;
 }

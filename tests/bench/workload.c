@@ -13,9 +13,10 @@
 //                                       memory (HOW: plain, huge for MADV_HUGEPAGE), of the median
 //                                       of 21 rounds; again HOW: of reading a word of each page of
 //                                       it once more
-//   workload hold MIB HOW THREADS       fills so many MiB (HOW: plain, huge for MADV_HUGEPAGE), starts
-//                                       threads that are busy, prints 0 and stays; resumed, it prints
-//                                       nothing
+//   workload hold MIB HOW THREADS       fills so many MiB (HOW: plain, huge for MADV_HUGEPAGE),
+//   starts
+//                                       threads that are busy, prints 0 and stays; resumed, it
+//                                       prints nothing
 //   workload mapped FILE                milliseconds of the same reading of a file mapped privately
 #include <fcntl.h>
 #include <km/hypercall.h>

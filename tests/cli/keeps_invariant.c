@@ -1,6 +1,6 @@
 // Threads that each keep two arrays equal, element by element, until SIGTERM; then everything is
-// compared. keeps_invariant MEGABYTES THREADS prints "ready" and in the end how often it went round.
-// What a snapshot that is not of one instant brings back does not compare.
+// compared. keeps_invariant MEGABYTES THREADS prints "ready" and in the end how often it went
+// round. What a snapshot that is not of one instant brings back does not compare.
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>

@@ -1,5 +1,5 @@
-// Contexts of asynchronous I/O: empty, with events that nobody has taken, waited upon; and one with a
-// request that never ends, of which a snapshot says so.
+// Contexts of asynchronous I/O: empty, with events that nobody has taken, waited upon; and one with
+// a request that never ends, of which a snapshot says so.
 #include <linux/aio_abi.h>
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -9,9 +9,7 @@
 static aio_context_t context, empty;
 static atomic_int at;
 
-static long Submit(struct iocb* request) {
-  return syscall(SYS_io_submit, context, 1, &request);
-}
+static long Submit(struct iocb* request) { return syscall(SYS_io_submit, context, 1, &request); }
 static long Events(long least, long most, struct io_event* to, struct timespec* timeout) {
   return syscall(SYS_io_getevents, context, least, most, to, timeout);
 }

@@ -1,5 +1,5 @@
-// A session, or a process group, that the program made for itself: it leads one after a resume, too,
-// and a signal to the group reaches nobody else.
+// A session, or a process group, that the program made for itself: it leads one after a resume,
+// too, and a signal to the group reaches nobody else.
 #include <sys/wait.h>
 
 #include "tests/guest/guest.h"

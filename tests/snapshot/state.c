@@ -1,5 +1,5 @@
-// What a host has of a process beside its files: objects with keys and names, settings, sessions. The
-// first argument says which; each takes a snapshot and then tells what it finds.
+// What a host has of a process beside its files: objects with keys and names, settings, sessions.
+// The first argument says which; each takes a snapshot and then tells what it finds.
 #include <errno.h>
 #include <fcntl.h>
 #include <km/hypercall.h>
@@ -22,7 +22,7 @@ static void Must(const char* what, long result) {
 }
 
 static void Snapshot(void) {
-  km_hc_args_t arguments = {.arg1 = (uint64_t)(uintptr_t)"state"};
+  km_hc_args_t arguments = {.arg1 = (uint64_t)(uintptr_t) "state"};
   long result = km_hcall(HC_snapshot, &arguments);
   if (result == 1) return;
   fprintf(stderr, "snapshot: %ld\n", result);
