@@ -1,7 +1,5 @@
 #include "km/control/server.h"
 
-#include <fcntl.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -18,7 +16,6 @@
 namespace km {
 namespace {
 
-constexpr uint64_t kListenerEvent = 0;
 constexpr size_t kMaxUnsent = kMaxAnswer + (64 << 10);
 
 absl::StatusOr<sockaddr_un> AddressOf(const std::string& path) {
@@ -49,11 +46,6 @@ int BindTo(int fd, const sockaddr_un& address) {
   return bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0 ? 0 : errno;
 }
 
-void Watch(int epoll, int fd, uint32_t events, uint64_t data, int how) {
-  epoll_event event = {events, {.u64 = data}};
-  epoll_ctl(epoll, how, fd, &event);
-}
-
 }  // namespace
 
 Json Answer(const Json& request, Json result) {
@@ -73,8 +65,7 @@ Json ErrorAnswer(const Json& request, const char* code, absl::string_view messag
 absl::StatusOr<std::unique_ptr<ControlServer>> ControlServer::Listen(const std::string& path) {
   KM_ASSIGN_OR_RETURN(const sockaddr_un address, AddressOf(path));
   OwnedFd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  OwnedFd epoll(epoll_create1(EPOLL_CLOEXEC));
-  if (!listener.valid() || !epoll.valid()) return ErrnoStatus(errno, "making a control socket");
+  if (!listener.valid()) return ErrnoStatus(errno, "making a control socket");
   int error = BindTo(listener.get(), address);
   if (error == EADDRINUSE && IsSocket(path) && !SomebodyListens(address)) {
     unlink(path.c_str());
@@ -82,8 +73,7 @@ absl::StatusOr<std::unique_ptr<ControlServer>> ControlServer::Listen(const std::
   }
   if (error == 0 && listen(listener.get(), SOMAXCONN) != 0) error = errno;
   if (error != 0) return ErrnoStatus(error, absl::StrCat("listening on the control socket ", path));
-  return std::unique_ptr<ControlServer>(
-      new ControlServer(path, std::move(listener), std::move(epoll)));
+  return std::unique_ptr<ControlServer>(new ControlServer(path, std::move(listener)));
 }
 
 absl::StatusOr<std::unique_ptr<ControlServer>> ControlServer::ListenInFolder() {
@@ -99,14 +89,6 @@ absl::StatusOr<std::unique_ptr<ControlServer>> ControlServer::ListenInFolder() {
   return Listen(absl::StrCat(folder, "/", getpid(), ".sock"));
 }
 
-ControlServer::ControlServer(std::string path, OwnedFd listener, OwnedFd epoll)
-    : path_(std::move(path)),
-      listener_(std::move(listener)),
-      epoll_(std::move(epoll)),
-      reserve_(open("/dev/null", O_RDONLY | O_CLOEXEC)) {
-  Watch(epoll_.get(), listener_.get(), EPOLLIN, kListenerEvent, EPOLL_CTL_ADD);
-}
-
 ControlServer::~ControlServer() { unlink(path_.c_str()); }
 
 uint32_t ControlServer::PidOf(Client client) const {
@@ -114,29 +96,28 @@ uint32_t ControlServer::PidOf(Client client) const {
   return it != peers_.end() ? it->second.pid : 0;
 }
 
-void ControlServer::Serve(const Handler& handler) {
-  epoll_event events[32];
-  const int count = epoll_wait(epoll_.get(), events, std::size(events), 0);
-  for (int i = 0; i < count; ++i) {
-    const Client client = events[i].data.u64;
-    if (client == kListenerEvent) {
-      Accept();
-      continue;
-    }
-    if (events[i].events & EPOLLOUT) Flush(client);
-    if (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) Hear(client, handler);
+void ControlServer::AddTo(std::vector<pollfd>* fds) const {
+  if (!deaf_) fds->push_back({listener_.get(), POLLIN, 0});
+  for (const auto& [client, peer] : peers_) {
+    fds->push_back({peer.socket.get(),
+                    static_cast<short>(peer.unsent.empty() ? POLLIN : POLLIN | POLLOUT), 0});
   }
 }
 
-// With the program at its limit of descriptors there is still the reserve.
-OwnedFd ControlServer::AcceptOne() {
-  OwnedFd socket(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-  if (socket.valid() || (errno != EMFILE && errno != ENFILE)) return socket;
-  reserve_ = OwnedFd();
-  OwnedFd refused(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-  Refuse(std::move(refused), "the monitor has no descriptors left");
-  reserve_ = OwnedFd(open("/dev/null", O_RDONLY | O_CLOEXEC));
-  return OwnedFd();
+void ControlServer::Serve(const Handler& handler) {
+  deaf_ = false;
+  std::vector<pollfd> fds;
+  std::vector<Client> clients;
+  AddTo(&fds);
+  for (const auto& [client, peer] : peers_) clients.push_back(client);
+  if (poll(fds.data(), fds.size(), 0) <= 0) return;
+  for (size_t i = 0; i < clients.size(); ++i) {
+    const short events = fds[i + 1].revents;
+    if (events & POLLOUT) Flush(clients[i]);
+    if (events & (POLLIN | POLLHUP | POLLERR)) Hear(clients[i], handler);
+  }
+  // New ones last: one may take the place of another.
+  if (fds[0].revents != 0) Accept();
 }
 
 void ControlServer::Refuse(OwnedFd socket, const char* why) {
@@ -146,8 +127,12 @@ void ControlServer::Refuse(OwnedFd socket, const char* why) {
 }
 
 void ControlServer::Accept() {
-  OwnedFd socket = AcceptOne();
-  if (!socket.valid()) return;
+  OwnedFd socket(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  // With the program at its limit of descriptors it would be asked for again at once.
+  if (!socket.valid()) {
+    deaf_ = errno == EMFILE || errno == ENFILE;
+    return;
+  }
   ucred peer = {};
   socklen_t size = sizeof(peer);
   if (getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 ||
@@ -162,7 +147,6 @@ void ControlServer::Accept() {
     Drop(oldest->first);
   }
   const Client client = ++last_client_;
-  Watch(epoll_.get(), socket.get(), EPOLLIN, client, EPOLL_CTL_ADD);
   Peer& added = peers_[client];
   added.socket = std::move(socket);
   added.pid = static_cast<uint32_t>(peer.pid);
@@ -225,8 +209,6 @@ void ControlServer::Flush(Client client) {
     // What it still sends would turn the close into a reset that loses the answer.
     shutdown(peer.socket.get(), SHUT_WR);
   }
-  Watch(epoll_.get(), peer.socket.get(), peer.unsent.empty() ? EPOLLIN : EPOLLIN | EPOLLOUT, client,
-        EPOLL_CTL_MOD);
 }
 
 void ControlServer::Drop(Client client) { peers_.erase(client); }

@@ -2,11 +2,15 @@
 #ifndef KM_CONTROL_SERVER_H_
 #define KM_CONTROL_SERVER_H_
 
+#include <poll.h>
+
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "km/base/owned.h"
@@ -35,8 +39,11 @@ class ControlServer {
   ControlServer& operator=(const ControlServer&) = delete;
 
   const std::string& path() const { return path_; }
-  // Readable (poll) when there is something for Serve to do.
-  int fd() const { return epoll_.get(); }
+  // Adds what is to be waited for until there is something for Serve to do, or timeout_ms() (poll's
+  // timeout) is over. There is no epoll instance: each descriptor of the monitor's is one less that
+  // the program can have.
+  void AddTo(std::vector<pollfd>* fds) const;
+  int timeout_ms() const { return deaf_ ? kDeafMs : -1; }
 
   // Takes what has come and calls handler(client, request) for each request, a JSON object of this
   // version with a verb; others are answered here.
@@ -56,10 +63,12 @@ class ControlServer {
     bool closing = false;  // after what is unsent
   };
 
-  ControlServer(std::string path, OwnedFd listener, OwnedFd epoll);
+  static constexpr int kDeafMs = 500;
+
+  ControlServer(std::string path, OwnedFd listener)
+      : path_(std::move(path)), listener_(std::move(listener)) {}
 
   void Accept();
-  OwnedFd AcceptOne();
   void Refuse(OwnedFd socket, const char* why);
   void Hear(Client client, const Handler& handler);
   void HearRequest(Client client, const Handler& handler);
@@ -67,8 +76,8 @@ class ControlServer {
   void Drop(Client client);
 
   const std::string path_;
-  const OwnedFd listener_, epoll_;
-  OwnedFd reserve_;  // given up for a moment when there are no descriptors left
+  const OwnedFd listener_;
+  bool deaf_ = false;  // no descriptors are left: clients wait for a while
   std::map<Client, Peer> peers_;
   Client last_client_ = 0;
   uint64_t ticks_ = 0;

@@ -26,9 +26,9 @@ class ControlDesk {
   ControlDesk& operator=(const ControlDesk&) = delete;
 
   // What the main loop waits for: readable descriptors, or -1; and for so long (poll's timeout).
-  int socket() const { return server_->fd(); }
+  void AddTo(std::vector<pollfd>* fds) const { server_->AddTo(fds); }
   int writer() const { return live_ != nullptr ? live_->fd() : -1; }
-  int timeout_ms() const { return live_ != nullptr ? kProgressMs : -1; }
+  int timeout_ms() const { return live_ != nullptr ? kProgressMs : server_->timeout_ms(); }
 
   void ServeSocket();
   // The writer of a live snapshot has finished (`finished`), or some time has gone by.

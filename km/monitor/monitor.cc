@@ -209,25 +209,28 @@ void Monitor::Run() {
   if (!listeners_.empty()) process_->Pause();
   process_->StartAll();
   if (options_.control.empty() && desk_ == nullptr) (void)OpenControl();
-  constexpr size_t kOwn = 4;
-  std::vector<pollfd> fds = {{wake_.get(), POLLIN, 0},
-                             {signals_.get(), POLLIN, 0},
-                             {desk_ != nullptr ? desk_->socket() : -1, POLLIN, 0},
-                             {-1, POLLIN, 0}};
-  for (int listener : listeners_) fds.push_back({listener, POLLIN, 0});
   while (true) {
-    fds[3].fd = desk_ != nullptr ? desk_->writer() : -1;
-    if (poll(fds.data(), fds.size(), desk_ != nullptr ? desk_->timeout_ms() : -1) < 0) continue;
+    std::vector<pollfd> fds = {{wake_.get(), POLLIN, 0},
+                               {signals_.get(), POLLIN, 0},
+                               {desk_ != nullptr ? desk_->writer() : -1, POLLIN, 0}};
+    const size_t listeners = fds.size();
+    for (int listener : listeners_) fds.push_back({listener, POLLIN, 0});
+    const size_t clients = fds.size();
+    if (desk_ != nullptr) desk_->AddTo(&fds);
+    const int count = poll(fds.data(), fds.size(), desk_ != nullptr ? desk_->timeout_ms() : -1);
+    if (count < 0) continue;
+    auto ready = [&fds](size_t first, size_t end) {
+      return std::any_of(fds.begin() + static_cast<ptrdiff_t>(first),
+                         fds.begin() + static_cast<ptrdiff_t>(end),
+                         [](const pollfd& one) { return one.revents != 0; });
+    };
     // A signal may be meant to end it, and is for the program to see.
-    const bool wanted =
-        fds[1].revents != 0 || std::any_of(fds.begin() + kOwn, fds.end(),
-                                           [](const pollfd& one) { return one.revents != 0; });
-    if (wanted) EndWaiting();
-    if (fds[1].revents != 0) ForwardSignals();
-    if (fds[0].revents != 0) ServeRequests();
-    if (fds[2].revents != 0) desk_->ServeSocket();
-    if (desk_ != nullptr) desk_->ServeWriter(fds[3].revents != 0);
-    if (listeners_.empty()) fds.resize(kOwn);
+    if (ready(1, 2) || ready(listeners, clients)) EndWaiting();
+    if (ready(1, 2)) ForwardSignals();
+    if (ready(0, 1)) ServeRequests();
+    if (desk_ == nullptr) continue;
+    if (count == 0 || ready(clients, fds.size())) desk_->ServeSocket();
+    if (count == 0 || ready(2, 3)) desk_->ServeWriter(ready(2, 3));
   }
 }
 
