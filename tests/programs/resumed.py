@@ -210,6 +210,17 @@ def epoll_echo(place):
          place.out / "epoll_server")
 
 
+def remembers(place, port, values):
+    """Three times: the resumed server has its 100 values still, and makes new ones."""
+    for _ in range(3):
+        server = place.resume()
+        connect(port, server).close()
+        expect("the state after the resume", get(port, "/state"), "cached 100")
+        expect("values", [get(port, f"/value/{n}") for n in range(100)], values[:100])
+        expect("a new value", len(get(port, "/value/new")), 64)
+        place.end(server)
+
+
 def go_http(place):
     port = free_port()
     server = place.under_km(place.out / "http_server", port)
@@ -220,13 +231,7 @@ def go_http(place):
     expect("the state", kept.getresponse().read(), b"cached 100")
     get(port, "/snapshot")
     place.taken(server)
-    for _ in range(3):
-        server = place.resume()
-        connect(port, server).close()
-        expect("the state after the resume", get(port, "/state"), "cached 100")
-        expect("values", [get(port, f"/value/{n}") for n in range(100)], values[:100])
-        expect("a new value", len(get(port, "/value/new")), 64)
-        place.end(server)
+    remembers(place, port, values)
 
 
 def sqlite_transaction(place):
@@ -257,13 +262,7 @@ def node_http(place):
     values = [get(port, f"/value/{n % 100}") for n in range(1000)]
     with socket.create_connection(("127.0.0.1", port)):  # one that waits for its request
         place.take(server)
-    for _ in range(3):
-        server = place.resume()
-        connect(port, server).close()
-        expect("the state after the resume", get(port, "/state"), "cached 100")
-        expect("values", [get(port, f"/value/{n}") for n in range(100)], values[:100])
-        expect("a new value", len(get(port, "/value/new")), 64)
-        place.end(server)
+    remembers(place, port, values)
 
 
 def redis_keys(place):

@@ -274,6 +274,22 @@ def orphan(run):
     print(job.report(), job.expect("orphan: [^\r]+(?=\r)"))
 
 
+def interrupt_stop_and_leave(job):
+    """Ctrl-C, Ctrl-Z and Ctrl-D of an interpreter that prompts with "ready> "."""
+    job.type("import time; time.sleep(100)\n")
+    job.expect(r"sleep\(100\)\r\n")
+    time.sleep(0.3)  # until it sleeps
+    job.type("\x03")
+    print(job.expect("KeyboardInterrupt"))
+    job.expect("ready> ")
+    job.type("\x1a")
+    print(job.report(), job.go_on())
+    job.type("'a' + 'b'\n")
+    print(job.expect("'ab'"))
+    job.expect("ready> ")
+    job.type("\x04")
+
+
 @case
 def python3(run):
     """The interactive interpreter: editing a line, history, interrupting, window size, suspending."""
@@ -292,18 +308,7 @@ def python3(run):
     job.type("os.get_terminal_size()\n")
     print(job.expect(r"columns=\d+, lines=\d+"))
     job.expect("ready> ")
-    job.type("import time; time.sleep(100)\n")
-    job.expect(r"sleep\(100\)\r\n")
-    time.sleep(0.3)  # until it sleeps
-    job.type("\x03")
-    print(job.expect("KeyboardInterrupt"))
-    job.expect("ready> ")
-    job.type("\x1a")
-    print(job.report(), job.go_on())
-    job.type("'a' + 'b'\n")
-    print(job.expect("'ab'"))
-    job.expect("ready> ")
-    job.type("\x04")
+    interrupt_stop_and_leave(job)
     print(job.end())
 
 
@@ -389,18 +394,7 @@ def moved_python3(run):
     job.type("typed\n")
     print(job.expect(r"b'typed\\n'"))
     job.expect("ready> ")
-    job.type("import time; time.sleep(100)\n")
-    job.expect(r"sleep\(100\)\r\n")
-    time.sleep(0.3)  # until it sleeps
-    job.type("\x03")
-    print(job.expect("KeyboardInterrupt"))
-    job.expect("ready> ")
-    job.type("\x1a")
-    print(job.report(), job.go_on())
-    job.type("'a' + 'b'\n")
-    print(job.expect("'ab'"))
-    job.expect("ready> ")
-    job.type("\x04")
+    interrupt_stop_and_leave(job)
     print(job.end(), job.modes())
     # It has opened its terminal: without one it cannot go on.
     run.refused_without_terminal()
