@@ -1,12 +1,9 @@
 // --listen: sockets of a snapshot that are bound elsewhere when it is resumed.
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <climits>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "km/base/host_files.h"
 #include "km/base/status.h"
 #include "km/files/socket_state.h"
 #include "km/files/supplied.h"
@@ -54,9 +51,7 @@ absl::Status NoSuchListener(const MovedListener& listener, absl::Span<const Cand
 absl::StatusOr<SocketPlace> PlaceOf(const std::string& text) {
   KM_ASSIGN_OR_RETURN(SocketPlace place, ParseSocketPlace(text));
   if (place.family != AF_UNIX || place.path[0] == '/' || place.path[0] == '\0') return place;
-  char directory[PATH_MAX];
-  if (getcwd(directory, sizeof(directory)) == nullptr) return ErrnoStatus(errno, "getcwd");
-  place.path = absl::StrCat(directory, "/", place.path);
+  KM_ASSIGN_OR_RETURN(place.path, AbsolutePath(place.path));
   return place;
 }
 

@@ -4,22 +4,21 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <fstream>
 #include <string>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "km/base/status.h"
+#include "km/files/host_path.h"
 #include "km/files/kind.h"
 
 namespace km {
 
 int PidfdProcess(int host_fd) {
-  std::ifstream info(absl::StrCat("/proc/self/fdinfo/", host_fd));
   int pid = 0;
-  for (std::string line; std::getline(info, line);) {
-    absl::string_view text = line;
+  for (absl::string_view text : absl::StrSplit(FdInfoOf(host_fd), '\n')) {
     if (absl::ConsumePrefix(&text, "Pid:\t")) (void)absl::SimpleAtoi(text, &pid);
   }
   return pid;

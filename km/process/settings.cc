@@ -19,6 +19,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
+#include "km/base/host_files.h"
 #include "km/base/log.h"
 #include "km/base/status.h"
 #include "km/memory/address_space.h"
@@ -205,19 +207,14 @@ long SetPolicy(const MemoryPolicy& policy) {
 // The pieces of the window that are one mapping of the host's: [first, second), host addresses.
 std::vector<std::pair<uint64_t, uint64_t>> HostPieces(uint64_t window, uint64_t end) {
   std::vector<std::pair<uint64_t, uint64_t>> pieces;
-  FILE* maps = fopen("/proc/self/maps", "re");
-  if (maps == nullptr) return pieces;
-  char* line = nullptr;
-  size_t room = 0;
-  while (getline(&line, &room, maps) > 0) {
+  for (const absl::string_view part : absl::StrSplit(HostText("/proc/self/maps"), '\n')) {
+    const std::string line(part);
     unsigned long first = 0, second = 0;
-    if (sscanf(line, "%lx-%lx", &first, &second) != 2) continue;
+    if (sscanf(line.c_str(), "%lx-%lx", &first, &second) != 2) continue;
     if (first < end && second > window) {
       pieces.emplace_back(std::max<uint64_t>(first, window), std::min<uint64_t>(second, end));
     }
   }
-  free(line);
-  fclose(maps);
   return pieces;
 }
 

@@ -12,12 +12,13 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
+#include "km/base/host_files.h"
 #include "km/base/status.h"
 
 namespace km {
@@ -39,42 +40,32 @@ void Common(int id, int host, const Permissions& permissions, time_t changed, Im
 
 // How many mappings this process has of a segment: what the kernel counts as attachments.
 uint64_t Attachments(int host) {
-  FILE* maps = fopen("/proc/self/maps", "re");
-  if (maps == nullptr) return 0;
   uint64_t count = 0;
-  char* line = nullptr;
-  size_t room = 0;
-  while (getline(&line, &room, maps) > 0) {
+  for (const absl::string_view part : absl::StrSplit(HostText("/proc/self/maps"), '\n')) {
+    const std::string line(part);
     unsigned long inode = 0;
     char name[16] = "";
-    if (sscanf(line, "%*s %*s %*s %*s %lu %15s", &inode, name) == 2 &&
+    if (sscanf(line.c_str(), "%*s %*s %*s %*s %lu %15s", &inode, name) == 2 &&
         inode == static_cast<unsigned long>(host) && strncmp(name, "/SYSV", 5) == 0) {
       ++count;
     }
   }
-  free(line);
-  fclose(maps);
   return count;
 }
 
 // Whether pages of the segment are in swap, where mincore(2) does not see them.
 bool MayBeSwapped(int host) {
-  FILE* file = fopen("/proc/sysvipc/shm", "re");
-  if (file == nullptr) return true;
-  char* line = nullptr;
-  size_t room = 0;
   bool swapped = true;
-  while (getline(&line, &room, file) > 0) {
+  for (const absl::string_view part : absl::StrSplit(HostText("/proc/sysvipc/shm"), '\n')) {
+    const std::string line(part);
     int id = 0;
     unsigned long in_swap = 0;
-    if (sscanf(line, "%*d %d %*o %*u %*d %*d %*u %*u %*u %*u %*u %*u %*u %*u %*u %lu", &id,
+    if (sscanf(line.c_str(), "%*d %d %*o %*u %*d %*d %*u %*u %*u %*u %*u %*u %*u %*u %*u %lu", &id,
                &in_swap) == 2 &&
         id == host) {
       swapped = in_swap != 0;
     }
   }
-  free(line);
-  fclose(file);
   return swapped;
 }
 

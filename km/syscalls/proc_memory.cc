@@ -15,6 +15,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "km/base/host_files.h"
 #include "km/base/owned.h"
 #include "km/base/pagemap_scan.h"
 #include "km/syscalls/proc_texts.h"

@@ -18,6 +18,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "km/base/host_files.h"
 #include "km/base/owned.h"
 
 namespace km {
@@ -149,17 +150,6 @@ std::string SchedText(Process& process, const std::string& host, const OwnName& 
 }
 
 }  // namespace
-
-std::string HostText(const std::string& path) {
-  OwnedFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  std::string text;
-  char piece[4096];
-  ssize_t got = 0;
-  while (fd.valid() && (got = read(fd.get(), piece, sizeof(piece))) > 0) {
-    text.append(piece, static_cast<size_t>(got));
-  }
-  return text;
-}
 
 ProgramAddresses AddressesOf(const LoadedElf& program) {
   ProgramAddresses at;

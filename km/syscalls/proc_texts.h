@@ -20,8 +20,6 @@ bool MakesText(const std::string& name);
 // That text, now; none where the thread or descriptor is gone, or what it asks for is not known.
 std::optional<std::string> OwnText(Call& call, const OwnName& own);
 
-std::string HostText(const std::string& path);
-
 // Where the kernel would find code and data, from the program's headers; 0 where unknown.
 struct ProgramAddresses {
   uint64_t start_code = 0, end_code = 0, start_data = 0, end_data = 0;

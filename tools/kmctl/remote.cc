@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <climits>
 #include <cstdio>
 #include <utility>
 
@@ -15,6 +14,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
+#include "km/base/host_files.h"
 #include "km/base/status.h"
 #include "tools/kmctl/monitors.h"
 #include "tools/kmctl/names.h"
@@ -80,16 +80,6 @@ std::string InfoText(const Json& info) {
   return text;
 }
 
-// A file of the caller's directory is one of the monitor's path.
-absl::StatusOr<std::string> Absolute(const std::string& path) {
-  char directory[PATH_MAX];
-  if (path[0] == '/') return path;
-  if (getcwd(directory, sizeof(directory)) == nullptr) {
-    return ErrnoStatus(errno, "cannot tell the working directory, which the file goes to");
-  }
-  return absl::StrCat(directory, "/", path);
-}
-
 // On a terminal, for what takes longer than a moment. An interrupted kmctl cancels the snapshot by
 // going away.
 void ShowProgress(const Json& event) {
@@ -112,7 +102,8 @@ absl::StatusOr<std::string> Snapshot(const RemoteCommand& command, ControlClient
                   {"label", command.label},
                   {"description", command.description}};
   if (!command.output.empty()) {
-    KM_ASSIGN_OR_RETURN(request["path"], Absolute(command.output));
+    // A file of the caller's directory, not of the monitor's.
+    KM_ASSIGN_OR_RETURN(request["path"], AbsolutePath(command.output));
   }
   const bool terminal = isatty(STDERR_FILENO) != 0;
   absl::StatusOr<Json> result = client.Call(std::move(request), ShowProgress);

@@ -1,0 +1,19 @@
+// Files and paths of the host, as the monitor itself needs them.
+#ifndef KM_BASE_HOST_FILES_H_
+#define KM_BASE_HOST_FILES_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+
+namespace km {
+
+// All of a file that tells of the moment (/proc); empty when it cannot be read. Thread-safe.
+std::string HostText(const std::string& path);
+
+// `path`, or what it is below the working directory. Fails when that has no path. Thread-safe.
+absl::StatusOr<std::string> AbsolutePath(const std::string& path);
+
+}  // namespace km
+
+#endif  // KM_BASE_HOST_FILES_H_
