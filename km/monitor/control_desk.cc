@@ -10,6 +10,7 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "km/base/host_files.h"
 #include "km/base/status.h"
 #include "km/base/version.h"
 #include "km/process/clock.h"
@@ -26,8 +27,7 @@ int64_t Now() { return HostClock(CLOCK_MONOTONIC); }
 // Of the monitor: the program's memory that is there, and its own.
 uint64_t ResidentBytes() {
   unsigned long long total = 0, resident = 0;
-  std::unique_ptr<FILE, int (*)(FILE*)> file(fopen("/proc/self/statm", "re"), &fclose);
-  if (file == nullptr || fscanf(file.get(), "%llu %llu", &total, &resident) != 2) return 0;
+  if (sscanf(HostText("/proc/self/statm").c_str(), "%llu %llu", &total, &resident) != 2) return 0;
   return resident * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
 }
 
@@ -59,6 +59,20 @@ void ControlDesk::ServeSocket() {
   server_->Serve([this](ControlServer::Client client, const Json& request) {
     Serve({client, request});
   });
+  // Nobody is there any more who wants it.
+  if (live_ != nullptr && !server_->Connected(orders_.front().by.client)) live_->Cancel();
+}
+
+bool ControlDesk::Due() {
+  const int timeout = timeout_ms();
+  if (timeout < 0) {
+    due_ns_ = 0;
+    return false;
+  }
+  const int64_t now = Now();
+  const bool due = due_ns_ != 0 && now >= due_ns_;
+  if (due || due_ns_ == 0) due_ns_ = now + int64_t{timeout} * 1000000;
+  return due;
 }
 
 void ControlDesk::Serve(const Asked& asked) {
@@ -127,9 +141,9 @@ absl::StatusOr<Json> ControlDesk::Resume(const Asked& /*asked*/) {
 absl::StatusOr<Json> ControlDesk::Check(const Asked& /*asked*/) {
   const int64_t begin = Now();
   PauseGuard pause(monitor_.process_.get());
-  CaptureOptions options;
-  options.unnamed_limit = monitor_.options_.unnamed_limit;
-  const absl::StatusOr<Captured> captured = Capture(*monitor_.process_, options);
+  Process& process = *monitor_.process_;
+  const absl::StatusOr<Captured> captured =
+      Capture(process, monitor_.OptionsFor(process.identity().pid, "", ""));
   if (!captured.ok()) {
     return Json{{"possible", false}, {"obstacles", captured.status().message()}};
   }
@@ -220,17 +234,13 @@ void ControlDesk::StartNextSnapshot() {
 
 absl::Status ControlDesk::StartSnapshot(SnapshotOrder& order) {
   Process& process = *monitor_.process_;
-  CaptureOptions capture_options;
-  capture_options.label = order.label;
-  capture_options.description = order.description;
-  capture_options.producer = absl::StrCat("km ", kKmVersion);
-  capture_options.first_thread = process.identity().pid;
-  capture_options.unnamed_limit = monitor_.options_.unnamed_limit;
   WriteOptions write_options;
   write_options.sync = monitor_.options_.sync;
   const int64_t begin = Now();
   PauseGuard pause(&process);
-  KM_ASSIGN_OR_RETURN(Captured captured, Capture(process, capture_options));
+  KM_ASSIGN_OR_RETURN(Captured captured,
+                      Capture(process, monitor_.OptionsFor(process.identity().pid, order.label,
+                                                           order.description)));
   KM_ASSIGN_OR_RETURN(live_, LiveWriter::Start(std::move(captured), order.path, write_options));
   // The program does not go on behind what the file says of it.
   if (order.stop) process.Pause();
@@ -246,7 +256,6 @@ void ControlDesk::ServeWriter(bool finished) {
     return StartNextSnapshot();
   }
   const SnapshotOrder& order = orders_.front();
-  if (!server_->Connected(order.by.client)) return live_->Cancel();
   server_->Send(order.by.client, {{"version", kControlVersion},
                                   {"id", order.by.request.value("id", Json())},
                                   {"event", "progress"},

@@ -29,6 +29,8 @@ class ControlDesk {
   void AddTo(std::vector<pollfd>* fds) const { server_->AddTo(fds); }
   int writer() const { return live_ != nullptr ? live_->fd() : -1; }
   int timeout_ms() const { return live_ != nullptr ? kProgressMs : server_->timeout_ms(); }
+  // Whether that time is over since it last was, however often the main loop came round meanwhile.
+  bool Due();
 
   void ServeSocket();
   // The writer of a live snapshot has finished (`finished`), or some time has gone by.
@@ -77,6 +79,7 @@ class ControlDesk {
   const std::unique_ptr<ControlServer> server_;
   bool held_ = false;   // by a client's pause
   bool ended_ = false;  // the program has
+  int64_t due_ns_ = 0;  // 0: nothing is waited for
   std::vector<Asked> waiting_;
   std::deque<SnapshotOrder> orders_;  // the first is the one that live_ writes
   std::unique_ptr<LiveWriter> live_;

@@ -1,7 +1,6 @@
 #include "km/monitor/monitor.h"
 
 #include <fcntl.h>
-#include <limits.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
@@ -16,6 +15,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "km/base/host_files.h"
 #include "km/base/log.h"
 #include "km/base/status.h"
 #include "km/control/server.h"
@@ -76,16 +76,6 @@ OwnedFd OpenSnapshot(const std::string& path) {
   return snapshot ? std::move(file) : OwnedFd();
 }
 
-// The program may change its directory; what the user named stays where it was.
-absl::StatusOr<std::string> AbsolutePath(const std::string& path) {
-  char directory[PATH_MAX];
-  if (path[0] == '/') return path;
-  if (getcwd(directory, sizeof(directory)) == nullptr) {
-    return ErrnoStatus(errno, "cannot tell the working directory, which snapshots go to");
-  }
-  return absl::StrCat(directory, "/", path);
-}
-
 // The name that a program gets from its path: its last part, 15 bytes of it.
 std::string CommOf(absl::string_view path) {
   return std::string(path.substr(path.rfind('/') + 1).substr(0, 15));
@@ -104,6 +94,7 @@ absl::StatusOr<std::unique_ptr<Monitor>> Monitor::Create(const Options& options)
   }
   if (options.stats) monitor->stats_ = std::make_unique<Stats>();
   monitor->start_ns_ = HostClock(CLOCK_MONOTONIC);
+  // The program may change its directory; what the user named stays where it was.
   KM_ASSIGN_OR_RETURN(monitor->snapshot_path_, AbsolutePath(options.snapshot_path));
   return monitor;
 }
@@ -217,8 +208,7 @@ void Monitor::Run() {
     for (int listener : listeners_) fds.push_back({listener, POLLIN, 0});
     const size_t clients = fds.size();
     if (desk_ != nullptr) desk_->AddTo(&fds);
-    const int count = poll(fds.data(), fds.size(), desk_ != nullptr ? desk_->timeout_ms() : -1);
-    if (count < 0) continue;
+    if (poll(fds.data(), fds.size(), desk_ != nullptr ? desk_->timeout_ms() : -1) < 0) continue;
     auto ready = [&fds](size_t first, size_t end) {
       return std::any_of(fds.begin() + static_cast<ptrdiff_t>(first),
                          fds.begin() + static_cast<ptrdiff_t>(end),
@@ -229,8 +219,9 @@ void Monitor::Run() {
     if (ready(1, 2)) ForwardSignals();
     if (ready(0, 1)) ServeRequests();
     if (desk_ == nullptr) continue;
-    if (count == 0 || ready(clients, fds.size())) desk_->ServeSocket();
-    if (count == 0 || ready(2, 3)) desk_->ServeWriter(ready(2, 3));
+    const bool due = desk_->Due();
+    if (due || ready(clients, fds.size())) desk_->ServeSocket();
+    if (due || ready(2, 3)) desk_->ServeWriter(ready(2, 3));
   }
 }
 
@@ -345,14 +336,20 @@ int Monitor::ServeSnapshot(const Thread& thread, const SnapshotRequest& request)
   return -ErrnoOf(status);
 }
 
+CaptureOptions Monitor::OptionsFor(uint32_t first_thread, const std::string& label,
+                                   const std::string& description) const {
+  CaptureOptions options;
+  options.label = label;
+  options.description = description;
+  options.producer = absl::StrCat("km ", kKmVersion);
+  options.first_thread = first_thread;
+  options.unnamed_limit = options_.unnamed_limit;
+  return options;
+}
+
 absl::Status Monitor::WriteSnapshotFor(uint32_t tid, const SnapshotRequest& request) {
-  CaptureOptions capture_options;
-  capture_options.label = request.label;
-  capture_options.description = request.description;
-  capture_options.producer = absl::StrCat("km ", kKmVersion);
-  capture_options.first_thread = tid;
-  capture_options.unnamed_limit = options_.unnamed_limit;
-  absl::StatusOr<Captured> captured = Capture(*process_, capture_options);
+  absl::StatusOr<Captured> captured =
+      Capture(*process_, OptionsFor(tid, request.label, request.description));
   KM_RETURN_IF_ERROR(captured.status());
   WriteOptions write_options;
   write_options.sync = options_.sync;

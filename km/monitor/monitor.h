@@ -103,6 +103,8 @@ class Monitor {
   void ServeRequests() ABSL_LOCKS_EXCLUDED(mutex_);
   [[noreturn]] void SnapshotAgain(uint32_t first_thread, const SnapshotRequest& request);
   int ServeSnapshot(const Thread& thread, const SnapshotRequest& request);
+  CaptureOptions OptionsFor(uint32_t first_thread, const std::string& label,
+                            const std::string& description) const;
   absl::Status WriteSnapshotFor(uint32_t tid, const SnapshotRequest& request);
   [[noreturn]] void End(const ExitStatus& status);
   // The process is in a snapshot now, with the objects of its own that nobody else can find.

@@ -214,6 +214,46 @@ def snapshot_and_stop():
 
 
 @case
+def stops_where_the_file_is_of():
+    """What the program did is in the file: resumed, it repeats nothing and leaves nothing out."""
+    code = (
+        "import os, time\n"
+        "data = bytearray(b'x') * (64 << 20)\n"
+        "log = os.open('log', os.O_WRONLY | os.O_CREAT | os.O_APPEND)\n"
+        "print('ready', flush=True)\n"
+        "n = 0\n"
+        "while True:\n"
+        "    n += 1\n"
+        "    os.write(log, b'%d\\n' % n)\n"
+        "    time.sleep(0.001)\n"
+    )
+    with Program("/usr/bin/python3", "-c", code) as program:
+        eventually(lambda: os.path.exists("log") and os.path.getsize("log") > 0, "it does not write")
+        kmctl("snapshot", program.pid, "--stop", "-o", "file")
+    size = os.path.getsize("log")
+    with Program("./file", ready=False) as program:
+        eventually(lambda: os.path.getsize("log") > size, "it does not go on")
+    numbers = [int(line) for line in open("log").read().splitlines()]
+    expect(numbers == list(range(1, len(numbers) + 1)), "it does not go on from where it stopped")
+
+
+@case
+def writer_lets_go():
+    """Whoever reads a pipe of the program's must not wait for the snapshot's writer."""
+    with invariant(256) as program:
+        pipe = os.readlink(f"/proc/self/fd/{program.process.stdout.fileno()}")
+        client = subprocess.Popen(
+            [KMCTL, "snapshot", str(program.pid), "-o", "file"], stdout=subprocess.DEVNULL
+        )
+        eventually(lambda: [n for n in os.listdir() if n.startswith(".kmsnap")], "it does not begin")
+        children = open(f"/proc/{program.pid}/task/{program.pid}/children").read().split()
+        expect(len(children) == 1, f"the writers are {children}")
+        links = [os.readlink(entry.path) for entry in os.scandir(f"/proc/{children[0]}/fd")]
+        expect(links and pipe not in links, f"the writer has {links}")
+        expect(client.wait(PATIENCE) == 0, "the client has no file")
+
+
+@case
 def of_a_resumed_one():
     with invariant() as program:
         kmctl("snapshot", program.pid, "--stop", "-o", "file")
@@ -298,6 +338,26 @@ def client_killed():
         kmctl("snapshot", program.pid, "-o", "file")
         output, status = program.end(signal.SIGTERM)
         expect(status == 0 and output.startswith("right"), f"afterwards: {status} {output!r}")
+
+
+@case
+def cancelled_beside_timers():
+    """The monitor's main thread is never idle for long: each expiry comes through it."""
+    code = (
+        "import signal\n"
+        "data = bytearray(b'x') * (512 << 20)\n"
+        "signal.signal(signal.SIGALRM, lambda *_: None)\n"
+        "signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)\n"
+        "print('ready', flush=True)\n"
+        "while True: signal.pause()\n"
+    )
+    with Program("/usr/bin/python3", "-c", code) as program:
+        client = subprocess.Popen([KMCTL, "snapshot", str(program.pid), "-o", "file"])
+        eventually(lambda: [n for n in os.listdir() if n.startswith(".kmsnap")], "it does not begin")
+        client.kill()
+        client.wait()
+        eventually(lambda: not [n for n in os.listdir() if n.startswith(".kmsnap")], "its file stays")
+        expect(not os.path.exists("file"), "the snapshot was not given up")
 
 
 @case
