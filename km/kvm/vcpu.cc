@@ -94,7 +94,8 @@ absl::Status Vcpu::Initialize(Vm& vm) {
   attribute.group = KVM_VCPU_TSC_CTRL;
   attribute.attr = KVM_VCPU_TSC_OFFSET;
   attribute.addr = reinterpret_cast<uint64_t>(&offset);
-  if (ioctl(fd_.get(), KVM_SET_DEVICE_ATTR, &attribute) < 0 && errno != ENXIO && errno != ENOTTY) {
+  hides_processor_ = ioctl(fd_.get(), KVM_SET_DEVICE_ATTR, &attribute) == 0;
+  if (!hides_processor_ && errno != ENXIO && errno != ENOTTY) {
     return ErrnoStatus(errno, "KVM_VCPU_TSC_OFFSET");
   }
   run()->kvm_valid_regs = KVM_SYNC_X86_REGS;

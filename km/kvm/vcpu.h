@@ -65,6 +65,9 @@ class Vcpu {
   enum class Base { kFs, kGs };
   absl::Status WriteBase(Base base, uint64_t value);
 
+  // Whether RDPID and RDTSCP tell a number of the vCPU's own, not that of the host's processor.
+  bool hides_processor() const { return hides_processor_; }
+
   // The XSAVE area in standard format; size is Vm::xsave_size().
   absl::StatusOr<std::vector<uint8_t>> ReadXsave();
   // Accepts what ReadXsave gave, or the same with unknown components cut off: `area` may be
@@ -93,6 +96,7 @@ class Vcpu {
   OwnedMapping run_;
   VcpuPages pages_;
   size_t xsave_size_;
+  bool hides_processor_ = false;
   bool in_ring_3_ = false;  // where the last exit left it, as far as is known
 };
 

@@ -175,6 +175,9 @@ class AddressSpace {
   bool IsPatched(uint64_t address) const ABSL_LOCKS_EXCLUDED(mutex_);
   // Puts all of them back. While no thread of the program runs.
   void UnpatchAll() ABSL_LOCKS_EXCLUDED(mutex_);
+  // After a protection fault at `address`: puts all back and replaces no more, where the fault was
+  // the processor's refusal of such an `out`. Whether the instruction there is to be run again.
+  bool TakeRefusedPatchesBack(uint64_t address) ABSL_LOCKS_EXCLUDED(mutex_);
 
   absl::StatusOr<VcpuPages> MakeVcpuPages(int index) ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -233,6 +236,7 @@ class AddressSpace {
   int64_t Discard(uint64_t start, uint64_t end, int advice) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int64_t ProtectOne(const Mapping& mapping, uint64_t start, uint64_t end, int protection)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void PutSyscallsBack() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool ReplaceCode(uint64_t address, uint16_t old_code, uint16_t new_code)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool ValidRange(uint64_t start, uint64_t length) const;
@@ -255,6 +259,7 @@ class AddressSpace {
   Tree mappings_ ABSL_GUARDED_BY(mutex_);
   Layout layout_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_set<uint64_t> patched_ ABSL_GUARDED_BY(mutex_);  // see PatchSyscall
+  bool patches_are_refused_ ABSL_GUARDED_BY(mutex_) = false;
   Limits limits_ ABSL_GUARDED_BY(mutex_);
   uint64_t total_ ABSL_GUARDED_BY(mutex_) = 0, data_ ABSL_GUARDED_BY(mutex_) = 0;  // bytes
   // Between searched_above_ and mmap_base there is no gap of searched_length_ bytes or more: a

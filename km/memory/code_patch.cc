@@ -39,6 +39,7 @@ bool AddressSpace::ReplaceCode(uint64_t address, uint16_t old_code, uint16_t new
 
 bool AddressSpace::PatchSyscall(uint64_t address) {
   absl::MutexLock lock(&mutex_);
+  if (patches_are_refused_) return false;
   // Marked first: the vCPU of another thread may come out of it before this returns.
   if (!patched_.insert(address).second) return true;
   if (ReplaceCode(address, kSyscall, kOut)) return true;
@@ -53,8 +54,26 @@ bool AddressSpace::IsPatched(uint64_t address) const {
 
 void AddressSpace::UnpatchAll() {
   absl::MutexLock lock(&mutex_);
+  PutSyscallsBack();
+}
+
+void AddressSpace::PutSyscallsBack() {
   for (uint64_t address : patched_) ReplaceCode(address, kOut, kSyscall);
   patched_.clear();
+}
+
+// A `syscall` raises no protection fault: where one stands now, another thread's refusal has just
+// put it back.
+bool AddressSpace::TakeRefusedPatchesBack(uint64_t address) {
+  absl::MutexLock lock(&mutex_);
+  if (patched_.contains(address)) {
+    patches_are_refused_ = true;
+    PutSyscallsBack();
+    return true;
+  }
+  uint16_t code = 0;
+  return patches_are_refused_ && memory_->CopyIn(&code, GuestAddr(address)) == 0 &&
+         code == kSyscall;
 }
 
 }  // namespace km

@@ -163,6 +163,10 @@ void Monitor::HostFault(Thread& thread) {
 
 void Monitor::Exception(Thread& thread, const VcpuExit& exit) {
   if (exit.vector == kVectorDebug && thread.stepping) return;
+  if (exit.vector == kVectorProtection &&
+      process_->space().TakeRefusedPatchesBack(thread.registers.rip)) {
+    return;
+  }
   thread.fault = {exit.vector, exit.error_code, thread.fault.address};
   // Some backends report `int n` as an invalid opcode: natively it is a protection fault.
   std::array<uint8_t, 2> code = {};

@@ -100,6 +100,8 @@ absl::StatusOr<Process::Worker*> Process::IdleWorker() {
   worker->process = this;
   KM_ASSIGN_OR_RETURN(worker->vcpu, Vcpu::Create(*vm_, *spare_pages_));
   spare_pages_.reset();
+  // The host's getcpu, run in the guest, would tell the number of a processor that is not there.
+  if (worker->vcpu->hides_processor()) memory_->vdso_data()->host_getcpu = 0;
   // A vCPU cannot be destroyed: one without a host thread waits among the idle for the next try.
   workers_.push_back(std::move(worker));
   return workers_.back().get();

@@ -81,6 +81,8 @@ class Process {
   Timers& timers() { return timers_; }
   SysvObjects& sysv() { return sysv_; }
   ChangedSettings& changed_settings() { return changed_settings_; }
+  // The MEMBARRIER_CMD_REGISTER_* that the program has made; a host before Linux 6.3 does not tell.
+  std::atomic<uint32_t>& membarrier() { return membarrier_; }
   ProcessIds& ids() { return ids_; }
   const ProcessIds& ids() const { return ids_; }
   Identity& identity() { return identity_; }
@@ -189,6 +191,7 @@ class Process {
   CpuTime cpu_offset_;
   SysvObjects sysv_;
   ChangedSettings changed_settings_;
+  std::atomic<uint32_t> membarrier_ = 0;
   ProcessIds ids_;
   Identity identity_;
   XsaveFormat xsave_format_;

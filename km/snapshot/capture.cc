@@ -282,10 +282,8 @@ absl::Status Capturer::CaptureMemory() {
 
 // What the kernel keeps of memory for the process as a whole.
 void Capturer::CaptureMemorySettings() {
-  constexpr int kGetRegistrations = 1 << 9;  // MEMBARRIER_CMD_GET_REGISTRATIONS, of Linux 6.3
   image().process.lock_future = static_cast<uint32_t>(process_.space().layout().lock_future);
-  long registrations = syscall(SYS_membarrier, kGetRegistrations, 0, 0);
-  if (registrations > 0) image().process.membarrier = static_cast<uint32_t>(registrations);
+  image().process.membarrier = process_.membarrier();
 }
 
 // Memory that the program does not want in a dump, or that a copy of it shall not have.

@@ -70,6 +70,7 @@ absl::Status MemoryRestorer::Run() {
   for (uint64_t command = 1; command <= image_.process.membarrier; command <<= 1) {
     if (image_.process.membarrier & command) (void)syscall(SYS_membarrier, command, 0, 0);
   }
+  process_.membarrier() = image_.process.membarrier;
   for (const ImageMapping& mapping : image_.mappings) {
     if (mapping.end > process_.memory().end()) return Fail(mapping, ENOMEM);
     bool shared = mapping.flags & MAP_SHARED;

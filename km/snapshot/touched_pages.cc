@@ -1,11 +1,17 @@
 #include "km/snapshot/touched_pages.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
+#include <string>
 
+#include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
+#include "km/base/host_files.h"
 #include "km/base/pagemap_scan.h"
 #include "km/base/status.h"
 #include "km/memory/guest_addr.h"
@@ -24,6 +30,40 @@ void Append(uint64_t start, uint64_t end, std::vector<AddressRange>* found, size
   }
 }
 
+// Parts of a range, at most kMaxParts, of which each is at least so long.
+constexpr uint64_t kMinPart = uint64_t{1} << 30;
+constexpr uint64_t kMaxParts = 1024;
+
+// Those parts of [start, end) that have pages. The kernel tells how many a mapping has, and passes
+// over page tables that are not there: so every other part is made a mapping of its own for a
+// moment, by a flag that only a core dump of the monitor would heed.
+std::vector<AddressRange> OccupiedParts(uint64_t start, uint64_t end) {
+  const uint64_t step = std::max(kMinPart, (end - start) / kMaxParts / kMinPart * kMinPart);
+  auto advise = [](uint64_t from, uint64_t to, int advice) {
+    (void)madvise(reinterpret_cast<void*>(from), to - from, advice);
+  };
+  for (uint64_t part = start; part < end; part += std::min(2 * step, end - part)) {
+    advise(part, std::min(part + step, end), MADV_DONTDUMP);
+  }
+  const std::string text = HostText("/proc/self/smaps");
+  advise(start, end, MADV_DODUMP);
+
+  std::vector<AddressRange> parts;
+  unsigned long long from = 0, to = 0, kib = 0;
+  for (const absl::string_view line : absl::StrSplit(text, '\n')) {
+    const std::string copy(line.substr(0, 64));
+    if (sscanf(copy.c_str(), "%llx-%llx ", &from, &to) == 2) continue;
+    if (sscanf(copy.c_str(), "Rss: %llu", &kib) != 1 &&
+        sscanf(copy.c_str(), "Swap: %llu", &kib) != 1) {
+      continue;
+    }
+    const AddressRange part = {std::max<uint64_t>(from, start), std::min<uint64_t>(to, end)};
+    if (kib == 0 || part.start >= part.end) continue;
+    if (parts.empty() || parts.back().start != part.start) parts.push_back(part);
+  }
+  return parts;
+}
+
 }  // namespace
 
 absl::StatusOr<TouchedPages> TouchedPages::Open() {
@@ -39,7 +79,7 @@ absl::Status TouchedPages::Find(uint64_t start, uint64_t end, std::vector<Addres
     if (ErrnoOf(status) != ENOTTY) return status;
     scan_works_ = false;
   }
-  return ReadEntries(start, end, found);
+  return ScanParts(start, end, found);
 }
 
 absl::Status TouchedPages::Scan(uint64_t start, uint64_t end, std::vector<AddressRange>* found) {
@@ -55,6 +95,15 @@ absl::Status TouchedPages::Scan(uint64_t start, uint64_t end, std::vector<Addres
     Append(region.start, region.end, found, first);
   });
   if (error != 0) return ErrnoStatus(error, "cannot scan /proc/self/pagemap");
+  return absl::OkStatus();
+}
+
+absl::Status TouchedPages::ScanParts(uint64_t start, uint64_t end,
+                                     std::vector<AddressRange>* found) {
+  if (end - start <= kMinPart) return ReadEntries(start, end, found);
+  for (const AddressRange& part : OccupiedParts(start, end)) {
+    KM_RETURN_IF_ERROR(ReadEntries(part.start, part.end, found));
+  }
   return absl::OkStatus();
 }
 

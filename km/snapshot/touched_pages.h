@@ -13,7 +13,7 @@
 namespace km {
 
 // Reads /proc/self/pagemap: with the PAGEMAP_SCAN ioctl (Linux 6.7) the cost is in the pages that
-// exist, without it in the size of the range.
+// exist, without it in the size of those parts of the range, some GiB each, that have any.
 class TouchedPages {
  public:
   static absl::StatusOr<TouchedPages> Open();
@@ -27,6 +27,7 @@ class TouchedPages {
 
  private:
   absl::Status Scan(uint64_t start, uint64_t end, std::vector<AddressRange>* found);
+  absl::Status ScanParts(uint64_t start, uint64_t end, std::vector<AddressRange>* found);
   absl::Status ReadEntries(uint64_t start, uint64_t end, std::vector<AddressRange>* found);
 
   OwnedFd pagemap_;

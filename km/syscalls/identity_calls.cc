@@ -1,4 +1,5 @@
 // The machine that the program sees.
+#include <linux/membarrier.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #include <sys/utsname.h>
@@ -32,7 +33,14 @@ SyscallResult Getcpu(Call& call) {
 // The host's barrier reaches a processor that runs a guest thread as an interrupt, which is one. It
 // keeps the registrations, too: the monitor makes none of its own.
 SyscallResult Membarrier(Call& call) {
-  return HostResult(syscall(SYS_membarrier, call.Int(0), call.Uint(1), call.Int(2)));
+  constexpr uint32_t kRegister = MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED |
+                                 MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED |
+                                 MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE |
+                                 MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ;
+  const SyscallResult result =
+      HostResult(syscall(SYS_membarrier, call.Int(0), call.Uint(1), call.Int(2)));
+  if (result.value == 0) call.process.membarrier() |= call.Uint(0) & kRegister;
+  return result;
 }
 
 }  // namespace km

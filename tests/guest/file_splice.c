@@ -156,7 +156,8 @@ static void WithFlags(void) {
   CHECK(memcmp(text, "234", 3) == 0);
   CHECK_ERRNO(preadv2(file, &into, 1, 0, 0x40000000), EOPNOTSUPP);
   CHECK_OK(pipe(pipes));
-  CHECK_ERRNO(preadv2(pipes[0], &into, 1, -1, RWF_NOWAIT), EAGAIN);
+  CHECK(preadv2(pipes[0], &into, 1, -1, RWF_NOWAIT) == -1);
+  CHECK(errno == EAGAIN || errno == EOPNOTSUPP);  // older kernels have no such pipes
   CHECK_ERRNO(preadv2(pipes[0], &into, 1, 0, 0), ESPIPE);
   Say("flags of vectored calls");
 }

@@ -94,6 +94,9 @@ __attribute__((unused)) static bool GuestSnapshotWanted(void) {
   return wanted != NULL && strcmp(wanted, "1") == 0;
 }
 
+// Whether the processor is an emulated one (tests/emulated), which leaves out some faults.
+__attribute__((unused)) static bool GuestEmulated(void) { return getenv("GUEST_EMULATED") != NULL; }
+
 // A driver (tests/inject/run) may snapshot the process at any moment, and runs it natively with
 // this set too: a program then leaves out what a snapshot changes by design.
 __attribute__((unused)) static bool GuestInjected(void) { return getenv("GUEST_INJECTED") != NULL; }
