@@ -87,6 +87,7 @@ class Vcpu {
   VcpuExit Classify(int error, Registers& registers);
   VcpuExit PortExit(Registers& registers);
   VcpuExit Interrupted(Registers& registers);
+  bool FinishException();
   VcpuExit ExceptionAt(uint64_t gate, Registers& registers);
   void LoadGeneral(Registers& registers);
   uint64_t FaultAddress();
