@@ -5,6 +5,7 @@
 //
 // No signal is taken by a handler faster than every few milliseconds: a timer
 // that is not taken costs nothing, so that nothing here can starve.
+// emulated: no, its clocks are those of a slow and uneven machine
 #include <sys/time.h>
 #include <sys/timerfd.h>
 

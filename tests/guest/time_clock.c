@@ -1,6 +1,7 @@
 // variants: dynamic static musl
 // clock_gettime, gettimeofday, time and getcpu through the vDSO: never backwards in any thread or
 // from one to another, and in agreement with the system call.
+// emulated: no, its clocks are those of a slow and uneven machine
 #include <sys/auxv.h>
 #include <sys/time.h>
 

@@ -1,6 +1,7 @@
 // variants: dynamic static
 // timerfd: relative and absolute on every clock, also of a process whose clocks were resumed;
 // expiries counted, read blocking and not, polled, edge-triggered; errors.
+// emulated: no, its clocks are those of a slow and uneven machine
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>

@@ -1,6 +1,7 @@
 // variants: dynamic static
 // timer_create and its family: every way to be told, every clock, overruns, pending signals of
 // timers that are set anew or deleted, errors. Signals that are missed are counted: none is lost.
+// emulated: no, its clocks are those of a slow and uneven machine
 #include <sys/syscall.h>
 #include <sys/time.h>
 
