@@ -242,15 +242,16 @@ format:
 .PHONY: install clean help
 DEST = $(DESTDIR)$(PREFIX)
 INSTALLED_PROGRAMS = $(PROGRAMS) $(wildcard $(BUILD)/km-cc)
-MAN_PAGES := $(wildcard docs/man/*.1)
+MAN_PAGES := $(wildcard docs/man/*.[1-8])
 
 install: all
-	install -d $(DEST)/bin $(DEST)/lib $(DEST)/include/km $(DEST)/share/man/man1
+	install -d $(DEST)/bin $(DEST)/lib $(DEST)/include/km
 	install -m 755 $(INSTALLED_PROGRAMS) $(DEST)/bin
 	install -m 644 $(wildcard include/km/*.h) $(DEST)/include/km
 	$(foreach f,$(wildcard $(BUILD)/libkm.a),install -m 644 $(f) $(DEST)/lib)
 	install -D -m 644 tools/completion/kmctl $(DEST)/share/bash-completion/completions/kmctl
-	$(if $(MAN_PAGES),install -m 644 $(MAN_PAGES) $(DEST)/share/man/man1)
+	for page in $(MAN_PAGES); do \
+	  install -D -m 644 $$page $(DEST)/share/man/man$${page##*.}/$${page##*/} || exit; done
 
 clean:
 	rm -rf build build-sanitize $(BUILD)

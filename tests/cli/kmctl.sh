@@ -35,6 +35,10 @@ kmctl_says kmctl-directory 2 'directory' inspect "$TMP"
 kmctl_says kmctl-not-elf 1 'not an ELF file' inspect Makefile
 kmctl_says kmctl-program 1 'no core' verify "$KMCTL"
 
+# The manual page of the file has every note of the header, and no other.
+notes() { sed -n "s/^ *\(NT_KM_[A-Z]*\) = \(0x[0-9a-f]*\),.*/\1 \2/p" include/km/notes.h | sort; }
+says km-snapshot-notes "$(notes)" sh -c 'sed -n "s/^\(NT_KM_[A-Z]*\);\(0x[0-9a-f]*\);.*/\1 \2/p" docs/man/km-snapshot.5 | sort'
+
 kmctl_says kmctl-inspect 0 'snapshot of process 4242 (program)' inspect "$golden"
 for text in 'label        label' 'km 0.1.0, format 1' '0102030405060708090a0b0c0d0e0f10' \
   'states       x87 sse avx opmask zmm_hi256 hi16_zmm (XCR0 0xe7)' \
