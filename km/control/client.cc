@@ -13,7 +13,8 @@
 
 namespace km {
 
-absl::StatusOr<ControlClient> ControlClient::Connect(const std::string& path) {
+absl::StatusOr<ControlClient> ControlClient::Connect(const std::string& path,
+                                                     absl::Duration patience) {
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof(address.sun_path)) {
@@ -21,6 +22,12 @@ absl::StatusOr<ControlClient> ControlClient::Connect(const std::string& path) {
   }
   memcpy(address.sun_path, path.data(), path.size());
   OwnedFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (socket.valid() && patience != absl::InfiniteDuration()) {
+    const timeval limit = absl::ToTimeval(patience);
+    // The first is also that of connect(2).
+    setsockopt(socket.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+    setsockopt(socket.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+  }
   if (!socket.valid() ||
       connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
     return ErrnoStatus(errno, absl::StrCat("connecting to ", path));
@@ -30,6 +37,13 @@ absl::StatusOr<ControlClient> ControlClient::Connect(const std::string& path) {
 
 absl::StatusOr<Json> ControlClient::Call(Json request,
                                          const std::function<void(const Json&)>& on_event) {
+  Send(std::move(request));
+  absl::StatusOr<std::optional<Json>> answer = NextAnswer(on_event, 0);
+  KM_RETURN_IF_ERROR(answer.status());
+  return **std::move(answer);
+}
+
+void ControlClient::Send(Json request) {
   request["version"] = kControlVersion;
   request["id"] = ++last_id_;
   const std::string frame = EncodeFrame(request);
@@ -40,13 +54,25 @@ absl::StatusOr<Json> ControlClient::Call(Json request,
     if (sent < 0) break;  // it may have said why it does not listen
     done += static_cast<size_t>(sent);
   }
+}
+
+absl::StatusOr<std::optional<Json>> ControlClient::TakeAnswer() {
+  return NextAnswer({}, MSG_DONTWAIT);
+}
+
+absl::StatusOr<std::optional<Json>> ControlClient::NextAnswer(
+    const std::function<void(const Json&)>& on_event, int flags) {
   while (true) {
-    KM_ASSIGN_OR_RETURN(Json message, NextMessage());
+    absl::StatusOr<std::optional<Json>> next = NextMessage(flags);
+    if (!next.ok() || !next->has_value()) return next;
+    const Json& message = **next;
     if (message.contains("event")) {
       if (on_event) on_event(message);
       continue;
     }
-    if (message.value("ok", Json()) == true) return message.value("result", Json::object());
+    if (message.value("ok", Json()) == true) {
+      return std::optional<Json>(message.value("result", Json::object()));
+    }
     const Json error = message.value("error", Json::object());
     if (!error.is_object()) return absl::DataLossError("the monitor's answer is no answer");
     KM_ASSIGN_OR_RETURN(std::string text, TextOr(error, "message", "it does not say why"));
@@ -54,17 +80,18 @@ absl::StatusOr<Json> ControlClient::Call(Json request,
   }
 }
 
-absl::StatusOr<Json> ControlClient::NextMessage() {
+absl::StatusOr<std::optional<Json>> ControlClient::NextMessage(int flags) {
   char bytes[16 << 10];
   while (!reader_.Ready()) {
-    const ssize_t count = recv(socket_.get(), bytes, sizeof(bytes), 0);
+    const ssize_t count = recv(socket_.get(), bytes, sizeof(bytes), flags);
     if (count < 0 && errno == EINTR) continue;
+    if (count < 0 && errno == EAGAIN && (flags & MSG_DONTWAIT) != 0) return std::nullopt;
     if (count < 0) return ErrnoStatus(errno, "waiting for the monitor's answer");
     if (count == 0) return absl::UnavailableError("the monitor went away without an answer");
     reader_.Append({bytes, static_cast<size_t>(count)});
   }
   absl::StatusOr<Json> message = reader_.Next();
-  if (message.ok()) return message;
+  if (message.ok()) return std::optional<Json>(*std::move(message));
   return absl::DataLossError(absl::StrCat("the monitor's answer: ", message.status().message()));
 }
 

@@ -194,6 +194,7 @@ VcpuExit Vcpu::Run(Registers& registers) {
   do {
     error = ioctl(fd_.get(), KVM_RUN, 0) < 0 ? errno : 0;
   } while (error == EINTR && FinishException());
+  exits_.store(exits() + 1, std::memory_order_relaxed);
   return Classify(error, registers);
 }
 

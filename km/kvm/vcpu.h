@@ -2,6 +2,7 @@
 #ifndef KM_KVM_VCPU_H_
 #define KM_KVM_VCPU_H_
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -45,7 +46,8 @@ struct VcpuPages {
   uint64_t cr3 = 0;
 };
 
-// Used by one thread at a time, except for RequestExit, which that thread's signal handler calls.
+// Used by one thread at a time, except for RequestExit, which that thread's signal handler calls,
+// and exits().
 class Vcpu {
  public:
   static absl::StatusOr<std::unique_ptr<Vcpu>> Create(Vm& vm, const VcpuPages& pages);
@@ -58,6 +60,9 @@ class Vcpu {
   void RequestExit() { run()->immediate_exit = 1; }
   // Forgets a request; call before looking at what was asked.
   void ClearExitRequest() { run()->immediate_exit = 0; }
+
+  // How often Run has entered the machine and come out. Any thread may ask.
+  uint64_t exits() const { return exits_.load(std::memory_order_relaxed); }
 
   // FS and GS base: the program changes them itself with wrfsbase, so they are read when needed.
   absl::Status ReadBases(Registers& registers);
@@ -99,6 +104,8 @@ class Vcpu {
   size_t xsave_size_;
   bool hides_processor_ = false;
   bool in_ring_3_ = false;  // where the last exit left it, as far as is known
+  // Written by the running thread alone, so that counting needs no locked instruction.
+  std::atomic<uint64_t> exits_ = 0;
 };
 
 }  // namespace km

@@ -106,6 +106,7 @@ absl::StatusOr<Json> ControlDesk::Info(const Asked& /*asked*/) {
                {"threads", process.thread_count()},
                {"descriptors", process.files().Entries().size()},
                {"uptime_ns", Now() - monitor_.start_ns_},
+               {"exits", process.exit_count()},
                {"mapped_bytes", mapped},
                {"resident_bytes", ResidentBytes()},
                {"snapshot_path", monitor_.snapshot_path_},
@@ -115,6 +116,9 @@ absl::StatusOr<Json> ControlDesk::Info(const Asked& /*asked*/) {
   if (IsResumed(identity)) {
     info["resumed_from"] = {{"id", HexId(identity.snapshot_id)},
                             {"path", monitor_.options_.program[0]}};
+  }
+  if (const auto& last = monitor_.last_snapshot_; last.has_value()) {
+    info["last_snapshot"] = {{"path", last->path}, {"realtime_ns", last->realtime_ns}};
   }
   return info;
 }
@@ -276,6 +280,7 @@ void ControlDesk::SnapshotEnded(const absl::Status& status) {
                          ErrorAnswer(order.by.request, "no-snapshot",
                                      absl::StrCat("no snapshot was taken: ", status.message())));
   }
+  monitor_.SnapshotWritten(order.path);
   struct stat written = {};
   (void)stat(order.path.c_str(), &written);
   server_->Send(order.by.client, Answer(order.by.request, {{"path", order.path},

@@ -330,10 +330,16 @@ int Monitor::ServeSnapshot(const Thread& thread, const SnapshotRequest& request)
   absl::Status status = WriteSnapshotFor(thread.tid, request);
   if (stats_ != nullptr) stats_->CountSnapshot(HostClock(CLOCK_MONOTONIC) - begin);
   if (status.ok() && !request.go_on) EndInFile();
-  if (!status.ok()) {
+  if (status.ok()) {
+    SnapshotWritten(snapshot_path_);
+  } else {
     Log(LogLevel::kWarning, absl::StrCat("no snapshot was taken: ", status.message()));
   }
   return -ErrnoOf(status);
+}
+
+void Monitor::SnapshotWritten(const std::string& path) {
+  last_snapshot_ = WrittenSnapshot{path, HostClock(CLOCK_REALTIME)};
 }
 
 CaptureOptions Monitor::OptionsFor(uint32_t first_thread, const std::string& label,

@@ -58,6 +58,10 @@ class Monitor {
   };
   // What the loop does next.
   enum class Next { kRun, kLeave };
+  struct WrittenSnapshot {
+    std::string path;
+    int64_t realtime_ns = 0;  // when it was there under its name
+  };
 
   explicit Monitor(const Options& options);
 
@@ -103,6 +107,8 @@ class Monitor {
   void ServeRequests() ABSL_LOCKS_EXCLUDED(mutex_);
   [[noreturn]] void SnapshotAgain(uint32_t first_thread, const SnapshotRequest& request);
   int ServeSnapshot(const Thread& thread, const SnapshotRequest& request);
+  // Notes it for those who ask; `path` is absolute.
+  void SnapshotWritten(const std::string& path);
   CaptureOptions OptionsFor(uint32_t first_thread, const std::string& label,
                             const std::string& description) const;
   absl::Status WriteSnapshotFor(uint32_t tid, const SnapshotRequest& request);
@@ -112,7 +118,8 @@ class Monitor {
   bool DumpCore(const ExitStatus& status);
 
   const Options options_;
-  std::string snapshot_path_;  // absolute
+  std::string snapshot_path_;                     // absolute
+  std::optional<WrittenSnapshot> last_snapshot_;  // of this run
   int64_t start_ns_ = 0;
   std::atomic<uint64_t> finished_calls_ = 0;  // counted for options_.test_snapshot_at only
   std::unique_ptr<Process> process_;

@@ -270,6 +270,13 @@ size_t Process::thread_count() const {
   return threads_.size();
 }
 
+uint64_t Process::exit_count() const {
+  absl::MutexLock lock(&mutex_);
+  uint64_t count = 0;
+  for (const auto& worker : workers_) count += worker->vcpu->exits();
+  return count;
+}
+
 std::vector<uint32_t> Process::Tids() const {
   absl::MutexLock lock(&mutex_);
   std::vector<uint32_t> tids;

@@ -104,6 +104,8 @@ class Process {
   void SetNextTid(uint32_t tid) ABSL_LOCKS_EXCLUDED(mutex_);
   bool HasThread(uint32_t tid) const ABSL_LOCKS_EXCLUDED(mutex_);
   size_t thread_count() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // How often the vCPUs came out, those of threads that have ended included; about, while they run.
+  uint64_t exit_count() const ABSL_LOCKS_EXCLUDED(mutex_);
   std::vector<uint32_t> Tids() const ABSL_LOCKS_EXCLUDED(mutex_);
   // A thread's name, which others may read and change while it runs; empty when there is no such.
   std::string Comm(uint32_t tid) const ABSL_LOCKS_EXCLUDED(mutex_);

@@ -12,90 +12,9 @@ import subprocess
 import sys
 import time
 
-KM, KMCTL, OUT = os.environ["KM"], os.environ["KMCTL"], os.environ["OUT"]
-TMP = os.path.join(sys.argv[1], "control")
-PATIENCE = 60  # seconds: what does not happen by then never does
-COUNTER = (
-    "import os, sys, time\n"
-    "n = 0\n"
-    "print('ready', flush=True)\n"
-    "while True:\n"
-    "    n += 1\n"
-    "    open('count.new', 'w').write(str(n))\n"
-    "    os.rename('count.new', 'count')\n"
-    "    time.sleep(0.002)\n"
+from controlled import (
+    KM, KMCTL, OUT, PATIENCE, TMP, Program, Skipped, case, count, counter, eventually, expect, kmctl, run_cases,
 )
-cases = []
-
-
-def case(function):
-    cases.append(function)
-    return function
-
-
-class Wrong(Exception):
-    pass
-
-
-class Skipped(Exception):
-    pass
-
-
-def expect(condition, why):
-    if not condition:
-        raise Wrong(why)
-
-
-def eventually(condition, why):
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        expect(time.monotonic() < end, why)
-        time.sleep(0.01)
-
-
-class Program:
-    """A program under km that has said "ready", in a directory of its own."""
-
-    def __init__(self, *command, options=(), ready=True):
-        self.errors = open("errors", "wb")
-        self.process = subprocess.Popen(
-            [KM, *options, *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.errors
-        )
-        self.pid = self.process.pid
-        self.socket = f"{os.environ['XDG_RUNTIME_DIR']}/km/{self.pid}.sock"
-        if ready:
-            expect(self.process.stdout.readline() == b"ready\n", "it did not begin")
-        if not options:
-            eventually(lambda: os.path.exists(self.socket), "there is no socket")
-
-    def end(self, sig=signal.SIGKILL):
-        """Its output and exit status."""
-        self.process.send_signal(sig)
-        output = self.process.communicate(timeout=PATIENCE)[0].decode()
-        return output, self.process.returncode
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.communicate()
-
-
-def kmctl(*arguments, status=0):
-    """What it printed: to standard output, or to standard error when it is to fail."""
-    done = subprocess.run([KMCTL, *map(str, arguments)], capture_output=True, text=True, timeout=PATIENCE)
-    expect(done.returncode == status, f"kmctl {arguments} ended with {done.returncode}: {done.stderr}")
-    return done.stderr if status else done.stdout
-
-
-def counter():
-    return Program("/usr/bin/python3", "-c", COUNTER)
-
-
-def count():
-    return int(open("count").read())
 
 
 def invariant(megabytes=16, threads=4):
@@ -519,29 +438,4 @@ def own_path():
     expect(third.returncode == 0 and not os.path.exists("here"), str(third))
 
 
-def run(function):
-    name = f"control.{function.__name__}"
-    os.environ["XDG_RUNTIME_DIR"] = f"{TMP}/run"
-    os.makedirs(f"{TMP}/run", mode=0o700)
-    os.mkdir(f"{TMP}/{function.__name__}")
-    os.chdir(f"{TMP}/{function.__name__}")
-    try:
-        function()
-        print(f"ok {name}", flush=True)
-    except Skipped as why:
-        print(f"skip {name}: {why}", flush=True)
-    except (Wrong, OSError, KeyError, ValueError, subprocess.SubprocessError) as error:
-        print(f"FAIL {name}: {type(error).__name__}: {error}", flush=True)
-        sys.stdout.flush()
-        if os.path.exists("errors"):
-            for line in open("errors", errors="replace").read().splitlines()[-20:]:
-                print(f"    | {line}", flush=True)
-    os.chdir("/")
-    shutil.rmtree(f"{TMP}/run", ignore_errors=True)
-    shutil.rmtree(f"{TMP}/{function.__name__}", ignore_errors=True)
-
-
-os.makedirs(TMP)
-for one in cases:
-    if len(sys.argv) < 3 or one.__name__ in sys.argv[2:]:
-        run(one)
+run_cases("control")

@@ -25,5 +25,6 @@ completed() { # NAME WANTED WORD...: what bash offers for the last word
     COMP_CWORD=$(($# - 1)); _kmctl; echo "${COMPREPLY[*]}"' completion "$@"
 }
 completed verb snapshot kmctl sn
+completed top "--interval" kmctl top --in
 completed option --stop kmctl snapshot 17 --st
 completed signal 'SIGUSR1 SIGUSR2' kmctl signal 17 SIGUSR

@@ -28,6 +28,8 @@ enum ExitStatus { kFine = 0, kFailed = 1, kUsage = 2 };
 
 constexpr absl::string_view kHelp =
     R"(Usage: kmctl list                       show the running monitors
+       kmctl top [--interval SECONDS] [--once]
+                                        the same, with what they use, again and again; q ends it
        kmctl info TARGET                what one runs, and how it is
        kmctl pause | resume TARGET      stop the program; let it go on
        kmctl snapshot TARGET [-o FILE] [--stop] [--label TEXT] [--description TEXT]
@@ -143,6 +145,8 @@ int ParseArguments(const std::vector<std::string>& arguments, RemoteCommand* com
       command->json = true;
     } else if (argument == "--stop") {
       command->stop = true;
+    } else if (argument == "--once") {
+      command->once = true;
     } else if (std::string* value = ValueOf(argument.substr(0, equals), command, &interval);
                option && value != nullptr) {
       if (equals == argument.npos && ++i == arguments.size()) {
@@ -173,6 +177,7 @@ int Main(const std::vector<std::string>& arguments) {
   if (of_snapshot && command.verb != "snapshot") {
     return WrongUsage("-o, --label, --description and --stop go with snapshot");
   }
+  if (command.once && command.verb != "top") return WrongUsage("--once goes with top");
   if (IsRemoteVerb(command.verb)) return Remote(command);
   if (command.verb == "binfmt") return Binfmt(command.words);
   const bool inspect = command.verb == "inspect";

@@ -1,8 +1,6 @@
 #include "tools/kmctl/monitors.h"
 
 #include <dirent.h>
-#include <sys/socket.h>
-#include <sys/time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -19,18 +17,6 @@
 namespace km {
 namespace {
 
-std::vector<std::string> SocketsIn(const std::string& folder) {
-  std::vector<std::string> sockets;
-  const std::unique_ptr<DIR, int (*)(DIR*)> directory(opendir(folder.c_str()), &closedir);
-  if (directory == nullptr) return sockets;
-  while (const dirent* entry = readdir(directory.get())) {
-    if (absl::EndsWith(entry->d_name, ".sock")) {
-      sockets.push_back(absl::StrCat(folder, "/", entry->d_name));
-    }
-  }
-  return sockets;
-}
-
 bool Named(const Json& info, const std::string& name) {
   const std::string program = info.value("program", "");
   return info.value("name", "") == name || program.substr(program.rfind('/') + 1) == name;
@@ -43,17 +29,31 @@ bool IsNumber(const std::string& text) {
 
 }  // namespace
 
+std::vector<std::string> MonitorSockets() {
+  const std::string folder = ControlFolder();
+  std::vector<std::string> sockets;
+  const std::unique_ptr<DIR, int (*)(DIR*)> directory(opendir(folder.c_str()), &closedir);
+  if (directory == nullptr) return sockets;
+  while (const dirent* entry = readdir(directory.get())) {
+    if (absl::EndsWith(entry->d_name, ".sock")) {
+      sockets.push_back(absl::StrCat(folder, "/", entry->d_name));
+    }
+  }
+  return sockets;
+}
+
+absl::StatusOr<ControlClient> ConnectToSocket(const std::string& path, absl::Duration patience) {
+  absl::StatusOr<ControlClient> client = ControlClient::Connect(path, patience);
+  if (ErrnoOf(client.status()) == ECONNREFUSED) unlink(path.c_str());
+  return client;
+}
+
 std::vector<RunningMonitor> FindMonitors() {
   std::vector<RunningMonitor> found;
-  for (const std::string& path : SocketsIn(ControlFolder())) {
-    absl::StatusOr<ControlClient> client = ControlClient::Connect(path);
-    if (!client.ok()) {
-      if (ErrnoOf(client.status()) == ECONNREFUSED) unlink(path.c_str());
-      continue;
-    }
+  for (const std::string& path : MonitorSockets()) {
     // One that does not answer must not keep the others from being seen.
-    const timeval patience = {5, 0};
-    setsockopt(client->fd(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    absl::StatusOr<ControlClient> client = ConnectToSocket(path, absl::Seconds(5));
+    if (!client.ok()) continue;
     absl::StatusOr<Json> info = client->Call({{"verb", "info"}});
     if (info.ok()) found.push_back({path, *std::move(info)});
   }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "km/control/client.h"
 
 namespace km {
@@ -15,8 +16,12 @@ struct RunningMonitor {
   Json info;  // its answer to "info"
 };
 
-// Those of the calling user that can be reached, by pid. Sockets that nobody listens on any more
-// are removed.
+// The sockets in the calling user's folder (ControlFolder), and a connection to one of them. One
+// that nobody listens on any more is removed. `patience` as of ControlClient::Connect.
+std::vector<std::string> MonitorSockets();
+absl::StatusOr<ControlClient> ConnectToSocket(const std::string& path, absl::Duration patience);
+
+// Those of the calling user that can be reached, by pid.
 std::vector<RunningMonitor> FindMonitors();
 
 // `target` is a pid, the path of a socket (with a slash in it), or a program's name that one

@@ -114,6 +114,13 @@ std::string DurationText(int64_t nanoseconds) {
   return absl::StrFormat("%.3f s", static_cast<double>(nanoseconds) / 1e9);
 }
 
+std::string UptimeText(uint64_t nanoseconds) {
+  const uint64_t seconds = nanoseconds / 1000000000;
+  if (seconds < 60) return absl::StrCat(seconds, "s");
+  if (seconds < 3600) return absl::StrFormat("%dm%02ds", seconds / 60, seconds % 60);
+  return absl::StrFormat("%dh%02dm", seconds / 3600, seconds / 60 % 60);
+}
+
 std::string TimeText(int64_t realtime_ns) {
   constexpr int64_t kSecond = 1000000000;
   int64_t fraction = realtime_ns % kSecond;

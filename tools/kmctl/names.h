@@ -18,6 +18,7 @@ std::string OpenFlagsText(uint32_t flags);               // "O_RDWR|O_APPEND"
 std::string ActionFlagsText(uint64_t flags);             // "SA_SIGINFO|SA_RESTART", "" for none
 std::string SizeText(uint64_t bytes);                    // "1.5 MiB"
 std::string DurationText(int64_t nanoseconds);           // "1.250 s"
+std::string UptimeText(uint64_t nanoseconds);            // "7s", "3m05s", "26h00m"
 std::string TimeText(int64_t realtime_ns);               // "2024-05-06 07:08:09.123 UTC"
 std::string HexText(uint64_t value);                     // "0x1f"
 std::string BytesText(absl::Span<const uint8_t> bytes);  // "01ff"

@@ -16,38 +16,15 @@
 #include "absl/time/clock.h"
 #include "km/base/host_files.h"
 #include "km/base/status.h"
+#include "tools/kmctl/answers.h"
 #include "tools/kmctl/monitors.h"
 #include "tools/kmctl/names.h"
+#include "tools/kmctl/top.h"
 
 namespace km {
 namespace {
 
 constexpr double kMilli = 1e6, kSecond = 1e9;  // nanoseconds
-
-std::string Dump(const Json& value) {
-  return absl::StrCat(value.dump(2, ' ', false, Json::error_handler_t::replace), "\n");
-}
-
-std::string Text(const Json& object, const char* name) {
-  const auto member = object.find(name);
-  if (member == object.end()) return "";
-  return Printable(member->is_string() ? member->get<std::string>() : member->dump());
-}
-
-uint64_t Number(const Json& object, const char* name) {
-  const auto member = object.find(name);
-  return member != object.end() && member->is_number_unsigned() ? member->get<uint64_t>()
-         : member != object.end() && member->is_number_integer()
-             ? static_cast<uint64_t>(std::max<int64_t>(member->get<int64_t>(), 0))
-             : 0;
-}
-
-std::string UptimeText(uint64_t nanoseconds) {
-  const uint64_t seconds = nanoseconds / static_cast<uint64_t>(kSecond);
-  if (seconds < 60) return absl::StrCat(seconds, "s");
-  if (seconds < 3600) return absl::StrFormat("%dm%02ds", seconds / 60, seconds % 60);
-  return absl::StrFormat("%dh%02dm", seconds / 3600, seconds / 60 % 60);
-}
 
 std::string ListText(const std::vector<RunningMonitor>& monitors) {
   std::string text = "    PID  STATE    THREADS   RESIDENT       UP  COMMAND\n";
@@ -71,6 +48,8 @@ std::string InfoText(const Json& info) {
     } else if (label.ends_with("_ns")) {
       shown = UptimeText(Number(info, name.c_str()));
       label.resize(label.size() - 3);
+    } else if (name == "last_snapshot") {
+      shown = absl::StrCat(Text(value, "path"), " (", AgeText(value), " ago)");
     } else if (value.is_object()) {
       shown = absl::StrCat(Text(value, "path"), " (", Text(value, "id"), ")");
     }
@@ -187,9 +166,10 @@ struct RemoteVerb {
   const char* name;
   size_t least, most;  // words behind it
 };
-constexpr RemoteVerb kVerbs[] = {
-    {"list", 0, 0},     {"info", 1, 1},  {"stats", 1, 1},  {"pause", 1, 1}, {"resume", 1, 1},
-    {"snapshot", 1, 1}, {"check", 1, 1}, {"signal", 2, 2}, {"trace", 2, 3}, {"wait", 1, 1}};
+constexpr RemoteVerb kVerbs[] = {{"list", 0, 0},  {"info", 1, 1},   {"stats", 1, 1},
+                                 {"pause", 1, 1}, {"resume", 1, 1}, {"snapshot", 1, 1},
+                                 {"check", 1, 1}, {"signal", 2, 2}, {"trace", 2, 3},
+                                 {"wait", 1, 1},  {"top", 0, 0}};
 
 const RemoteVerb* FindVerb(const std::string& name) {
   const auto* verb = std::find_if(std::begin(kVerbs), std::end(kVerbs),
@@ -218,6 +198,7 @@ absl::StatusOr<std::string> RunRemote(const RemoteCommand& command, int* exit_st
         verb.least > 1 ? ", and what to do" : ""));
   }
   if (command.verb == "list") return List(command.json);
+  if (command.verb == "top") return Top(command);
   KM_ASSIGN_OR_RETURN(Json request, PlainRequest(command));
   KM_ASSIGN_OR_RETURN(ControlClient client, ConnectTo(command.words[0]));
   if (command.verb == "snapshot") return Snapshot(command, client);

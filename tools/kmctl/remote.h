@@ -18,7 +18,8 @@ struct RemoteCommand {
   // Of snapshot.
   std::string output, label, description;
   bool stop = false;
-  double interval = 1;  // seconds, of stats
+  double interval = 1;  // seconds, of stats and top
+  bool once = false;    // of top
 };
 
 bool IsRemoteVerb(const std::string& verb);

@@ -47,6 +47,7 @@ TEST_F(VcpuTest, SystemCallsFollowOneAnother) {
   registers.rax = 40;
   ASSERT_EQ(vcpu_->Run(registers).kind, Kind::kSystemCall);
   EXPECT_EQ(registers.orig_rax, 41u);
+  EXPECT_EQ(vcpu_->exits(), 2u);
 }
 
 // Also what sigreturn needs: rcx and r11 arrive as they were given.
