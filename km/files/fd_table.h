@@ -178,6 +178,10 @@ class FdTable {
   // Whether the next Install would answer -EMFILE.
   bool Full() const ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // How many connections accept(2) has brought so far.
+  uint64_t accepted() const { return accepted_.load(std::memory_order_relaxed); }
+  void CountAccepted() { accepted_.fetch_add(1, std::memory_order_relaxed); }
+
   // All open descriptors, ascending.
   std::vector<Entry> Entries() const ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -195,6 +199,7 @@ class FdTable {
   int InstallLocked(std::shared_ptr<OpenFile> file, bool close_on_exec, uint64_t lowest)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
+  std::atomic<uint64_t> accepted_ = 0;
   mutable absl::Mutex mutex_;
   std::vector<Slot> slots_ ABSL_GUARDED_BY(mutex_);
   uint64_t lowest_free_ ABSL_GUARDED_BY(mutex_) = 0;  // no slot below it is free

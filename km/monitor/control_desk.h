@@ -39,6 +39,7 @@ class ControlDesk {
   void ProgramEnded(const ExitStatus& status);
   // Stops the program before it has begun (--paused).
   void Hold();
+  bool held() const { return held_; }
 
  private:
   static constexpr int kProgressMs = 200;

@@ -4,7 +4,6 @@
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -19,12 +18,14 @@
 #include "km/base/log.h"
 #include "km/base/status.h"
 #include "km/control/server.h"
+#include "km/files/connections.h"
 #include "km/loader/load.h"
 #include "km/loader/program_path.h"
 #include "km/loader/resolve.h"
 #include "km/monitor/control_desk.h"
 #include "km/process/file_signals.h"
 #include "km/process/host_signals.h"
+#include "km/signals/siginfo.h"
 #include "km/snapshot/capture.h"
 #include "km/snapshot/parser.h"
 #include "km/snapshot/restore.h"
@@ -93,6 +94,7 @@ absl::StatusOr<std::unique_ptr<Monitor>> Monitor::Create(const Options& options)
     KM_ASSIGN_OR_RETURN(monitor->tracer_, Tracer::Create(*options.trace));
   }
   if (options.stats) monitor->stats_ = std::make_unique<Stats>();
+  if (options.idle_exit_ns != 0) monitor->idle_.emplace(options.idle_exit_ns);
   monitor->start_ns_ = HostClock(CLOCK_MONOTONIC);
   // The program may change its directory; what the user named stays where it was.
   KM_ASSIGN_OR_RETURN(monitor->snapshot_path_, AbsolutePath(options.snapshot_path));
@@ -201,6 +203,7 @@ void Monitor::Run() {
   process_->StartAll();
   if (options_.control.empty() && desk_ == nullptr) (void)OpenControl();
   while (true) {
+    if (idle_.has_value()) LookForIdleness();
     std::vector<pollfd> fds = {{wake_.get(), POLLIN, 0},
                                {signals_.get(), POLLIN, 0},
                                {desk_ != nullptr ? desk_->writer() : -1, POLLIN, 0}};
@@ -208,7 +211,7 @@ void Monitor::Run() {
     for (int listener : listeners_) fds.push_back({listener, POLLIN, 0});
     const size_t clients = fds.size();
     if (desk_ != nullptr) desk_->AddTo(&fds);
-    if (poll(fds.data(), fds.size(), desk_ != nullptr ? desk_->timeout_ms() : -1) < 0) continue;
+    if (poll(fds.data(), fds.size(), PollTimeout()) < 0) continue;
     auto ready = [&fds](size_t first, size_t end) {
       return std::any_of(fds.begin() + static_cast<ptrdiff_t>(first),
                          fds.begin() + static_cast<ptrdiff_t>(end),
@@ -229,12 +232,8 @@ void Monitor::Run() {
 // to.
 absl::Status Monitor::FindListeners() {
   for (const FdTable::Entry& entry : process_->files().Entries()) {
-    int listening = 0;
-    socklen_t size = sizeof(listening);
     const int host = entry.file->host.get();
-    if (getsockopt(host, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) == 0 && listening != 0) {
-      listeners_.push_back(host);
-    }
+    if (IsListening(host)) listeners_.push_back(host);
   }
   if (!listeners_.empty()) return absl::OkStatus();
   return absl::FailedPreconditionError(
@@ -245,6 +244,50 @@ void Monitor::EndWaiting() {
   if (listeners_.empty()) return;
   listeners_.clear();
   process_->Resume();
+}
+
+// The earlier one of those that are waited for.
+int Monitor::PollTimeout() const {
+  const int desk = desk_ != nullptr ? desk_->timeout_ms() : -1;
+  const int idle = idle_.has_value() ? idle_->timeout_ms(HostClock(CLOCK_MONOTONIC)) : -1;
+  return desk < 0 || idle < 0 ? std::max(desk, idle) : std::min(desk, idle);
+}
+
+// --idle-exit.
+void Monitor::LookForIdleness() {
+  if (!listeners_.empty() || (desk_ != nullptr && desk_->held())) return idle_->Rest();
+  if (!idle_->Due(HostClock(CLOCK_MONOTONIC))) return;
+  auto look = [this] {
+    FdTable& files = process_->files();
+    // In this order: what is accepted meanwhile is seen by one of them.
+    const uint64_t accepted = files.accepted();
+    return idle_->Look(LookForConnections(files), accepted, HostClock(CLOCK_MONOTONIC));
+  };
+  if (!look()) return;
+  // It may have accepted one since. While it stands still those that come wait in the listener's
+  // queue, where another process that has the listener finds them.
+  PauseGuard pause(process_.get());
+  if (look()) EndIdle();
+}
+
+// While paused. As a service manager ends it: by SIGTERM, which the program may catch to clean up.
+void Monitor::EndIdle() {
+  Log(LogLevel::kInfo, "nobody was connected for the time of --idle-exit: SIGTERM");
+  const siginfo_t info = KernelSiginfo(SIGTERM);
+  SignalState& signals = process_->signals();
+  const std::vector<uint32_t> tids = process_->Tids();
+  const bool taken = std::any_of(tids.begin(), tids.end(), [&signals](uint32_t tid) {
+    return !Contains(signals.Mask(tid), SIGTERM);
+  });
+  // Where it would end at once nothing of it runs any more, that could accept a connection.
+  if (taken && signals.Action(SIGTERM).is_default()) {
+    ExitStatus status;
+    status.signal = SIGTERM;
+    status.info = info;
+    End(status);
+  }
+  (void)process_->Signal(info);
+  idle_->Rest();  // one that stays gets another when the time is over again
 }
 
 // What was sent to the monitor was meant for the program.

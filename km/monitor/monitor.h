@@ -16,6 +16,7 @@
 #include "absl/synchronization/mutex.h"
 #include "km/base/owned.h"
 #include "km/loader/resolve.h"
+#include "km/monitor/idle_watch.h"
 #include "km/monitor/options.h"
 #include "km/monitor/stats.h"
 #include "km/process/process.h"
@@ -103,6 +104,9 @@ class Monitor {
   absl::Status OpenControl();
   absl::Status FindListeners();
   void EndWaiting();
+  int PollTimeout() const;
+  void LookForIdleness();
+  void EndIdle();
   void ForwardSignals();
   void ServeRequests() ABSL_LOCKS_EXCLUDED(mutex_);
   [[noreturn]] void SnapshotAgain(uint32_t first_thread, const SnapshotRequest& request);
@@ -129,6 +133,7 @@ class Monitor {
   OwnedFd signals_;                 // signalfd of everything
   std::vector<int> listeners_;  // host descriptors; until one of them is connected to, all rests
   std::unique_ptr<ControlDesk> desk_;  // null: without a control socket
+  std::optional<IdleWatch> idle_;      // with --idle-exit
 
   absl::Mutex mutex_;
   std::optional<ExitStatus> end_ ABSL_GUARDED_BY(mutex_);

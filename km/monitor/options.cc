@@ -6,6 +6,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "absl/time/time.h"
 #include "km/base/log.h"
 
 namespace km {
@@ -70,6 +71,17 @@ absl::Status AddMoved(absl::string_view value, Options* options) {
   return absl::OkStatus();
 }
 
+absl::Status SetIdleExit(absl::string_view value, Options* options) {
+  absl::Duration time;
+  if (!absl::ParseDuration(value, &time) || time < absl::Milliseconds(1) ||
+      time > absl::Hours(24 * 366)) {
+    return Usage(absl::StrCat(
+        "--idle-exit takes a time from 1ms to a year, like 500ms, 30s or 5m, not '", value, "'"));
+  }
+  options->idle_exit_ns = absl::ToInt64Nanoseconds(time);
+  return absl::OkStatus();
+}
+
 absl::Status SetOption(absl::string_view name, absl::string_view value, Options* options) {
   if (name == "snapshot") {
     if (value.empty()) return Usage("--snapshot takes a file name");
@@ -91,6 +103,7 @@ absl::Status SetOption(absl::string_view name, absl::string_view value, Options*
   if (name == "files") return SetFilePolicy(value, options);
   if (name == "fd") return AddSupplied(value, options);
   if (name == "listen") return AddMoved(value, options);
+  if (name == "idle-exit") return SetIdleExit(value, options);
   if (name == "max-unnamed") {
     if (absl::SimpleAtoi(value, &options->unnamed_limit)) return absl::OkStatus();
     return Usage(absl::StrCat("--max-unnamed takes a number of bytes, not '", value, "'"));
@@ -100,7 +113,8 @@ absl::Status SetOption(absl::string_view name, absl::string_view value, Options*
 
 bool TakesValue(absl::string_view name) {
   return name == "snapshot" || name == "env" || name == "log" || name == "files" ||
-         name == "max-unnamed" || name == "control" || name == "fd" || name == "listen";
+         name == "max-unnamed" || name == "control" || name == "fd" || name == "listen" ||
+         name == "idle-exit";
 }
 
 // Options without a value. False: it is none of them.
@@ -198,6 +212,9 @@ std::string HelpText() {
          "  --control=PATH    the socket that kmctl talks to; none: without one. Otherwise it is\n"
          "                    PID.sock in $XDG_RUNTIME_DIR/km, or /tmp/km-UID\n"
          "  --on-connection   rest until somebody connects to a socket that SNAPSHOT listens on\n"
+         "  --idle-exit=TIME  send the program SIGTERM when nobody was connected to its listeners "
+         "for\n"
+         "                    TIME (500ms, 30s, 5m)\n"
          "  --paused          begin paused; kmctl resume lets the program go\n"
          "  --env KEY=VALUE   set a variable of the program's environment\n"
          "  --clear-env       give the program only what later --env set\n"

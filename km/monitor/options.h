@@ -23,6 +23,7 @@ struct Options {
   std::string control;  // path of the control socket; empty: in ControlFolder(); "none"
   bool paused = false;
   bool on_connection = false;
+  int64_t idle_exit_ns = 0;  // end when nobody was connected for so long; 0: never
   bool sync = true;
   bool aslr = true;
   bool stats = false;

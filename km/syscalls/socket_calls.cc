@@ -82,6 +82,7 @@ int64_t AcceptWith(Call& call, int flags) {
   });
   if (fd < 0) return fd;
   OwnedFd host_fd(static_cast<int>(fd));
+  call.process.files().CountAccepted();
   if (!call.Addr(1).null()) {
     if (int error = CopyNameOut(call, peer, call.Addr(1), call.Addr(2)); error != 0) return error;
   }

@@ -216,6 +216,113 @@ def on_connection():
     expect(none.returncode == 125 and "no listening socket" in none.stderr, str(none))
 
 
+# Serves one client after the other; says who it is when it ends.
+SERVER = (
+    "import os, signal, socket, sys\n"
+    "s = socket.create_server(('127.0.0.1', 0))\n"
+    "open('port', 'w').write(str(s.getsockname()[1]))\n"
+    "open('number', 'w').write(str(s.fileno()))\n"
+    "if 'ignore' in sys.argv: signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    "if 'catch' in sys.argv: signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
+    "near, far = socket.socketpair()\n"
+    "print('ready', flush=True)\n"
+    "while True:\n"
+    "    c, _ = s.accept()\n"
+    "    while word := c.recv(100): c.sendall(word.upper())\n"
+    "    c.close()\n"
+)
+
+
+def served(port, word):
+    with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
+        client.sendall(word)
+        answer = client.recv(100)
+    expect(answer == word.upper(), f"{answer!r} for {word!r}")
+
+
+def server_file(*arguments):
+    """The port of a server; its snapshot is in "file"."""
+    with Program("/usr/bin/python3", "-c", SERVER, *arguments) as program:
+        kmctl("snapshot", program.pid, "--stop", "-o", "file")
+    return int(open("port").read())
+
+
+@case
+def idle_exit():
+    with Program("/usr/bin/python3", "-c", SERVER, options=["--idle-exit=1s"]) as program:
+        port = int(open("port").read())
+        # For longer than that, and it stays.
+        with socket.create_connection(("127.0.0.1", port), PATIENCE):
+            time.sleep(2)
+            expect(program.process.poll() is None, "it ended while somebody was connected")
+        begin = time.monotonic()
+        expect(program.process.wait(PATIENCE) == -signal.SIGTERM, "it did not end by SIGTERM")
+        expect(time.monotonic() - begin > 0.99, "it ended too soon")
+
+
+@case
+def idle_exit_and_short_connections():
+    with Program("/usr/bin/python3", "-c", SERVER, options=["--idle-exit=1s"]) as program:
+        port = int(open("port").read())
+        for _ in range(10):
+            served(port, b"word")
+            time.sleep(0.3)
+        expect(program.process.wait(PATIENCE) == -signal.SIGTERM, "it did not end by SIGTERM")
+
+
+@case
+def idle_exit_is_the_programs():
+    """It may catch the signal, or ignore it; a pause is no time, and who listens nowhere is no service."""
+    with Program("/usr/bin/python3", "-c", SERVER, "catch", options=["--idle-exit=500ms"]) as program:
+        expect(program.process.wait(PATIENCE) == 7, "its handler did not run")
+    with Program("/usr/bin/python3", "-c", SERVER, "ignore", options=["--idle-exit=100ms"]) as program:
+        time.sleep(1)
+        served(int(open("port").read()), b"word")
+    with Program("/usr/bin/python3", "-c", SERVER, options=["--idle-exit=2s"]) as program:
+        eventually(lambda: os.path.exists(program.socket), "there is no socket")
+        kmctl("pause", program.pid)
+        time.sleep(2.5)
+        kmctl("resume", program.pid)
+        served(int(open("port").read()), b"word")
+    slow = "import time; time.sleep(1); print('ready', flush=True)"
+    with Program("/usr/bin/python3", "-c", slow, options=["--idle-exit=100ms"]) as program:
+        expect(program.process.wait(PATIENCE) == 0, "it was taken for a service")
+
+
+@case
+def served_again_and_again():
+    """A loop of --on-connection and --idle-exit; who holds the listener meanwhile holds the clients too."""
+    server_file()
+    number = int(open("number").read())
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        os.set_inheritable(listener.fileno(), True)
+        script = (
+            "while :; do echo begin >>log\n"
+            f"  {KM} --on-connection --idle-exit=50ms --fd {number}=fd:{listener.fileno()} ./file\n"
+            "  echo $? >>log; done"
+        )
+        loop = subprocess.Popen(
+            ["bash", "-c", script], close_fds=False, start_new_session=True, stderr=open("errors", "wb")
+        )
+        try:
+            # The pauses are about as long as the time, so that many come in the middle of an end.
+            for i in range(60):
+                served(listener.getsockname()[1], b"word %d" % i)
+                time.sleep((i % 12) * 0.008)
+            # Several at once, which wait for one another.
+            clients = [socket.create_connection(listener.getsockname(), PATIENCE) for _ in range(10)]
+            for i, client in enumerate(clients):
+                client.sendall(b"word %d" % i)
+                expect(client.recv(100) == b"WORD %d" % i, "no answer")
+                client.close()
+        finally:
+            os.killpg(loop.pid, signal.SIGKILL)
+            loop.wait()
+    log = open("log").read().split()
+    expect(log.count("begin") > 3, f"it did not end between the clients: {log}")
+    expect(set(log) == {"begin", "143"}, f"it ended otherwise: {log}")
+
+
 @case
 def refused():
     code = "import os; os.mkdir('gone'); os.open('gone', 0); os.rmdir('gone'); print('ready', flush=True)\n"

@@ -4,6 +4,9 @@ refused no-program 125 '--help' "$KM"
 refused unknown-option 125 'no-such-option' "$KM" --no-such-option "$hello"
 refused log-level 125 'loud' "$KM" --log=loud "$hello"
 refused env-without-value 125 'NOEQUALS' "$KM" --env NOEQUALS "$hello"
+for time in 0 30 0s -5s inf 9000h soon ''; do
+  refused "idle-exit=$time" 125 '--idle-exit takes a time' "$KM" "--idle-exit=$time" "$hello"
+done
 refused trace-regex 125 '(' "$KM" '--trace=(' "$hello"
 
 limited "$KM" --version >"$TMP/version" 2>&1
