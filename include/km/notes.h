@@ -22,6 +22,7 @@ enum km_note_type {
   NT_KM_CHECKSUMS = 0x4b4d0009, /* of memory */
   NT_KM_TIMERS = 0x4b4d000a,    /* of timer_create and setitimer; absent when there are none */
   NT_KM_IPC = 0x4b4d0070,       /* System V objects; absent when there are none */
+  NT_KM_BASES = 0x4b4d0071,     /* snapshots that have some of the memory; absent without any */
 };
 
 /* The descriptor of each of these notes starts with this. All fields little-endian. */
@@ -130,6 +131,13 @@ enum km_process_tag {
 #define KM_LEADS_GROUP 1u    /* setpgid(2) */
 #define KM_LEADS_SESSION 2u  /* setsid(2) */
 #define KM_LEADS_TERMINAL 4u /* its group was the foreground one of its terminal */
+
+enum km_bases_tag {
+  KM_BASES_FILE = KM_TAG_REQUIRED | 1,   /* 16 bytes id, u64 length of the file, counted text path;
+                                            repeated */
+  KM_BASES_MEMORY = KM_TAG_REQUIRED | 2, /* u64 address, u64 size, u64 offset in the file, u32 number
+                                            of the file (0: the first), u32 0; repeated, ascending */
+};
 
 enum km_signals_tag {
   KM_SIGNALS_ACTION = 1,  /* u32 signal, u32 0, u64 handler, flags, restorer, mask; repeated */

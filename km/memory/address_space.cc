@@ -27,6 +27,8 @@ bool Mergeable(const Mapping& low, const Mapping& high) {
          low.file == high.file && low.name == high.name &&
          low.from_snapshot == high.from_snapshot &&
          low.snapshot_file_end == high.snapshot_file_end && low.advice == high.advice &&
+         low.source == high.source &&
+         (low.source < 0 || low.source_offset + (low.end - low.start) == high.source_offset) &&
          (Anonymous(low) || low.offset + (low.end - low.start) == high.offset);
 }
 
@@ -74,8 +76,7 @@ void AddressSpace::SplitAt(uint64_t address) {
   if (it == mappings_.end() || it->first == address) return;
   Mapping high = it->second;
   it->second.end = address;
-  high.offset += address - high.start;
-  high.start = address;
+  CutBelow(address, &high);
   mappings_.emplace(address, std::move(high));
 }
 

@@ -33,6 +33,10 @@ struct Mapping {
   bool from_snapshot = false;
   // With from_snapshot, where the file that the program mapped ended: beyond it is SIGBUS.
   uint64_t snapshot_file_end = 0;
+  // With from_snapshot: the file that the host maps, of those that the process was resumed from (0:
+  // the snapshot itself), and where `start` is in it. -1: none, or the program's own file.
+  int source = -1;
+  uint64_t source_offset = 0;
   uint32_t advice = 0;  // kAdvice*
 };
 
@@ -53,6 +57,13 @@ inline constexpr uint32_t kAdviceLocked = 1 << 13;
 inline constexpr uint32_t kAdviceLockOnFault = 1 << 14;  // with kAdviceLocked
 
 inline constexpr uint32_t kAdviceAll = 0x7f1f;
+
+// Takes away what lies below `start`, which is within the mapping.
+inline void CutBelow(uint64_t start, Mapping* mapping) {
+  mapping->offset += start - mapping->start;
+  mapping->source_offset += start - mapping->start;
+  mapping->start = start;
+}
 
 // Private memory that no file is behind. Shared anonymous memory has a file without a name, as in
 // the kernel.

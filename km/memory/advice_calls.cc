@@ -294,8 +294,7 @@ int64_t AddressSpace::SetNameOfPiece(const Mapping& mapping, uint64_t start, uin
   if (mapping.name == "[heap]" || mapping.name == "[stack]") return 0;
   Erase(start, end);
   Mapping piece = mapping;
-  piece.offset += start - piece.start;
-  piece.start = start;
+  CutBelow(start, &piece);
   piece.end = end;
   piece.name.clear();
   if (!name.empty()) {

@@ -301,8 +301,7 @@ int64_t AddressSpace::ProtectOne(const Mapping& mapping, uint64_t start, uint64_
   }
   Erase(start, end);
   Mapping changed = mapping;
-  changed.offset += start - mapping.start;
-  changed.start = start;
+  CutBelow(start, &changed);
   changed.end = end;
   changed.protection = protection;
   if (!(old & protection) && end - start <= kEagerFill) FillAround(changed, start, end);

@@ -15,6 +15,7 @@
 #include "km/base/version.h"
 #include "km/process/clock.h"
 #include "km/signals/siginfo.h"
+#include "km/snapshot/bases.h"
 
 namespace km {
 namespace {
@@ -212,6 +213,9 @@ absl::StatusOr<Json> ControlDesk::Snapshot(const Asked& asked) {
   KM_ASSIGN_OR_RETURN(order.label, TextOr(asked.request, "label", ""));
   KM_ASSIGN_OR_RETURN(order.description, TextOr(asked.request, "description", ""));
   KM_ASSIGN_OR_RETURN(order.stop, FlagOr(asked.request, "stop", false));
+  if (asked.request.contains("base")) {
+    KM_ASSIGN_OR_RETURN(order.base, FlagOr(asked.request, "base", false));
+  }
   if (order.path.empty() || order.path[0] != '/') {
     return absl::InvalidArgumentError("'path' is to be absolute");
   }
@@ -236,15 +240,40 @@ void ControlDesk::StartNextSnapshot() {
   }
 }
 
+absl::StatusOr<bool> ControlDesk::OnBase(const SnapshotOrder& order) const {
+  const std::vector<SnapshotFile>& sources = monitor_.process_->identity().sources;
+  const bool asked = order.base.value_or(false);
+  if (!order.base.value_or(true)) return false;
+  absl::Status problem;
+  if (sources.empty()) {
+    problem = absl::FailedPreconditionError(
+        "there is nothing to build on: the process was not resumed from a snapshot");
+  }
+  std::vector<OwnedFd> files;
+  for (const SnapshotFile& source : sources) {
+    absl::StatusOr<OwnedFd> file = OpenBase(source, "/");
+    if (file.ok()) files.push_back(*std::move(file));
+    problem.Update(file.status());
+  }
+  if (problem.ok() && IsOneOf(order.path, files)) {
+    problem = absl::FailedPreconditionError(
+        absl::StrCat("'", order.path, "' is what the snapshot would be built on"));
+  }
+  if (asked) KM_RETURN_IF_ERROR(problem);
+  return problem.ok();
+}
+
 absl::Status ControlDesk::StartSnapshot(SnapshotOrder& order) {
   Process& process = *monitor_.process_;
+  CaptureOptions capture =
+      monitor_.OptionsFor(process.identity().pid, order.label, order.description);
+  KM_ASSIGN_OR_RETURN(capture.on_base, OnBase(order));
   WriteOptions write_options;
   write_options.sync = monitor_.options_.sync;
   const int64_t begin = Now();
   PauseGuard pause(&process);
-  KM_ASSIGN_OR_RETURN(Captured captured,
-                      Capture(process, monitor_.OptionsFor(process.identity().pid, order.label,
-                                                           order.description)));
+  KM_ASSIGN_OR_RETURN(Captured captured, Capture(process, capture));
+  order.bases = captured.image.bases.size();
   KM_ASSIGN_OR_RETURN(live_, LiveWriter::Start(std::move(captured), order.path, write_options));
   // The program does not go on behind what the file says of it.
   if (order.stop) process.Pause();
@@ -287,6 +316,7 @@ void ControlDesk::SnapshotEnded(const absl::Status& status) {
                                                            {"file_bytes", written.st_size},
                                                            {"stopped_ns", order.stopped_ns},
                                                            {"elapsed_ns", Now() - order.asked_ns},
+                                                           {"bases", order.bases},
                                                            {"ended", order.stop}}));
   if (order.stop) monitor_.EndInFile();
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -52,6 +53,10 @@ class ControlDesk {
     Asked by;
     std::string path, label, description;
     bool stop = false;
+    // Whether memory that a snapshot has which the process was resumed from stays there; nothing:
+    // where that can be.
+    std::optional<bool> base;
+    size_t bases = 0;  // how many snapshots it is built on
     int64_t asked_ns = 0, stopped_ns = 0;
   };
   struct Verb {
@@ -74,6 +79,7 @@ class ControlDesk {
 
   void StartNextSnapshot();
   absl::Status StartSnapshot(SnapshotOrder& order);
+  absl::StatusOr<bool> OnBase(const SnapshotOrder& order) const;
   void SnapshotEnded(const absl::Status& status);
 
   Monitor& monitor_;

@@ -29,6 +29,7 @@
 #include "km/process/process_ids.h"
 #include "km/process/settings.h"
 #include "km/process/signal_state.h"
+#include "km/process/snapshot_file.h"
 #include "km/process/sysv_objects.h"
 #include "km/process/thread.h"
 #include "km/process/timers.h"
@@ -57,6 +58,7 @@ struct Identity {
   LoadedElf program;
   std::optional<LoadedElf> interpreter;
   std::array<uint8_t, 16> snapshot_id{};  // of the snapshot it was resumed from, or zero
+  std::vector<SnapshotFile> sources;      // that snapshot, and those that it is built on
   std::vector<ForeignNote> foreign_notes;
 };
 

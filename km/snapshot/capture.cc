@@ -75,6 +75,7 @@ class Capturer {
     // Said by name, all of it, before anything is written.
     if (!obstacles_.empty()) return ErrnoStatus(EBUSY, absl::StrJoin(obstacles_, "; "));
     CaptureObjects();
+    NameBases();
     image().descriptions = std::move(files_.descriptions);
     image().descriptors = std::move(files_.descriptors);
     image().locks = std::move(files_.locks);
@@ -95,6 +96,9 @@ class Capturer {
   void AddMapping(ImageMapping mapping);
   void CaptureMemorySettings();
   absl::Status CaptureMapping(const Mapping& mapping, TouchedPages& pages);
+  absl::Status CaptureChanged(const Mapping& mapping, uint64_t end, TouchedPages& pages);
+  void AddBaseMemory(const Mapping& mapping, uint64_t start, uint64_t end);
+  void NameBases();
   bool LeftOut(const Mapping& mapping);
   void CaptureSharedFile(const Mapping& mapping, ImageMapping* to);
   void CaptureObjects();
@@ -322,6 +326,7 @@ absl::Status Capturer::CaptureMapping(const Mapping& mapping, TouchedPages& page
   if (mapping.protection == PROT_NONE || mapping.file != nullptr || mapping.from_snapshot) {
     captured_.memory.unreadable.push_back({mapping.start, mapping.end});
   }
+  if (options_.on_base && mapping.source >= 0) return CaptureChanged(mapping, end, pages);
   bool sparse =
       (mapping.flags & MAP_ANONYMOUS) && (mapping.flags & MAP_PRIVATE) && !mapping.from_snapshot;
   if (!sparse) {
@@ -330,11 +335,62 @@ absl::Status Capturer::CaptureMapping(const Mapping& mapping, TouchedPages& page
   }
   auto window = reinterpret_cast<uint64_t>(process_.memory().window());
   std::vector<AddressRange> touched;
-  KM_RETURN_IF_ERROR(pages.Find(window + mapping.start, window + end, &touched));
+  KM_RETURN_IF_ERROR(
+      pages.Find(window + mapping.start, window + end, TouchedPages::Which::kTouched, &touched));
   for (const AddressRange& range : touched) {
     image().memory.push_back({range.start - window, range.end - range.start, 0});
   }
   return absl::OkStatus();
+}
+
+// Of a mapping that the host has from a snapshot: the pages that were written since. More parts
+// than a file has room for become fewer, with what lies between them.
+absl::Status Capturer::CaptureChanged(const Mapping& mapping, uint64_t end, TouchedPages& pages) {
+  constexpr size_t kMostParts = 10000;
+  const auto window = reinterpret_cast<uint64_t>(process_.memory().window());
+  std::vector<AddressRange> changed;
+  KM_RETURN_IF_ERROR(
+      pages.Find(window + mapping.start, window + end, TouchedPages::Which::kChanged, &changed));
+  for (uint64_t gap = uint64_t{1} << 20; changed.size() > kMostParts; gap *= 2) {
+    size_t last = 0;
+    for (const AddressRange& range : changed) {
+      if (range.start - changed[last].end < gap) {
+        changed[last].end = range.end;
+      } else {
+        changed[++last] = range;
+      }
+    }
+    changed.resize(last + 1);
+  }
+  uint64_t at = mapping.start;
+  for (const AddressRange& range : changed) {
+    AddBaseMemory(mapping, at, range.start - window);
+    image().memory.push_back({range.start - window, range.end - range.start, 0});
+    at = range.end - window;
+  }
+  AddBaseMemory(mapping, at, end);
+  return absl::OkStatus();
+}
+
+void Capturer::AddBaseMemory(const Mapping& mapping, uint64_t start, uint64_t end) {
+  if (start == end) return;
+  image().base_memory.push_back({start, end - start,
+                                 mapping.source_offset + (start - mapping.start),
+                                 static_cast<uint32_t>(mapping.source)});
+}
+
+// Those of the sources that still have some of the memory.
+void Capturer::NameBases() {
+  const std::vector<SnapshotFile>& sources = process_.identity().sources;
+  std::vector<std::optional<uint32_t>> numbers(sources.size());
+  for (ImageBaseMemory& piece : image().base_memory) {
+    std::optional<uint32_t>& number = numbers[piece.base];
+    if (!number.has_value()) {
+      number = static_cast<uint32_t>(image().bases.size());
+      image().bases.push_back(sources[piece.base]);
+    }
+    piece.base = *number;
+  }
 }
 
 // A shared mapping of a file that can be opened again by its name is one of that file; otherwise

@@ -23,6 +23,8 @@ struct CaptureOptions {
   std::string producer;
   uint32_t first_thread = 0;                      // the tid that comes first in the file
   uint64_t unnamed_limit = kDefaultUnnamedLimit;  // bytes of one file without a name
+  // Private memory that is as it was in a snapshot which the process was resumed from stays there.
+  bool on_base = false;
   // For a core dump: what killed the process. Then nothing is refused.
   std::optional<siginfo_t> fatal_signal;
 };

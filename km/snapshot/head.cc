@@ -86,6 +86,9 @@ void Seal(size_t header_end, ByteWriter* out) {
 
 // Where the header note ends, or an error when it is not whole.
 absl::StatusOr<size_t> CheckHeaderNote(absl::Span<const uint8_t> head) {
+  if (head.size() < kHeaderRecords) {
+    return absl::DataLossError("the snapshot is cut short: it ends within its header note");
+  }
   ByteReader reader(head.subspan(kElfHeaderSize));
   const uint32_t name_size = reader.U32();
   const uint32_t descriptor_size = reader.U32();
@@ -137,10 +140,17 @@ std::vector<uint8_t> EncodeHead(const Image& image, absl::Span<const Segment> se
   return out.Take();
 }
 
-absl::StatusOr<HeaderNote> CheckHead(absl::Span<const uint8_t> head) {
-  if (head.size() < kHeaderRecords) {
-    return absl::DataLossError("the snapshot is cut short: it ends within its header note");
+absl::StatusOr<HeaderNote> DecodeHeader(absl::Span<const uint8_t> head) {
+  KM_ASSIGN_OR_RETURN(const size_t header_end, CheckHeaderNote(head));
+  HeaderNote header;
+  ByteReader records(head.subspan(kHeaderRecords, header_end - kHeaderRecords));
+  if (const absl::Status status = DecodeHeaderNote(records, &header); !status.ok()) {
+    return absl::Status(status.code(), absl::StrCat("NT_KM_HEADER: ", status.message()));
   }
+  return header;
+}
+
+absl::StatusOr<HeaderNote> CheckHead(absl::Span<const uint8_t> head) {
   KM_ASSIGN_OR_RETURN(const size_t header_end, CheckHeaderNote(head));
   Elf64_Ehdr elf;
   std::memcpy(&elf, head.data(), sizeof(elf));
@@ -156,12 +166,7 @@ absl::StatusOr<HeaderNote> CheckHead(absl::Span<const uint8_t> head) {
         "the snapshot is damaged: the checksum of its ELF header, notes and program headers is "
         "wrong");
   }
-  HeaderNote header;
-  ByteReader records(head.subspan(kHeaderRecords, header_end - kHeaderRecords));
-  if (const absl::Status status = DecodeHeaderNote(records, &header); !status.ok()) {
-    return absl::Status(status.code(), absl::StrCat("NT_KM_HEADER: ", status.message()));
-  }
-  return header;
+  return DecodeHeader(head);
 }
 
 }  // namespace km

@@ -19,6 +19,9 @@ namespace km {
 std::vector<uint8_t> EncodeHead(const Image& image, absl::Span<const Segment> segments,
                                 absl::Span<const uint64_t> checksums, uint64_t file_length);
 
+// Decodes the header note, whose own checksum alone is looked at: says which snapshot this is.
+absl::StatusOr<HeaderNote> DecodeHeader(absl::Span<const uint8_t> head);
+
 // Checks that `head` starts with a whole and undamaged head of a snapshot that this km can read,
 // and decodes the header note. Nothing else in `head` may be used before this.
 absl::StatusOr<HeaderNote> CheckHead(absl::Span<const uint8_t> head);

@@ -13,6 +13,7 @@
 #include "km/files/file_record.h"
 #include "km/kvm/registers.h"
 #include "km/process/settings.h"
+#include "km/process/snapshot_file.h"
 
 namespace km {
 
@@ -179,6 +180,14 @@ struct ImageMemory {
   uint64_t file_offset = 0;  // where in the file; set by the layout or by the parser
 };
 
+// Private memory whose bytes are in a base.
+struct ImageBaseMemory {
+  uint64_t address = 0;
+  uint64_t size = 0;         // bytes, a multiple of the page size
+  uint64_t file_offset = 0;  // in the base
+  uint32_t base = 0;         // which, in Image::bases
+};
+
 // A note that this km does not know and may ignore. It is kept when the process is written again.
 struct ImageNote {
   std::string owner;
@@ -193,6 +202,10 @@ struct Image {
   std::vector<ImageMapping> mappings;  // ascending, not overlapping
   std::vector<MappingPolicy> policies;
   std::vector<ImageMemory> memory;  // ascending, not overlapping, each within one mapping or object
+  // Snapshots that have some of the memory: what the process was resumed from, and what that was
+  // built on.
+  std::vector<SnapshotFile> bases;
+  std::vector<ImageBaseMemory> base_memory;  // like `memory`, which it does not overlap; no objects
   std::vector<MemoryObject> objects;  // ascending, not overlapping; their bytes are in `memory`
   std::vector<ImageSegment> segments;
   std::vector<ImageSemaphores> semaphores;

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_format.h"
@@ -22,27 +23,56 @@ uint32_t SegmentFlags(uint32_t protection) {
          (protection & PROT_EXEC ? PF_X : 0);
 }
 
-// Appends the segments of one mapping, whose pieces are memory[*next...], and steps *next over
-// them.
-void AddMapping(const ImageMapping& mapping, const std::vector<ImageMemory>& memory, size_t* next,
-                std::vector<Segment>* segments) {
-  Segment segment{.address = mapping.start,
-                  .flags = SegmentFlags(mapping.protection),
-                  .object = mapping.object,
-                  .object_offset = mapping.file_offset};
-  for (; *next < memory.size() && memory[*next].address < mapping.end; ++*next) {
-    const ImageMemory& piece = memory[*next];
-    const uint64_t end_in_file = segment.address + segment.file_size;
-    if (piece.address - end_in_file >= kLargePageSize && mapping.start < KM_OBJECT_BASE) {
-      segment.memory_size = piece.address - segment.address;
-      segments->push_back(segment);
-      segment.address = piece.address;
+// Makes the segments of one mapping after the other.
+class SegmentBuilder {
+ public:
+  explicit SegmentBuilder(const Image& image) : image_(image) {}
+
+  void Add(const ImageMapping& mapping) {
+    segment_ = {.address = mapping.start,
+                .flags = SegmentFlags(mapping.protection),
+                .object = mapping.object,
+                .object_offset = mapping.file_offset};
+    const std::vector<ImageBaseMemory>& others = image_.base_memory;
+    for (; next_other_ < others.size() && others[next_other_].address < mapping.end;
+         ++next_other_) {
+      const ImageBaseMemory& other = others[next_other_];
+      AddPieces(mapping, other.address);
+      EndAt(other.address);
+      EndAt(other.address + other.size);
     }
-    segment.file_size = piece.address + piece.size - segment.address;
+    AddPieces(mapping, mapping.end);
+    EndAt(mapping.end);
   }
-  segment.memory_size = mapping.end - segment.address;
-  segments->push_back(segment);
-}
+
+  std::vector<Segment> Take() { return std::move(segments_); }
+
+ private:
+  // The pieces below `end`.
+  void AddPieces(const ImageMapping& mapping, uint64_t end) {
+    for (; next_ < image_.memory.size() && image_.memory[next_].address < end; ++next_) {
+      const ImageMemory& piece = image_.memory[next_];
+      const uint64_t end_in_file = segment_.address + segment_.file_size;
+      if (piece.address - end_in_file >= kLargePageSize && mapping.start < KM_OBJECT_BASE) {
+        EndAt(piece.address);
+      }
+      segment_.file_size = piece.address + piece.size - segment_.address;
+    }
+  }
+
+  // The segment ends here, unless it is empty, and the next one begins.
+  void EndAt(uint64_t end) {
+    segment_.memory_size = end - segment_.address;
+    if (segment_.memory_size != 0) segments_.push_back(segment_);
+    segment_.address = end;
+    segment_.file_size = 0;
+  }
+
+  const Image& image_;
+  Segment segment_;
+  std::vector<Segment> segments_;
+  size_t next_ = 0, next_other_ = 0;  // in image_.memory and image_.base_memory
+};
 
 absl::Status CheckImage(const std::vector<ImageMapping>& mappings, const Image& image) {
   uint64_t previous_end = 0;
@@ -85,14 +115,43 @@ std::vector<ImageMapping> MappingsAndObjects(const Image& image) {
   return all;
 }
 
+absl::Status CheckBaseMemory(const std::vector<ImageMapping>& mappings, const Image& image) {
+  size_t mapping = 0, own = 0;
+  uint64_t previous_end = 0;
+  for (const ImageBaseMemory& piece : image.base_memory) {
+    while (mapping < mappings.size() && mappings[mapping].end <= piece.address) ++mapping;
+    bool valid = mapping < mappings.size() && piece.address >= mappings[mapping].start &&
+                 piece.address >= previous_end && piece.size != 0 &&
+                 piece.size <= mappings[mapping].end - piece.address &&
+                 (mappings[mapping].flags & MAP_SHARED) == 0 && piece.base < image.bases.size() &&
+                 (piece.address | piece.size | piece.file_offset) % kImagePageSize == 0;
+    if (valid) {
+      const uint64_t length = image.bases[piece.base].length;
+      while (own < image.memory.size() &&
+             image.memory[own].address + image.memory[own].size <= piece.address) {
+        ++own;
+      }
+      valid =
+          piece.file_offset <= length && piece.size <= length - piece.file_offset &&
+          (own == image.memory.size() || image.memory[own].address >= piece.address + piece.size);
+    }
+    if (!valid) {
+      return absl::DataLossError(
+          absl::StrFormat("the memory at %#x, %u bytes, cannot be that of another snapshot",
+                          piece.address, piece.size));
+    }
+    previous_end = piece.address + piece.size;
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::vector<Segment>> BuildSegments(const Image& image) {
   const std::vector<ImageMapping> mappings = MappingsAndObjects(image);
   KM_RETURN_IF_ERROR(CheckImage(mappings, image));
-  std::vector<Segment> segments;
-  size_t next = 0;
-  for (const ImageMapping& mapping : mappings) {
-    AddMapping(mapping, image.memory, &next, &segments);
-  }
+  KM_RETURN_IF_ERROR(CheckBaseMemory(mappings, image));
+  SegmentBuilder builder(image);
+  for (const ImageMapping& mapping : mappings) builder.Add(mapping);
+  std::vector<Segment> segments = builder.Take();
   if (segments.size() > kMaxSegments) {
     return ErrnoStatus(
         ENOMEM, absl::StrFormat("snapshot: %u segments of memory; an ELF file has room for %u",

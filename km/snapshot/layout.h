@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "km/snapshot/image.h"
 
@@ -33,9 +34,15 @@ std::vector<ImageMapping> MappingsAndObjects(const Image& image);
 
 // The segments of `image`, ascending, without offsets. A segment never crosses the border of a
 // mapping; pieces of one mapping that are less than 2 MiB apart become one, with a hole in the file
-// between them; a memory object is one in any case. kInternal when mappings or memory are not as
-// image.h says, kResourceExhausted (ENOMEM) for too many.
+// between them; a memory object is one in any case; memory of a base is one, without bytes.
+// kInternal when mappings or memory are not as image.h says, kResourceExhausted (ENOMEM) for too
+// many.
 absl::StatusOr<std::vector<Segment>> BuildSegments(const Image& image);
+
+// Whether image.base_memory is as image.h says: ascending, aligned, each piece within one private
+// mapping and within its base, none overlapping a piece of image.memory. `mappings` are those of
+// MappingsAndObjects.
+absl::Status CheckBaseMemory(const std::vector<ImageMapping>& mappings, const Image& image);
 
 // Gives every segment its place behind the first `head_size` bytes, and returns the file's length.
 // Segments with 2 MiB and more in the file lie at offsets that agree with their addresses modulo 2

@@ -342,6 +342,7 @@ void EncodeKmNotes(const Image& image, absl::Span<const uint64_t> checksums, Byt
   EncodeTimers(image.process, out);
   EncodeMappings(image, out);
   EncodeIpc(image, out);
+  EncodeBases(image, out);
   EncodeFiles(image, out);
   EncodeChecksums(checksums, out);
   for (const ImageNote& unknown : image.unknown_notes) {
@@ -375,6 +376,8 @@ std::string NoteName(uint32_t type) {
       return "NT_KM_TIMERS";
     case NT_KM_IPC:
       return "NT_KM_IPC";
+    case NT_KM_BASES:
+      return "NT_KM_BASES";
     default:
       return absl::StrFormat("type %#x", type);
   }

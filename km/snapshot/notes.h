@@ -41,6 +41,8 @@ void EncodePolicies(const std::vector<MappingPolicy>& policies, ByteWriter* out)
 // The note of System V objects, if there are any; and what two notes say of one segment.
 void EncodeIpc(const Image& image, ByteWriter* out);
 absl::Status CheckSegments(const Image& image);
+// The note of bases, if there are any.
+void EncodeBases(const Image& image, ByteWriter* out);
 // Whether the record is one of them; *valid becomes false where its value cannot be.
 bool DecodeThreadSetting(uint32_t tag, ByteReader* value, ThreadSettings* settings, bool* valid);
 bool DecodeProcessSetting(uint32_t tag, ByteReader* value, ImageProcess* process, bool* valid);
@@ -72,6 +74,7 @@ absl::Status DecodeSignals(ByteReader records, ImageProcess* process);
 absl::Status DecodeTimers(ByteReader records, ImageProcess* process);
 absl::Status DecodeMappings(ByteReader records, Image* image);
 absl::Status DecodeIpc(ByteReader records, Image* image);
+absl::Status DecodeBases(ByteReader records, Image* image);
 absl::Status DecodeFiles(ByteReader records, Image* image);
 absl::Status DecodeChecksums(ByteReader records, std::vector<uint64_t>* checksums);
 

@@ -129,7 +129,8 @@ class NoteDecoder {
     const uint32_t flags = reader.U32();
     reader.U32();
     if (!reader.ok() || !intact) return Named(name, absl::DataLossError("its checksum is wrong"));
-    const bool known = (type >= NT_KM_HEADER && type <= NT_KM_TIMERS) || type == NT_KM_IPC;
+    const bool known =
+        (type >= NT_KM_HEADER && type <= NT_KM_TIMERS) || type == NT_KM_IPC || type == NT_KM_BASES;
     if (known && minimum_reader <= KM_NOTE_VERSION) return DecodeKnown(type, name, reader);
     if ((flags & KM_NOTE_REQUIRED) == 0) return Keep(KM_NOTE_OWNER, type, descriptor);
     return absl::FailedPreconditionError(absl::StrFormat(
@@ -162,6 +163,8 @@ class NoteDecoder {
         return Named(name, DecodeMappings(records, image_));
       case NT_KM_IPC:
         return Named(name, DecodeIpc(records, image_));
+      case NT_KM_BASES:
+        return Named(name, DecodeBases(records, image_));
       case NT_KM_FILES:
         return Named(name, DecodeFiles(records, image_));
       case NT_KM_CHECKSUMS:
@@ -318,7 +321,20 @@ absl::StatusOr<Image> ParseSnapshot(absl::Span<const uint8_t> head, uint64_t fil
   Image image;
   KM_RETURN_IF_ERROR(DecodeNotes(elf.get(), notes, std::move(header), &image));
   KM_RETURN_IF_ERROR(DecodeSegments(elf.get(), count, file_size, &image));
+  KM_RETURN_IF_ERROR(CheckBaseMemory(MappingsAndObjects(image), image));
   return image;
+}
+
+absl::StatusOr<ImageHeader> ParseSnapshotHeader(int fd) {
+  std::vector<uint8_t> head;
+  KM_RETURN_IF_ERROR(ReadTo(fd, kImagePageSize, &head));
+  if (!LooksLikeSnapshot(head)) return NotASnapshot(head);
+  uint32_t note_size = 0;  // of the header note's descriptor
+  std::memcpy(&note_size, head.data() + sizeof(Elf64_Ehdr) + sizeof(uint32_t), sizeof(note_size));
+  if (note_size > kMaxHeadSize) return absl::DataLossError("the snapshot's header is too long");
+  KM_RETURN_IF_ERROR(ReadTo(fd, kImagePageSize + note_size, &head));
+  KM_ASSIGN_OR_RETURN(HeaderNote note, DecodeHeader(head));
+  return std::move(note.header);
 }
 
 absl::StatusOr<Image> ParseSnapshot(int fd) {

@@ -25,7 +25,8 @@ bool LooksLikeSnapshot(absl::Span<const uint8_t> first_bytes);
 // is
 //   PROT_READ|WRITE|EXEC at most; flags have one of MAP_SHARED and MAP_PRIVATE;
 // - memory ascends, does not overlap, is page aligned (address, size, file_offset), each piece lies
-//   within one mapping and within the file;
+//   within one mapping and within the file; base_memory is as CheckBaseMemory wants it, and bases
+//   have absolute paths;
 // - there is a thread; tids are unique and not 0; one pid; descriptors are unique and below 2^20,
 // and
 //   name descriptions that exist; strings hold no NUL; comm has at most 15 bytes; auxv ends with
@@ -35,8 +36,11 @@ bool LooksLikeSnapshot(absl::Span<const uint8_t> first_bytes);
 // The message of an error names what is wrong, without the file's name.
 absl::StatusOr<Image> ParseSnapshot(int fd);
 
-// The same for a file of `file_size` bytes whose first bytes are `head` (as far as the program
-// headers).
+// What the header of the snapshot open in `fd` says, and no more: for looking which one it is.
+absl::StatusOr<ImageHeader> ParseSnapshotHeader(int fd);
+
+// The same as ParseSnapshot(fd) for a file of `file_size` bytes whose first bytes are `head` (as
+// far as the program headers).
 absl::StatusOr<Image> ParseSnapshot(absl::Span<const uint8_t> head, uint64_t file_size);
 
 }  // namespace km

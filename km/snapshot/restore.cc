@@ -21,6 +21,7 @@
 #include "absl/strings/str_join.h"
 #include "km/base/status.h"
 #include "km/files/file_locks.h"
+#include "km/files/host_path.h"
 #include "km/files/launchers_terminal.h"
 #include "km/files/message_queue.h"
 #include "km/files/signal_owner.h"
@@ -28,6 +29,7 @@
 #include "km/kvm/cpu_features.h"
 #include "km/process/host_signals.h"
 #include "km/signals/siginfo.h"
+#include "km/snapshot/bases.h"
 #include "km/snapshot/restore_ipc.h"
 #include "km/snapshot/restore_memory.h"
 #include "km/snapshot/restore_settings.h"
@@ -86,6 +88,7 @@ class Restorer {
 
   absl::Status Run() {
     KM_RETURN_IF_ERROR(CheckProcessor(image_, process_));
+    KM_ASSIGN_OR_RETURN(bases_, OpenBases(image_, fd_));
     KM_RETURN_IF_ERROR(files_->Supply(image_.descriptors, image_.given));
     KM_RETURN_IF_ERROR(
         process_.ids().Make((image_.process.leads & (KM_LEADS_GROUP | KM_LEADS_SESSION)) != 0,
@@ -96,7 +99,7 @@ class Restorer {
     RestoreIdentity();
     KM_RETURN_IF_ERROR(RestoreObjects());
     KM_RETURN_IF_ERROR(ipc_.Restore());
-    KM_RETURN_IF_ERROR(RestoreMemory(image_, fd_, objects_, ipc_, process_));
+    KM_RETURN_IF_ERROR(RestoreMemory(image_, fd_, bases_, objects_, ipc_, process_));
     KM_RETURN_IF_ERROR(ipc_.RemoveSegments());
     KM_RETURN_IF_ERROR(RestoreFiles());
     KM_RETURN_IF_ERROR(SealObjects());
@@ -136,6 +139,7 @@ class Restorer {
   Process& process_;
   IpcRestorer ipc_;
   std::vector<std::string> made_queues_;  // names of POSIX queues, gone again when a resume fails
+  std::vector<OwnedFd> bases_;
   absl::flat_hash_map<uint64_t, OwnedFd> objects_;  // by their addresses
   std::optional<FileRestorer> files_;
 };
@@ -157,6 +161,11 @@ void Restorer::RestoreIdentity() {
   identity.program.file = MappedFile::Open(identity.executable, O_PATH);
   if (image_.dynamic_linker.has_value()) identity.interpreter = ElfOf(*image_.dynamic_linker);
   identity.snapshot_id = image_.header.id;
+  struct stat file = {};
+  (void)fstat(fd_, &file);
+  identity.sources.push_back(
+      {image_.header.id, static_cast<uint64_t>(file.st_size), HostPathOf(fd_)});
+  identity.sources.insert(identity.sources.end(), image_.bases.begin(), image_.bases.end());
   for (const ImageNote& note : image_.unknown_notes) {
     identity.foreign_notes.push_back({note.owner, note.type, note.descriptor});
   }

@@ -5,6 +5,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <memory>
 #include <utility>
@@ -34,18 +35,25 @@ Mapping MappingOf(const ImageMapping& from, uint64_t start, uint64_t end) {
   return mapping;
 }
 
+// Bytes of a file.
+struct Piece {
+  uint64_t address, size, file_offset;
+  int source;  // 0: the snapshot itself, then its bases
+};
+
 class MemoryRestorer {
  public:
-  MemoryRestorer(const Image& image, int fd, const absl::flat_hash_map<uint64_t, OwnedFd>& objects,
-                 IpcRestorer& ipc, Process& process)
-      : image_(image), fd_(fd), objects_(objects), ipc_(ipc), process_(process) {}
+  MemoryRestorer(const Image& image, int fd, const std::vector<OwnedFd>& bases,
+                 const absl::flat_hash_map<uint64_t, OwnedFd>& objects, IpcRestorer& ipc,
+                 Process& process)
+      : image_(image), fd_(fd), bases_(bases), objects_(objects), ipc_(ipc), process_(process) {}
 
   absl::Status Run();
 
  private:
   absl::Status RestorePrivate(const ImageMapping& from);
-  absl::Status MapPiece(const ImageMapping& from, uint64_t start, uint64_t end,
-                        const ImageMemory* piece);
+  absl::Status MapPiece(const ImageMapping& from, uint64_t start, uint64_t end, const Piece* piece);
+  bool NextPiece(uint64_t end, Piece* piece);
   absl::Status RestoreSharedMemory(const ImageMapping& from);
   absl::Status RestoreSharedFile(const ImageMapping& from);
   absl::Status Fail(const ImageMapping& mapping, int error) const;
@@ -54,11 +62,13 @@ class MemoryRestorer {
 
   const Image& image_;
   const int fd_;
+  const std::vector<OwnedFd>& bases_;
   const absl::flat_hash_map<uint64_t, OwnedFd>& objects_;
   IpcRestorer& ipc_;
   Process& process_;
-  size_t next_memory_ = 0;  // in image_.memory
-  uint64_t copied_ = 0;     // bytes, by CopySmall
+  size_t next_memory_ = 0;       // in image_.memory
+  size_t next_base_memory_ = 0;  // in image_.base_memory
+  uint64_t copied_ = 0;          // bytes, by CopySmall
 };
 
 absl::Status MemoryRestorer::Fail(const ImageMapping& mapping, int error) const {
@@ -89,15 +99,31 @@ absl::Status MemoryRestorer::Run() {
 
 // From the file where it has bytes, fresh memory elsewhere. Nothing is read.
 absl::Status MemoryRestorer::RestorePrivate(const ImageMapping& from) {
-  const std::vector<ImageMemory>& memory = image_.memory;
   uint64_t done = from.start;
-  for (; next_memory_ < memory.size() && memory[next_memory_].address < from.end; ++next_memory_) {
-    const ImageMemory& piece = memory[next_memory_];
+  for (Piece piece; NextPiece(from.end, &piece);) {
     KM_RETURN_IF_ERROR(MapPiece(from, done, piece.address, nullptr));
     done = piece.address + piece.size;
     KM_RETURN_IF_ERROR(MapPiece(from, piece.address, done, &piece));
   }
   return MapPiece(from, done, from.end, nullptr);
+}
+
+// The next one that begins below `end`, of whichever file.
+bool MemoryRestorer::NextPiece(uint64_t end, Piece* piece) {
+  const std::vector<ImageMemory>& own = image_.memory;
+  const std::vector<ImageBaseMemory>& others = image_.base_memory;
+  const uint64_t address = next_memory_ < own.size() ? own[next_memory_].address : ~uint64_t{0};
+  const uint64_t other =
+      next_base_memory_ < others.size() ? others[next_base_memory_].address : ~uint64_t{0};
+  if (std::min(address, other) >= end) return false;
+  if (address < other) {
+    const ImageMemory& from = own[next_memory_++];
+    *piece = {from.address, from.size, from.file_offset, 0};
+  } else {
+    const ImageBaseMemory& from = others[next_base_memory_++];
+    *piece = {from.address, from.size, from.file_offset, static_cast<int>(from.base) + 1};
+  }
+  return true;
 }
 
 // Variables and the top of a stack are written to at once, which costs the guest two exits for a
@@ -111,13 +137,16 @@ void MemoryRestorer::CopySmall(uint64_t start, uint64_t end) {
 
 // [start, end) of a private mapping: from the file, or without `piece` fresh.
 absl::Status MemoryRestorer::MapPiece(const ImageMapping& from, uint64_t start, uint64_t end,
-                                      const ImageMemory* piece) {
+                                      const Piece* piece) {
   if (start == end) return absl::OkStatus();
   bool anonymous = from.flags & MAP_ANONYMOUS;
   int flags = MAP_PRIVATE | MAP_FIXED | (from.flags & MAP_NORESERVE ? MAP_NORESERVE : 0);
   if (piece == nullptr) flags |= MAP_ANONYMOUS;
-  if (mmap(Host(start), end - start, HostProtection(static_cast<int>(from.protection)), flags,
-           piece != nullptr ? fd_ : -1,
+  int fd = -1;
+  if (piece != nullptr) {
+    fd = piece->source == 0 ? fd_ : bases_[static_cast<size_t>(piece->source) - 1].get();
+  }
+  if (mmap(Host(start), end - start, HostProtection(static_cast<int>(from.protection)), flags, fd,
            piece != nullptr ? static_cast<off_t>(piece->file_offset) : 0) == MAP_FAILED) {
     return Fail(from, errno);
   }
@@ -126,6 +155,10 @@ absl::Status MemoryRestorer::MapPiece(const ImageMapping& from, uint64_t start, 
   if (!anonymous) mapping.offset = from.file_offset + (start - from.start);
   // A file's pages that the snapshot does not hold lay behind the file's end: SIGBUS, not zeros.
   mapping.from_snapshot = piece != nullptr || !anonymous;
+  if (piece != nullptr) {
+    mapping.source = piece->source;
+    mapping.source_offset = piece->file_offset;
+  }
   mapping.snapshot_file_end = !anonymous && piece == nullptr ? start : anonymous ? 0 : end;
   process_.space().Adopt(std::move(mapping));
   return absl::OkStatus();
@@ -195,10 +228,10 @@ absl::Status MemoryRestorer::RestoreSharedFile(const ImageMapping& from) {
 
 }  // namespace
 
-absl::Status RestoreMemory(const Image& image, int fd,
+absl::Status RestoreMemory(const Image& image, int fd, const std::vector<OwnedFd>& bases,
                            const absl::flat_hash_map<uint64_t, OwnedFd>& objects, IpcRestorer& ipc,
                            Process& process) {
-  return MemoryRestorer(image, fd, objects, ipc, process).Run();
+  return MemoryRestorer(image, fd, bases, objects, ipc, process).Run();
 }
 
 }  // namespace km

@@ -3,6 +3,7 @@
 #define KM_SNAPSHOT_RESTORE_MEMORY_H_
 
 #include <cstdint>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
@@ -13,10 +14,11 @@
 
 namespace km {
 
-// Maps the memory of `image`: private memory from the snapshot `fd`, of which nothing is read, what
-// is shared from files, from `objects` (host descriptors by their addresses) or from the segments
-// that `ipc` has made. On the main thread, before any thread of the program runs.
-absl::Status RestoreMemory(const Image& image, int fd,
+// Maps the memory of `image`: private memory from the snapshot `fd` and from `bases` (OpenBases),
+// of which nothing is read, what is shared from files, from `objects` (host descriptors by their
+// addresses) or from the segments that `ipc` has made. On the main thread, before any thread of the
+// program runs.
+absl::Status RestoreMemory(const Image& image, int fd, const std::vector<OwnedFd>& bases,
                            const absl::flat_hash_map<uint64_t, OwnedFd>& objects, IpcRestorer& ipc,
                            Process& process);
 

@@ -99,19 +99,45 @@ bool MapsFile(const ImageMapping& mapping) {
   return (mapping.flags & MAP_ANONYMOUS) == 0 && mapping.name.starts_with('/');
 }
 
-void File(const std::vector<ImageMapping>& mappings, ByteWriter* out) {
-  const size_t note = BeginNote(kCore, NT_FILE, out);
-  out->U64(static_cast<uint64_t>(std::count_if(mappings.begin(), mappings.end(), MapsFile)));
-  out->U64(kImagePageSize);
-  for (const ImageMapping& mapping : mappings) {
-    if (!MapsFile(mapping)) continue;
-    out->U64(mapping.start);
-    out->U64(mapping.end);
-    out->U64(mapping.file_offset / kImagePageSize);
+struct FileEntry {
+  uint64_t start, end, offset;
+  const std::string* name;
+};
+
+// Memory of a base is shown as a mapping of that file: gdb reads it there.
+std::vector<FileEntry> FileEntries(const Image& image) {
+  std::vector<FileEntry> entries;
+  size_t next = 0;
+  for (const ImageMapping& mapping : image.mappings) {
+    uint64_t at = mapping.start;
+    auto add_to = [&](uint64_t end) {
+      if (!MapsFile(mapping) || at >= end) return;
+      entries.push_back({at, end, mapping.file_offset + (at - mapping.start), &mapping.name});
+    };
+    for (; next < image.base_memory.size() && image.base_memory[next].address < mapping.end;
+         ++next) {
+      const ImageBaseMemory& piece = image.base_memory[next];
+      add_to(piece.address);
+      at = piece.address + piece.size;
+      entries.push_back({piece.address, at, piece.file_offset, &image.bases[piece.base].path});
+    }
+    add_to(mapping.end);
   }
-  for (const ImageMapping& mapping : mappings) {
-    if (!MapsFile(mapping)) continue;
-    out->Text(mapping.name);
+  return entries;
+}
+
+void File(const Image& image, ByteWriter* out) {
+  const std::vector<FileEntry> entries = FileEntries(image);
+  const size_t note = BeginNote(kCore, NT_FILE, out);
+  out->U64(entries.size());
+  out->U64(kImagePageSize);
+  for (const FileEntry& entry : entries) {
+    out->U64(entry.start);
+    out->U64(entry.end);
+    out->U64(entry.offset / kImagePageSize);
+  }
+  for (const FileEntry& entry : entries) {
+    out->Text(*entry.name);
     out->Zeros(1);
   }
   EndNote(note, out);
@@ -165,7 +191,7 @@ void EncodeStandardNotes(const Image& image, ByteWriter* out) {
       Prpsinfo(image.process, out);
       Note(kCore, NT_SIGINFO, image.fatal_signal.value_or(SignalInfoBytes{}), out);
       Auxv(image.process.auxv, out);
-      File(image.mappings, out);
+      File(image, out);
     }
     FloatingPoint(image.threads[i], image.header.xcr0, out);
   }

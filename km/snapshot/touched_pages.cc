@@ -20,10 +20,15 @@ namespace km {
 namespace {
 
 // Bits of a pagemap entry (Documentation/admin-guide/mm/pagemap.rst).
-constexpr uint64_t kEntryPresent = uint64_t{1} << 63, kEntrySwapped = uint64_t{1} << 62;
+constexpr uint64_t kEntryPresent = uint64_t{1} << 63, kEntrySwapped = uint64_t{1} << 62,
+                   kEntryFile = uint64_t{1} << 61;
 
-void Append(uint64_t start, uint64_t end, std::vector<AddressRange>* found, size_t first) {
-  if (found->size() > first && start - found->back().end < TouchedPages::kGap) {
+constexpr uint64_t kTouchedGap = 256 << 10, kChangedGap = 64 << 10;
+
+void Append(uint64_t start, uint64_t end, TouchedPages::Which which,
+            std::vector<AddressRange>* found, size_t first) {
+  const uint64_t gap = which == TouchedPages::Which::kChanged ? kChangedGap : kTouchedGap;
+  if (found->size() > first && start - found->back().end < gap) {
     found->back().end = end;
   } else {
     found->push_back({start, end});
@@ -73,41 +78,44 @@ absl::StatusOr<TouchedPages> TouchedPages::Open() {
   return pages;
 }
 
-absl::Status TouchedPages::Find(uint64_t start, uint64_t end, std::vector<AddressRange>* found) {
+absl::Status TouchedPages::Find(uint64_t start, uint64_t end, Which which,
+                                std::vector<AddressRange>* found) {
   if (scan_works_) {
-    absl::Status status = Scan(start, end, found);
+    absl::Status status = Scan(start, end, which, found);
     if (ErrnoOf(status) != ENOTTY) return status;
     scan_works_ = false;
   }
-  return ScanParts(start, end, found);
+  return ScanParts(start, end, which, found);
 }
 
-absl::Status TouchedPages::Scan(uint64_t start, uint64_t end, std::vector<AddressRange>* found) {
+absl::Status TouchedPages::Scan(uint64_t start, uint64_t end, Which which,
+                                std::vector<AddressRange>* found) {
   const size_t first = found->size();
   PmScanArg scan = {};
   scan.start = start;
   scan.end = end;
-  scan.category_inverted = kPageIsZero;
-  scan.category_mask = kPageIsZero;
+  // Zeros of the kernel's own are no page; what a write made is no file's.
+  scan.category_mask = which == Which::kChanged ? kPageIsZero | kPageIsFile : kPageIsZero;
+  scan.category_inverted = scan.category_mask;
   scan.category_anyof_mask = kPageIsPresent | kPageIsSwapped;
   scan.return_mask = kPageIsPresent | kPageIsSwapped;
-  const int error = ScanPagemap(pagemap_.get(), scan, [found, first](const PageRegion& region) {
-    Append(region.start, region.end, found, first);
+  const int error = ScanPagemap(pagemap_.get(), scan, [=](const PageRegion& region) {
+    Append(region.start, region.end, which, found, first);
   });
   if (error != 0) return ErrnoStatus(error, "cannot scan /proc/self/pagemap");
   return absl::OkStatus();
 }
 
-absl::Status TouchedPages::ScanParts(uint64_t start, uint64_t end,
+absl::Status TouchedPages::ScanParts(uint64_t start, uint64_t end, Which which,
                                      std::vector<AddressRange>* found) {
-  if (end - start <= kMinPart) return ReadEntries(start, end, found);
+  if (end - start <= kMinPart) return ReadEntries(start, end, which, found);
   for (const AddressRange& part : OccupiedParts(start, end)) {
-    KM_RETURN_IF_ERROR(ReadEntries(part.start, part.end, found));
+    KM_RETURN_IF_ERROR(ReadEntries(part.start, part.end, which, found));
   }
   return absl::OkStatus();
 }
 
-absl::Status TouchedPages::ReadEntries(uint64_t start, uint64_t end,
+absl::Status TouchedPages::ReadEntries(uint64_t start, uint64_t end, Which which,
                                        std::vector<AddressRange>* found) {
   std::vector<uint64_t> entries(4096);
   size_t first = found->size();
@@ -118,8 +126,9 @@ absl::Status TouchedPages::ReadEntries(uint64_t start, uint64_t end,
     if (bytes <= 0) return ErrnoStatus(bytes < 0 ? errno : EIO, "cannot read /proc/self/pagemap");
     count = static_cast<size_t>(bytes) / sizeof(uint64_t);
     for (size_t i = 0; i < count; ++i, start += kPageSize) {
-      if (entries[i] & (kEntryPresent | kEntrySwapped)) {
-        Append(start, start + kPageSize, found, first);
+      const bool counts = which == Which::kTouched || (entries[i] & kEntryFile) == 0;
+      if ((entries[i] & (kEntryPresent | kEntrySwapped)) && counts) {
+        Append(start, start + kPageSize, which, found, first);
       }
     }
   }

@@ -1,4 +1,4 @@
-// Which pages of private anonymous memory were ever written.
+// Which pages of private memory were ever written.
 #ifndef KM_SNAPSHOT_TOUCHED_PAGES_H_
 #define KM_SNAPSHOT_TOUCHED_PAGES_H_
 
@@ -18,17 +18,19 @@ class TouchedPages {
  public:
   static absl::StatusOr<TouchedPages> Open();
 
-  // Appends the touched parts of the host range [start, end), as host addresses, ascending. Parts
-  // that are less than kGap apart are joined.
-  absl::Status Find(uint64_t start, uint64_t end, std::vector<AddressRange>* found);
-
-  // Every part costs a mapping at the resume; a gap costs a hole in the file.
-  static constexpr uint64_t kGap = 256 << 10;
+  // kTouched: there is a page. kChanged: it is not that of the file which is mapped there.
+  enum class Which { kTouched, kChanged };
+  // Appends those parts of the host range [start, end), as host addresses, ascending. Parts that
+  // are less than a gap apart are joined: every part costs a mapping at the resume, a gap a hole in
+  // the file, or where the memory is a file's, bytes.
+  absl::Status Find(uint64_t start, uint64_t end, Which which, std::vector<AddressRange>* found);
 
  private:
-  absl::Status Scan(uint64_t start, uint64_t end, std::vector<AddressRange>* found);
-  absl::Status ScanParts(uint64_t start, uint64_t end, std::vector<AddressRange>* found);
-  absl::Status ReadEntries(uint64_t start, uint64_t end, std::vector<AddressRange>* found);
+  absl::Status Scan(uint64_t start, uint64_t end, Which which, std::vector<AddressRange>* found);
+  absl::Status ScanParts(uint64_t start, uint64_t end, Which which,
+                         std::vector<AddressRange>* found);
+  absl::Status ReadEntries(uint64_t start, uint64_t end, Which which,
+                           std::vector<AddressRange>* found);
 
   OwnedFd pagemap_;
   bool scan_works_ = true;

@@ -13,19 +13,9 @@ import sys
 import time
 
 from controlled import (
-    KM, KMCTL, OUT, PATIENCE, TMP, Program, Skipped, case, count, counter, eventually, expect, kmctl, run_cases,
+    KM, KMCTL, OUT, PATIENCE, TMP, Program, Skipped, case, count, counter, eventually, expect, invariant, kmctl, resumes_right,
+    run_cases,
 )
-
-
-def invariant(megabytes=16, threads=4):
-    return Program(f"{OUT}/keeps_invariant", str(megabytes), str(threads))
-
-
-def resumes_right(file):
-    with Program(file, ready=False) as program:
-        time.sleep(0.2)
-        output, status = program.end(signal.SIGTERM)
-        expect(status == 0 and output.startswith("right"), f"{file}: status {status}, {output!r}")
 
 
 class Raw:

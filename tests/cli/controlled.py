@@ -1,4 +1,4 @@
-"""Programs under km that are controlled from outside: what control.py and top.py share."""
+"""Programs under km that are controlled from outside: what control.py, top.py and bases.py share."""
 
 import os
 import shutil
@@ -91,6 +91,17 @@ def counter():
 
 def count():
     return int(open("count").read())
+
+
+def invariant(megabytes=16, threads=4):
+    return Program(f"{OUT}/keeps_invariant", str(megabytes), str(threads))
+
+
+def resumes_right(file):
+    with Program(file, ready=False) as program:
+        time.sleep(0.2)
+        output, status = program.end(signal.SIGTERM)
+        expect(status == 0 and output.startswith("right"), f"{file}: status {status}, {output!r}")
 
 
 def run(prefix, function):

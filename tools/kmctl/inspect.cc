@@ -81,9 +81,13 @@ Json DescribeThread(const ImageThread& thread, int64_t now, Symbolizer* symbols)
 Json DescribeMappings(const Image& image, int fd) {
   Json list = Json::array();
   auto piece = image.memory.begin();
+  auto other = image.base_memory.begin();
   for (const ImageMapping& mapping : image.mappings) {
     const uint64_t size = mapping.end - mapping.start;
-    uint64_t in_file = 0, stored = 0;
+    uint64_t in_file = 0, stored = 0, in_bases = 0;
+    for (; other != image.base_memory.end() && other->address < mapping.end; ++other) {
+      in_bases += other->size;
+    }
     for (; piece != image.memory.end() && piece->address < mapping.end; ++piece) {
       in_file += piece->size;
       stored += StoredBytes(fd, *piece);
@@ -100,8 +104,22 @@ Json DescribeMappings(const Image& image, int fd) {
                     {"offset", is_file ? mapping.file_offset : 0},
                     {"size", size},
                     {"touched", stored},
-                    {"zero", size - from_file - stored},
+                    {"bases", in_bases},
+                    {"zero", size - from_file - stored - in_bases},
                     {"file", from_file}});
+  }
+  return list;
+}
+
+Json DescribeBases(const Image& image) {
+  Json list = Json::array();
+  for (size_t i = 0; i < image.bases.size(); ++i) {
+    uint64_t size = 0;
+    for (const ImageBaseMemory& piece : image.base_memory) size += piece.base == i ? piece.size : 0;
+    list.push_back({{"path", image.bases[i].path},
+                    {"id", BytesText(image.bases[i].id)},
+                    {"file_length", image.bases[i].length},
+                    {"size", size}});
   }
   return list;
 }
@@ -367,6 +385,7 @@ Json Describe(const Image& image, int fd, const std::string& path) {
     threads.push_back(DescribeThread(thread, image.header.monotonic_ns, &symbols));
     threads.back()["settings"] = DescribeSettings(thread.settings);
   }
+  result["bases"] = DescribeBases(image);
   result["mappings"] = DescribeMappings(image, fd);
   result["memory_policies"] = DescribePolicies(image);
   result["objects"] = DescribeObjects(image, fd);

@@ -5,15 +5,18 @@
 #include <cerrno>
 #include <cstdio>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "km/base/host_files.h"
 #include "km/base/owned.h"
 #include "km/base/status.h"
 #include "km/base/version.h"
+#include "km/snapshot/bases.h"
 #include "km/snapshot/checksum.h"
 #include "km/snapshot/parser.h"
 #include "tools/kmctl/binfmt.h"
@@ -32,7 +35,8 @@ constexpr absl::string_view kHelp =
                                         the same, with what they use, again and again; q ends it
        kmctl info TARGET                what one runs, and how it is
        kmctl pause | resume TARGET      stop the program; let it go on
-       kmctl snapshot TARGET [-o FILE] [--stop] [--label TEXT] [--description TEXT]
+       kmctl snapshot TARGET [-o FILE] [--stop] [--base | --full] [--label TEXT]
+                      [--description TEXT]
                                         write a snapshot; the program goes on, or ends with --stop
        kmctl check TARGET               would a snapshot be possible now?
        kmctl signal TARGET SIGNAL       send a signal to the program
@@ -43,6 +47,7 @@ constexpr absl::string_view kHelp =
        kmctl wait TARGET                wait until it ends, and end as it does
        kmctl inspect FILE               show everything in a snapshot
        kmctl verify FILE                check all checksums of a snapshot, its memory's too
+       kmctl merge FILE -o FILE         make a snapshot that needs no other of one that does
        kmctl binfmt --register | --unregister
                                         have the kernel run snapshots by themselves (./FILE)
        kmctl --help | --version
@@ -79,14 +84,28 @@ int Inspect(const Image& image, int fd, const std::string& path, bool json) {
   return Print(absl::StrCat(description.dump(2, ' ', false, kReplace), "\n"));
 }
 
-int Verify(const Image& image, int fd, const std::string& path) {
-  if (const absl::Status status = VerifyMemory(fd, image); !status.ok()) {
-    return Fail(kFailed, absl::StrCat(path, ": ", status.message()));
+// Those that a snapshot is built on, whole.
+absl::Status VerifyBases(const Image& image, int fd) {
+  KM_ASSIGN_OR_RETURN(const std::vector<OwnedFd> bases, OpenBases(image, fd));
+  for (size_t i = 0; i < bases.size(); ++i) {
+    const absl::StatusOr<Image> base = ParseSnapshot(bases[i].get());
+    absl::Status status = base.status();
+    if (base.ok()) status = VerifyMemory(bases[i].get(), *base);
+    if (status.ok()) continue;
+    return absl::DataLossError(absl::StrCat(image.bases[i].path, ": ", status.message()));
   }
+  return absl::OkStatus();
+}
+
+int Verify(const Image& image, int fd, const std::string& path) {
+  absl::Status status = VerifyMemory(fd, image);
+  status.Update(VerifyBases(image, fd));
+  if (!status.ok()) return Fail(kFailed, absl::StrCat(path, ": ", status.message()));
   uint64_t size = 0;
   for (const ImageMemory& piece : image.memory) size += piece.size;
   return Print(absl::StrCat(Printable(path), ": undamaged: headers, notes, and ", SizeText(size),
-                            " of memory in ", image.memory_checksums.size(), " chunks\n"));
+                            " of memory in ", image.memory_checksums.size(), " chunks",
+                            image.bases.empty() ? "" : ", and what it is built on", "\n"));
 }
 
 int Remote(const RemoteCommand& command) {
@@ -98,18 +117,28 @@ int Remote(const RemoteCommand& command) {
   return printed != kFine ? printed : exit_status;
 }
 
-int OfFile(const std::string& verb, const std::string& path, bool json) {
+int Merge(Image image, int fd, const std::string& output) {
+  const absl::StatusOr<std::string> path = AbsolutePath(output);
+  if (!path.ok()) return Fail(kUsage, path.status().message());
+  const absl::Status status = MergeSnapshot(std::move(image), fd, *path);
+  return status.ok() ? kFine : Fail(kFailed, status.message());
+}
+
+int OfFile(const RemoteCommand& command) {
+  const std::string& path = command.words[0];
   // A FIFO would block.
   const OwnedFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!fd.valid()) {
     return Fail(kUsage, ErrnoStatus(errno, absl::StrCat("opening ", path)).message());
   }
-  const absl::StatusOr<Image> image = ParseSnapshot(fd.get());
+  absl::StatusOr<Image> image = ParseSnapshot(fd.get());
   if (!image.ok()) {
     const bool unreadable = image.status().GetPayload("km/errno").has_value();
     return Fail(unreadable ? kUsage : kFailed, absl::StrCat(path, ": ", image.status().message()));
   }
-  return verb == "inspect" ? Inspect(*image, fd.get(), path, json) : Verify(*image, fd.get(), path);
+  if (command.verb == "inspect") return Inspect(*image, fd.get(), path, command.json);
+  if (command.verb == "verify") return Verify(*image, fd.get(), path);
+  return Merge(*std::move(image), fd.get(), command.output);
 }
 
 int Binfmt(const std::vector<std::string>& words) {
@@ -147,6 +176,8 @@ int ParseArguments(const std::vector<std::string>& arguments, RemoteCommand* com
       command->stop = true;
     } else if (argument == "--once") {
       command->once = true;
+    } else if (argument == "--base" || argument == "--full") {
+      command->base = argument == "--base";
     } else if (std::string* value = ValueOf(argument.substr(0, equals), command, &interval);
                option && value != nullptr) {
       if (equals == argument.npos && ++i == arguments.size()) {
@@ -172,21 +203,25 @@ int Main(const std::vector<std::string>& arguments) {
   RemoteCommand command;
   if (int done = ParseArguments(arguments, &command); done >= 0) return done;
   if (command.verb.empty()) return WrongUsage("what to do with which program or file?");
-  const bool of_snapshot = !command.output.empty() || !command.label.empty() ||
-                           !command.description.empty() || command.stop;
+  const bool of_snapshot = !command.label.empty() || !command.description.empty() || command.stop ||
+                           command.base.has_value();
   if (of_snapshot && command.verb != "snapshot") {
-    return WrongUsage("-o, --label, --description and --stop go with snapshot");
+    return WrongUsage("--label, --description, --stop, --base and --full go with snapshot");
+  }
+  if (!command.output.empty() && command.verb != "snapshot" && command.verb != "merge") {
+    return WrongUsage("-o goes with snapshot and merge");
   }
   if (command.once && command.verb != "top") return WrongUsage("--once goes with top");
   if (IsRemoteVerb(command.verb)) return Remote(command);
   if (command.verb == "binfmt") return Binfmt(command.words);
-  const bool inspect = command.verb == "inspect";
-  if (!inspect && command.verb != "verify") {
+  const bool inspect = command.verb == "inspect", merge = command.verb == "merge";
+  if (!inspect && !merge && command.verb != "verify") {
     return WrongUsage(absl::StrCat("there is no command ", command.verb));
   }
   if (command.words.size() != 1) return WrongUsage(absl::StrCat(command.verb, " wants one file"));
-  if (command.json && !inspect) return WrongUsage("--json does not go with verify");
-  return OfFile(command.verb, command.words[0], command.json);
+  if (command.json && !inspect) return WrongUsage("--json goes with inspect only");
+  if (merge && command.output.empty()) return WrongUsage("merge wants -o FILE");
+  return OfFile(command);
 }
 
 }  // namespace

@@ -84,13 +84,15 @@ absl::StatusOr<std::string> Snapshot(const RemoteCommand& command, ControlClient
     // A file of the caller's directory, not of the monitor's.
     KM_ASSIGN_OR_RETURN(request["path"], AbsolutePath(command.output));
   }
+  if (command.base.has_value()) request["base"] = *command.base;
   const bool terminal = isatty(STDERR_FILENO) != 0;
   absl::StatusOr<Json> result = client.Call(std::move(request), ShowProgress);
   if (terminal) fputs("\r\x1b[K", stderr);
   KM_RETURN_IF_ERROR(result.status());
   if (command.json) return Dump(*result);
-  return absl::StrFormat("%s: %s, the program stood still for %.1f ms%s\n", Text(*result, "path"),
+  return absl::StrFormat("%s: %s%s, the program stood still for %.1f ms%s\n", Text(*result, "path"),
                          SizeText(Number(*result, "file_bytes")),
+                         Number(*result, "bases") != 0 ? " besides what it is built on" : "",
                          static_cast<double>(Number(*result, "stopped_ns")) / kMilli,
                          command.stop ? " and has ended" : " and goes on");
 }

@@ -2,6 +2,7 @@
 #ifndef TOOLS_KMCTL_REMOTE_H_
 #define TOOLS_KMCTL_REMOTE_H_
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,7 @@ struct RemoteCommand {
   // Of snapshot.
   std::string output, label, description;
   bool stop = false;
+  std::optional<bool> base;  // nothing: where it can be
   double interval = 1;  // seconds, of stats and top
   bool once = false;    // of top
 };
