@@ -97,9 +97,12 @@ static int Threads(void) {
   }
   usleep(150000); /* long enough for them to block */
   if (Snapshot("threads", 0) < 0) return 1;
-  usleep(50000); /* the futex must still be waited for */
-  __atomic_store_n(&released, 1, __ATOMIC_SEQ_CST);
-  long woken = syscall(SYS_futex, &released, 1 /* FUTEX_WAKE */, 10, NULL, NULL, 0);
+  /* The futex must still be waited for, or be so again before long. */
+  long woken = 0;
+  for (int i = 0; i < 1000 && woken == 0; i++) {
+    usleep(10000);
+    woken = syscall(SYS_futex, &released, 1 /* FUTEX_WAKE */, 10, NULL, NULL, 0);
+  }
   printf("woken %ld\n", woken);
   for (size_t i = 0; i < BLOCKED_COUNT; ++i) {
     pthread_join(threads[i], NULL);
