@@ -35,25 +35,44 @@ absl::StatusOr<ControlClient> ControlClient::Connect(const std::string& path,
   return ControlClient(std::move(socket));
 }
 
+// What cannot be sent is not an error yet: the monitor may have said why it does not listen.
+void ControlClient::SendFrame(absl::string_view frame, int descriptor) {
+  while (!frame.empty()) {
+    iovec part = {const_cast<char*>(frame.data()), frame.size()};
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+    msghdr message = {};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    if (descriptor >= 0) {
+      message.msg_control = control;
+      message.msg_controllen = sizeof(control);
+      cmsghdr* header = CMSG_FIRSTHDR(&message);
+      header->cmsg_level = SOL_SOCKET;
+      header->cmsg_type = SCM_RIGHTS;
+      header->cmsg_len = CMSG_LEN(sizeof(int));
+      memcpy(CMSG_DATA(header), &descriptor, sizeof(descriptor));
+    }
+    const ssize_t sent = sendmsg(socket_.get(), &message, MSG_NOSIGNAL);
+    if (sent < 0 && errno == EINTR) continue;
+    if (sent < 0) return;
+    frame.remove_prefix(static_cast<size_t>(sent));
+    descriptor = -1;
+  }
+}
+
 absl::StatusOr<Json> ControlClient::Call(Json request,
-                                         const std::function<void(const Json&)>& on_event) {
-  Send(std::move(request));
+                                         const std::function<void(const Json&)>& on_event,
+                                         int descriptor) {
+  Send(std::move(request), descriptor);
   absl::StatusOr<std::optional<Json>> answer = NextAnswer(on_event, 0);
   KM_RETURN_IF_ERROR(answer.status());
   return **std::move(answer);
 }
 
-void ControlClient::Send(Json request) {
+void ControlClient::Send(Json request, int descriptor) {
   request["version"] = kControlVersion;
   request["id"] = ++last_id_;
-  const std::string frame = EncodeFrame(request);
-  for (size_t done = 0; done < frame.size();) {
-    const ssize_t sent =
-        send(socket_.get(), frame.data() + done, frame.size() - done, MSG_NOSIGNAL);
-    if (sent < 0 && errno == EINTR) continue;
-    if (sent < 0) break;  // it may have said why it does not listen
-    done += static_cast<size_t>(sent);
-  }
+  SendFrame(EncodeFrame(request), descriptor);
 }
 
 absl::StatusOr<std::optional<Json>> ControlClient::TakeAnswer() {

@@ -25,18 +25,21 @@ class ControlClient {
   // Sends `request` ({"verb": ..., ...}) and waits for the answer's "result"; each event that comes
   // before is given to on_event. An answer that says no is FailedPrecondition with its message, a
   // monitor that went away Unavailable, and one that does not speak the protocol DataLoss.
-  absl::StatusOr<Json> Call(Json request, const std::function<void(const Json&)>& on_event = {});
+  // `descriptor`, unless it is -1, goes with the request.
+  absl::StatusOr<Json> Call(Json request, const std::function<void(const Json&)>& on_event = {},
+                            int descriptor = -1);
 
   // The same in two steps, for one who asks several monitors at once. fd() is readable when there
   // is something for TakeAnswer, which does not wait: nullopt when the answer is not there yet.
   // Errors as of Call. One request at a time.
-  void Send(Json request);
+  void Send(Json request, int descriptor = -1);
   absl::StatusOr<std::optional<Json>> TakeAnswer();
 
   int fd() const { return socket_.get(); }
 
  private:
   explicit ControlClient(OwnedFd socket) : socket_(std::move(socket)) {}
+  void SendFrame(absl::string_view frame, int descriptor);
   // Nullopt only with MSG_DONTWAIT in `flags`, of recv(2).
   absl::StatusOr<std::optional<Json>> NextAnswer(const std::function<void(const Json&)>& on_event,
                                                  int flags);

@@ -33,6 +33,8 @@ class FrameReader {
   void Append(absl::string_view bytes) { buffer_.append(bytes.data(), bytes.size()); }
   // Whether there is a whole frame, or one that is too long.
   bool Ready() const;
+  // Whether nothing is left, not even a part of a frame.
+  bool empty() const { return buffer_.empty(); }
   // The next frame's object. Errors: InvalidArgument for one that is none (the next frame can be
   // read), ResourceExhausted for one that is longer than the limit (nothing more can be).
   absl::StatusOr<Json> Next();

@@ -46,6 +46,30 @@ int BindTo(int fd, const sockaddr_un& address) {
   return bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0 ? 0 : errno;
 }
 
+// As recv(2), which takes a descriptor too: the only one of the message, or none. The kernel closes
+// those that there is no room for; it makes room for one alone only if the length is exact.
+ssize_t Receive(int socket, char* bytes, size_t size, OwnedFd* descriptor) {
+  iovec part = {bytes, size};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  msghdr message = {};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = CMSG_LEN(sizeof(int));
+  const ssize_t count = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+  if (count < 0) return count;
+  const cmsghdr* header = CMSG_FIRSTHDR(&message);
+  if (header == nullptr || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS ||
+      header->cmsg_len != CMSG_LEN(sizeof(int))) {
+    return count;
+  }
+  int received = -1;
+  memcpy(&received, CMSG_DATA(header), sizeof(received));
+  OwnedFd one(received);
+  if ((message.msg_flags & MSG_CTRUNC) == 0) *descriptor = std::move(one);
+  return count;
+}
+
 }  // namespace
 
 Json Answer(const Json& request, Json result) {
@@ -94,6 +118,11 @@ ControlServer::~ControlServer() { unlink(path_.c_str()); }
 uint32_t ControlServer::PidOf(Client client) const {
   auto it = peers_.find(client);
   return it != peers_.end() ? it->second.pid : 0;
+}
+
+OwnedFd ControlServer::TakeDescriptor(Client client) {
+  auto it = peers_.find(client);
+  return it != peers_.end() ? std::move(it->second.descriptor) : OwnedFd();
 }
 
 void ControlServer::AddTo(std::vector<pollfd>* fds) const {
@@ -157,16 +186,22 @@ void ControlServer::Hear(Client client, const Handler& handler) {
   auto it = peers_.find(client);
   if (it == peers_.end()) return;
   char bytes[16 << 10];
-  const ssize_t count = recv(it->second.socket.get(), bytes, sizeof(bytes), 0);
+  OwnedFd descriptor;
+  const ssize_t count = Receive(it->second.socket.get(), bytes, sizeof(bytes), &descriptor);
   if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (count <= 0) return Drop(client);
   it->second.last_heard = ++ticks_;
   if (it->second.closing) return;  // it is not listened to any more
+  if (descriptor.valid()) it->second.descriptor = std::move(descriptor);
   it->second.reader.Append({bytes, static_cast<size_t>(count)});
   // A handler may end the client.
   while ((it = peers_.find(client)) != peers_.end() && !it->second.closing &&
          it->second.reader.Ready()) {
     HearRequest(client, handler);
+  }
+  // Whatever it came with did not want it.
+  if (it != peers_.end() && (it->second.closing || it->second.reader.empty())) {
+    it->second.descriptor = OwnedFd();
   }
 }
 

@@ -52,12 +52,16 @@ class ControlServer {
   void Send(Client client, const Json& message);
   bool Connected(Client client) const { return peers_.contains(client); }
   uint32_t PidOf(Client client) const;  // 0: it is gone
+  // For the handler: the descriptor that came with the request, or none. Only one can come with a
+  // request, which is closed where nobody takes it.
+  OwnedFd TakeDescriptor(Client client);
 
  private:
   struct Peer {
     OwnedFd socket;
     uint32_t pid = 0;
     FrameReader reader{kMaxRequest};
+    OwnedFd descriptor;  // of a request that is not served yet
     std::string unsent;
     uint64_t last_heard = 0;
     bool closing = false;  // after what is unsent

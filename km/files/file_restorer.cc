@@ -51,7 +51,7 @@ absl::Status FileRestorer::SupplyOne(const SuppliedFile& supplied,
                         (given >> supplied.number & 1) != 0;
   if (record == nullptr && !standard) {
     return absl::NotFoundError(
-        absl::StrCat("--fd ", supplied.number,
+        absl::StrCat(SuppliedText(supplied),
                      ": the snapshot has no such descriptor (kmctl inspect lists them)"));
   }
   OwnedFd* place = standard ? &supplied_given_[supplied.number] : &restored->supplied;
@@ -61,7 +61,7 @@ absl::Status FileRestorer::SupplyOne(const SuppliedFile& supplied,
   }
   if (place->valid()) {
     return absl::InvalidArgumentError(
-        absl::StrCat("--fd ", supplied.number, ": another --fd supplies that open file already"));
+        absl::StrCat(SuppliedText(supplied), ": that open file is supplied already"));
   }
   KM_ASSIGN_OR_RETURN(*place, OpenSupplied(supplied, record));
   return absl::OkStatus();

@@ -48,6 +48,9 @@ class FileRestorer {
   // First, while the working directory is the launcher's: opens what is supplied and moves
   // listeners. Fails where something does not fit the snapshot; nothing has happened then.
   absl::Status Supply(absl::Span<const DescriptorRecord> descriptors, uint32_t given);
+  // One more, at any time before RestoreAll; a path is absolute.
+  absl::Status SupplyOne(const SuppliedFile& supplied,
+                         absl::Span<const DescriptorRecord> descriptors, uint32_t given);
   absl::Status RestoreAll(absl::Span<const DescriptorRecord> descriptors, uint32_t given);
 
   // ---- For the kinds ----
@@ -85,8 +88,6 @@ class FileRestorer {
     OwnedFd supplied;
     bool finished = false;
   };
-  absl::Status SupplyOne(const SuppliedFile& supplied,
-                         absl::Span<const DescriptorRecord> descriptors, uint32_t given);
   absl::Status AdoptGiven(uint32_t given);
   absl::StatusOr<OwnedFd> HostFor(Restored& restored);
   void CloseInherited();

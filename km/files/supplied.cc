@@ -23,14 +23,9 @@ namespace {
 // What the descriptor has that the program relies upon; the rest is the launcher's affair.
 constexpr int kSetFlags = O_APPEND | O_NONBLOCK;
 
-std::string OptionText(const SuppliedFile& supplied) {
-  return supplied.path.empty() ? absl::StrCat("--fd ", supplied.number, "=fd:", supplied.fd)
-                               : absl::StrCat("--fd ", supplied.number, "=", supplied.path);
-}
-
 absl::Status Misfit(const SuppliedFile& supplied, absl::string_view what,
                     absl::string_view instead_of) {
-  return absl::InvalidArgumentError(absl::StrCat(OptionText(supplied), ": it is ", what,
+  return absl::InvalidArgumentError(absl::StrCat(SuppliedText(supplied), ": it is ", what,
                                                  "; the snapshot's descriptor is ", instead_of));
 }
 
@@ -105,12 +100,12 @@ absl::Status CheckFits(const SuppliedFile& supplied, const FileRecord* record, i
   const FileKind kind = KindOfHostFd(fd);
   if (!CanBeSupplied(kind)) {
     return absl::InvalidArgumentError(absl::StrCat(
-        OptionText(supplied), ": ", WithArticle(KindRow(kind).name), " cannot be supplied"));
+        SuppliedText(supplied), ": ", WithArticle(KindRow(kind).name), " cannot be supplied"));
   }
   // Of /proc, a file may be the monitor's own memory.
   if (kind == FileKind::kRegular && !IsOrdinaryFile(fd)) {
     return absl::InvalidArgumentError(
-        absl::StrCat(OptionText(supplied), ": files of /proc cannot be supplied"));
+        absl::StrCat(SuppliedText(supplied), ": files of /proc cannot be supplied"));
   }
   if (record == nullptr || record->kind == FileKind::kGiven) return absl::OkStatus();
   if (kind != record->kind) {
@@ -151,7 +146,7 @@ absl::Status CheckPlace(const SuppliedFile& supplied, const FileRecord& record,
   if (record.kind == kind) {
     if (kind != FileKind::kSocket) return absl::OkStatus();
     return absl::InvalidArgumentError(
-        absl::StrCat(OptionText(supplied),
+        absl::StrCat(SuppliedText(supplied),
                      ": a socket cannot be opened by its path: hand it on as fd:M, or move a "
                      "listener with --listen"));
   }
@@ -160,7 +155,7 @@ absl::Status CheckPlace(const SuppliedFile& supplied, const FileRecord& record,
 
 absl::StatusOr<OwnedFd> OpenPath(const SuppliedFile& supplied, const FileRecord& record) {
   auto failed = [&supplied](int error) {
-    return ErrnoStatus(error, absl::StrCat(OptionText(supplied), ": cannot open it"));
+    return ErrnoStatus(error, absl::StrCat(SuppliedText(supplied), ": cannot open it"));
   };
   const bool place = record.kind == FileKind::kPath;
   const int flags = place ? static_cast<int>(record.flags) & (O_DIRECTORY | O_NOFOLLOW) : 0;
@@ -187,12 +182,15 @@ absl::StatusOr<OwnedFd> OpenPath(const SuppliedFile& supplied, const FileRecord&
 absl::StatusOr<OwnedFd> Duplicate(const SuppliedFile& supplied, const FileRecord* record) {
   // What an exec would not hand on is the monitor's own.
   const int flags = fcntl(supplied.fd, F_GETFD);
-  OwnedFd host(flags >= 0 && (flags & FD_CLOEXEC) == 0
-                   ? fcntl(supplied.fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1)
-                   : -1);
+  const bool inherited = flags >= 0 && (flags & FD_CLOEXEC) == 0;
+  OwnedFd host(
+      inherited || supplied.received ? fcntl(supplied.fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1) : -1);
+  if (!host.valid() && supplied.received) {
+    return ErrnoStatus(errno, absl::StrCat(SuppliedText(supplied), ": cannot keep it"));
+  }
   if (!host.valid()) {
     return absl::InvalidArgumentError(
-        absl::StrCat(OptionText(supplied), ": km has inherited no descriptor ", supplied.fd));
+        absl::StrCat(SuppliedText(supplied), ": km has inherited no descriptor ", supplied.fd));
   }
   KM_RETURN_IF_ERROR(CheckFits(supplied, record, host.get()));
   if (record == nullptr || record->kind == FileKind::kGiven || record->kind == FileKind::kPath) {
@@ -201,12 +199,18 @@ absl::StatusOr<OwnedFd> Duplicate(const SuppliedFile& supplied, const FileRecord
   const int wanted =
       (fcntl(host.get(), F_GETFL) & ~kSetFlags) | (static_cast<int>(record->flags) & kSetFlags);
   if (fcntl(host.get(), F_SETFL, wanted) != 0) {
-    return ErrnoStatus(errno, absl::StrCat(OptionText(supplied), ": cannot set its flags"));
+    return ErrnoStatus(errno, absl::StrCat(SuppliedText(supplied), ": cannot set its flags"));
   }
   return host;
 }
 
 }  // namespace
+
+std::string SuppliedText(const SuppliedFile& supplied) {
+  std::string text = absl::StrCat(supplied.received ? "supply " : "--fd ", supplied.number);
+  if (!supplied.path.empty()) return absl::StrCat(text, "=", supplied.path);
+  return supplied.received ? text : absl::StrCat(text, "=fd:", supplied.fd);
+}
 
 absl::StatusOr<SuppliedFile> ParseSupplied(absl::string_view text) {
   SuppliedFile supplied;
@@ -214,7 +218,7 @@ absl::StatusOr<SuppliedFile> ParseSupplied(absl::string_view text) {
   absl::string_view what = equals == text.npos ? "" : text.substr(equals + 1);
   auto bad = [text] {
     return absl::InvalidArgumentError(
-        absl::StrCat("--fd takes N=PATH or N=fd:M, not '", text, "'"));
+        absl::StrCat("what is supplied is N=PATH or N=fd:M, not '", text, "'"));
   };
   if (what.empty() || !absl::SimpleAtoi(text.substr(0, equals), &supplied.number)) return bad();
   if (!absl::ConsumePrefix(&what, "fd:")) {
@@ -228,7 +232,7 @@ absl::StatusOr<SuppliedFile> ParseSupplied(absl::string_view text) {
 absl::StatusOr<OwnedFd> OpenSupplied(const SuppliedFile& supplied, const FileRecord* record) {
   if (record != nullptr && !CanBeSupplied(record->kind)) {
     return absl::InvalidArgumentError(
-        absl::StrCat(OptionText(supplied), ": the snapshot's descriptor is ",
+        absl::StrCat(SuppliedText(supplied), ": the snapshot's descriptor is ",
                      WithArticle(KindRow(record->kind).name), ", which only km can make"));
   }
   if (supplied.path.empty()) return Duplicate(supplied, record);

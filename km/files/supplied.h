@@ -14,17 +14,21 @@
 
 namespace km {
 
-// --fd NUMBER=PATH|fd:M.
+// --fd NUMBER=PATH|fd:M, or the same over the control socket.
 struct SuppliedFile {
-  uint32_t number = 0;  // a descriptor of the snapshot
-  std::string path;     // to open; empty: `fd`
-  int fd = -1;          // of the monitor's own, inherited
+  uint32_t number = 0;    // a descriptor of the snapshot
+  std::string path;       // to open; empty: `fd`
+  int fd = -1;            // of the monitor's own
+  bool received = false;  // over the control socket; otherwise `fd` is to be inherited
 };
 
 // --listen FROM=TO, as they stand there.
 struct MovedListener {
   std::string from, to;
 };
+
+// Who asks for it, as messages begin: "--fd 3=fd:9", "supply 3".
+std::string SuppliedText(const SuppliedFile& supplied);
 
 // "NUMBER=PATH" or "NUMBER=fd:M". Errors are messages for people.
 absl::StatusOr<SuppliedFile> ParseSupplied(absl::string_view text);

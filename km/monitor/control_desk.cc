@@ -16,6 +16,7 @@
 #include "km/process/clock.h"
 #include "km/signals/siginfo.h"
 #include "km/snapshot/bases.h"
+#include "km/snapshot/restore.h"
 
 namespace km {
 namespace {
@@ -48,7 +49,7 @@ const ControlDesk::Verb ControlDesk::kVerbs[] = {
     {"resume", &ControlDesk::Resume},     {"check", &ControlDesk::Check},
     {"snapshot", &ControlDesk::Snapshot}, {"signal", &ControlDesk::Signal},
     {"trace", &ControlDesk::Trace},       {"stats", &ControlDesk::Statistics},
-    {"wait", &ControlDesk::Wait},
+    {"supply", &ControlDesk::Supply},     {"wait", &ControlDesk::Wait},
 };
 
 ControlDesk::ControlDesk(Monitor* monitor, std::unique_ptr<ControlServer> server)
@@ -97,23 +98,25 @@ absl::StatusOr<Json> ControlDesk::Info(const Asked& /*asked*/) {
   const Identity& identity = process.identity();
   uint64_t mapped = 0;
   for (const Mapping& mapping : process.space().Mappings()) mapped += mapping.end - mapping.start;
-  Json info = {{"pid", getpid()},
-               {"name", process.Comm(identity.pid)},
-               {"program", identity.executable},
-               {"command", identity.command_line},
-               {"state", held_                          ? "paused"
-                         : !monitor_.listeners_.empty() ? "waiting"
-                                                        : "running"},
-               {"threads", process.thread_count()},
-               {"descriptors", process.files().Entries().size()},
-               {"uptime_ns", Now() - monitor_.start_ns_},
-               {"exits", process.exit_count()},
-               {"mapped_bytes", mapped},
-               {"resident_bytes", ResidentBytes()},
-               {"snapshot_path", monitor_.snapshot_path_},
-               {"writing_snapshot", live_ != nullptr},
-               {"km", kKmVersion},
-               {"socket", server_->path()}};
+  Json info = {
+      {"pid", getpid()},
+      {"name", process.Comm(identity.pid)},
+      {"program", identity.executable},
+      {"command", identity.command_line},
+      {"state", held_                          ? "paused"
+                : !monitor_.listeners_.empty() ? "waiting"
+                                               : "running"},
+      {"threads", process.thread_count()},
+      {"descriptors", monitor_.restoration_ != nullptr ? monitor_.restoration_->descriptor_count()
+                                                       : process.files().Entries().size()},
+      {"uptime_ns", Now() - monitor_.start_ns_},
+      {"exits", process.exit_count()},
+      {"mapped_bytes", mapped},
+      {"resident_bytes", ResidentBytes()},
+      {"snapshot_path", monitor_.snapshot_path_},
+      {"writing_snapshot", live_ != nullptr},
+      {"km", kKmVersion},
+      {"socket", server_->path()}};
   if (IsResumed(identity)) {
     info["resumed_from"] = {{"id", HexId(identity.snapshot_id)},
                             {"path", monitor_.options_.program[0]}};
@@ -136,14 +139,56 @@ absl::StatusOr<Json> ControlDesk::Pause(const Asked& /*asked*/) {
   return Json{{"state", "paused"}, {"was_paused", before}, {"pause_ns", Now() - begin}};
 }
 
-absl::StatusOr<Json> ControlDesk::Resume(const Asked& /*asked*/) {
-  monitor_.EndWaiting();
+absl::StatusOr<Json> ControlDesk::Resume(const Asked& asked) {
+  if (monitor_.restoration_ == nullptr) {
+    monitor_.EndWaiting();
+  } else if (absl::Status status = monitor_.BeginHeld(); !status.ok()) {
+    server_->Send(asked.client, ErrorAnswer(asked.request, "failed", status.message()));
+    monitor_.EndUnbegun(status);
+  }
   const bool before = std::exchange(held_, false);
   if (before) monitor_.process_->Resume();
-  return Json{{"state", "running"}, {"was_paused", before}};
+  return Json{{"state", monitor_.listeners_.empty() ? "running" : "waiting"},
+              {"was_paused", before}};
+}
+
+// What was not opened yet can be in no snapshot.
+absl::Status ControlDesk::HasBegun() const {
+  if (monitor_.restoration_ == nullptr) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      "it is as its file has it, and has opened no descriptor yet: resume it first (kmctl resume)");
+}
+
+// A descriptor of a snapshot that is held, as with --fd.
+absl::StatusOr<Json> ControlDesk::Supply(const Asked& asked) {
+  const OwnedFd received = server_->TakeDescriptor(asked.client);
+  SuppliedFile supplied;
+  KM_ASSIGN_OR_RETURN(const int64_t number, NumberOr(asked.request, "fd", -1));
+  KM_ASSIGN_OR_RETURN(supplied.path, TextOr(asked.request, "path", ""));
+  if (number < 0 || number > INT32_MAX) {
+    return absl::InvalidArgumentError("'fd' is to be the number of a descriptor of the snapshot");
+  }
+  if (received.valid() != supplied.path.empty()) {
+    return absl::InvalidArgumentError("either one descriptor is to come with it, or a 'path'");
+  }
+  if (!supplied.path.empty() && supplied.path[0] != '/') {
+    return absl::InvalidArgumentError("'path' is to be absolute");
+  }
+  if (monitor_.restoration_ == nullptr) {
+    return absl::FailedPreconditionError(
+        "descriptors can be supplied to a snapshot that km --paused holds, until it is resumed for "
+        "the first time");
+  }
+  supplied.number = static_cast<uint32_t>(number);
+  supplied.fd = received.get();
+  supplied.received = true;
+  const absl::Status status = monitor_.restoration_->Supply(supplied);
+  if (!status.ok()) return absl::FailedPreconditionError(status.message());
+  return Json{{"fd", number}};
 }
 
 absl::StatusOr<Json> ControlDesk::Check(const Asked& /*asked*/) {
+  KM_RETURN_IF_ERROR(HasBegun());
   const int64_t begin = Now();
   PauseGuard pause(monitor_.process_.get());
   Process& process = *monitor_.process_;
@@ -223,6 +268,7 @@ absl::StatusOr<Json> ControlDesk::Snapshot(const Asked& asked) {
     return absl::ResourceExhaustedError("too many snapshots are waited for already");
   }
   if (ended_) return absl::FailedPreconditionError("the program has ended");
+  KM_RETURN_IF_ERROR(HasBegun());
   order.asked_ns = Now();
   orders_.push_back(std::move(order));
   if (live_ == nullptr) StartNextSnapshot();

@@ -65,6 +65,7 @@ class ControlDesk {
   };
   static const Verb kVerbs[];
 
+  absl::Status HasBegun() const;
   void Serve(const Asked& asked);
   absl::StatusOr<Json> Info(const Asked& asked);
   absl::StatusOr<Json> Pause(const Asked& asked);
@@ -73,6 +74,7 @@ class ControlDesk {
   absl::StatusOr<Json> Signal(const Asked& asked);
   absl::StatusOr<Json> Trace(const Asked& asked);
   absl::StatusOr<Json> Statistics(const Asked& asked);
+  absl::StatusOr<Json> Supply(const Asked& asked);
   // These two answer later; then the result is null.
   absl::StatusOr<Json> Snapshot(const Asked& asked);
   absl::StatusOr<Json> Wait(const Asked& asked);

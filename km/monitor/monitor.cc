@@ -125,7 +125,7 @@ absl::Status Monitor::Load() {
   if (!wake_.valid() || !signals_.valid()) return ErrnoStatus(errno, "cannot make descriptors");
   KM_ASSIGN_OR_RETURN(process_, Process::Create([this](Thread& thread) { ThreadMain(thread); }));
   KM_RETURN_IF_ERROR(snapshot.valid() ? LoadSnapshot(snapshot.get()) : LoadProgram(*resolved));
-  if (options_.on_connection) KM_RETURN_IF_ERROR(FindListeners());
+  if (options_.on_connection && restoration_ == nullptr) KM_RETURN_IF_ERROR(FindListeners());
   // Otherwise the program need not wait for it.
   return options_.paused || !options_.control.empty() ? OpenControl() : absl::OkStatus();
 }
@@ -187,20 +187,42 @@ absl::Status Monitor::LoadSnapshot(int fd) {
   }
   absl::StatusOr<Image> image = ParseSnapshot(fd);
   if (!image.ok()) return prefix(image.status());
-  absl::Status status = Restore(*image, fd, options_.files, *process_);
-  if (!status.ok()) return prefix(status);
+  const uint32_t first_thread = image->threads.front().tid;
+  const SnapshotRequest again = {image->header.label, image->header.description, false};
+  absl::StatusOr<std::unique_ptr<Restoration>> restoration =
+      Restoration::Begin(*std::move(image), fd, options_.files, *process_);
+  if (!restoration.ok()) return prefix(restoration.status());
+  restoration_ = *std::move(restoration);
+  // Its descriptors may be supplied until it is resumed.
+  if (options_.paused && !options_.test_snapshot_again) return absl::OkStatus();
+  KM_RETURN_IF_ERROR(FinishRestoration());
+  if (options_.test_snapshot_again) SnapshotAgain(first_thread, again);
+  return absl::OkStatus();
+}
+
+absl::Status Monitor::FinishRestoration() {
+  const absl::Status status = restoration_->Finish();
+  restoration_.reset();
+  if (!status.ok()) return CannotRun(ErrnoOf(status), options_.program[0], status.message());
   AdmitInherited(*process_);
-  if (options_.test_snapshot_again) {
-    SnapshotAgain(image->threads.front().tid,
-                  {image->header.label, image->header.description, false});
+  return absl::OkStatus();
+}
+
+// The first resume of a snapshot that was held. With --on-connection it waits from now on.
+absl::Status Monitor::BeginHeld() {
+  KM_RETURN_IF_ERROR(FinishRestoration());
+  if (options_.on_connection) {
+    KM_RETURN_IF_ERROR(FindListeners());
+    process_->Pause();
   }
-  return status;
+  process_->StartAll();
+  return absl::OkStatus();
 }
 
 void Monitor::Run() {
   if (options_.paused) desk_->Hold();
   if (!listeners_.empty()) process_->Pause();
-  process_->StartAll();
+  if (restoration_ == nullptr) process_->StartAll();
   if (options_.control.empty() && desk_ == nullptr) (void)OpenControl();
   while (true) {
     if (idle_.has_value()) LookForIdleness();
@@ -429,6 +451,13 @@ bool Monitor::DumpCore(const ExitStatus& status) {
 void Monitor::EndInFile() {
   process_->sysv().RemoveMade(false);
   End({});
+}
+
+// As when it cannot be loaded.
+void Monitor::EndUnbegun(const absl::Status& why) {
+  Log(LogLevel::kError, why.message());
+  desk_.reset();
+  _exit(ExitCodeFor(why));
 }
 
 void Monitor::End(const ExitStatus& status) {

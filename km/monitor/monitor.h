@@ -37,6 +37,7 @@ struct ExitStatus {
 };
 
 class ControlDesk;
+class Restoration;
 
 class Monitor {
  public:
@@ -103,6 +104,9 @@ class Monitor {
   absl::Status LoadSnapshot(int fd);
   absl::Status OpenControl();
   absl::Status FindListeners();
+  absl::Status FinishRestoration();
+  absl::Status BeginHeld();
+  [[noreturn]] void EndUnbegun(const absl::Status& why);
   void EndWaiting();
   int PollTimeout() const;
   void LookForIdleness();
@@ -127,10 +131,11 @@ class Monitor {
   int64_t start_ns_ = 0;
   std::atomic<uint64_t> finished_calls_ = 0;  // counted for options_.test_snapshot_at only
   std::unique_ptr<Process> process_;
-  std::unique_ptr<Tracer> tracer_;  // null unless asked for
-  std::unique_ptr<Stats> stats_;    // null unless asked for
-  OwnedFd wake_;                    // eventfd
-  OwnedFd signals_;                 // signalfd of everything
+  std::unique_ptr<Restoration> restoration_;  // of a snapshot that --paused holds, until it runs
+  std::unique_ptr<Tracer> tracer_;            // null unless asked for
+  std::unique_ptr<Stats> stats_;              // null unless asked for
+  OwnedFd wake_;                              // eventfd
+  OwnedFd signals_;                           // signalfd of everything
   std::vector<int> listeners_;  // host descriptors; until one of them is connected to, all rests
   std::unique_ptr<ControlDesk> desk_;  // null: without a control socket
   std::optional<IdleWatch> idle_;      // with --idle-exit

@@ -59,7 +59,7 @@ absl::Status SetFilePolicy(absl::string_view name, Options* options) {
 
 absl::Status AddSupplied(absl::string_view value, Options* options) {
   absl::StatusOr<SuppliedFile> supplied = ParseSupplied(value);
-  if (!supplied.ok()) return Usage(supplied.status().message());
+  if (!supplied.ok()) return Usage(absl::StrCat("--fd: ", supplied.status().message()));
   options->files.supplied.push_back(*std::move(supplied));
   return absl::OkStatus();
 }

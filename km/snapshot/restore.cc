@@ -10,10 +10,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <cstring>
 #include <functional>
 #include <optional>
+#include <utility>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
@@ -74,19 +76,22 @@ absl::Status CheckProcessor(const Image& image, Process& process) {
   return absl::OkStatus();
 }
 
-class Restorer {
+class Restorer : public Restoration {
  public:
-  Restorer(const Image& image, int fd, const FileOptions& files, Process& process)
-      : image_(image), fd_(fd), process_(process), ipc_(image, fd, files.policy, process) {
-    files_.emplace(process.files(), files, image.descriptions, objects_);
+  Restorer(Image image, int fd, const FileOptions& files, Process& process)
+      : image_(std::move(image)),
+        fd_(fd),
+        process_(process),
+        ipc_(image_, fd, files.policy, process) {
+    files_.emplace(process.files(), files, image_.descriptions, objects_);
   }
-  ~Restorer() {
+  ~Restorer() override {
     for (const std::string& name : made_queues_) mq_unlink(name.c_str());
   }
   Restorer(const Restorer&) = delete;
   Restorer& operator=(const Restorer&) = delete;
 
-  absl::Status Run() {
+  absl::Status Begin() {
     KM_RETURN_IF_ERROR(CheckProcessor(image_, process_));
     KM_ASSIGN_OR_RETURN(bases_, OpenBases(image_, fd_));
     KM_RETURN_IF_ERROR(files_->Supply(image_.descriptors, image_.given));
@@ -101,6 +106,20 @@ class Restorer {
     KM_RETURN_IF_ERROR(ipc_.Restore());
     KM_RETURN_IF_ERROR(RestoreMemory(image_, fd_, bases_, objects_, ipc_, process_));
     KM_RETURN_IF_ERROR(ipc_.RemoveSegments());
+    KM_RETURN_IF_ERROR(RestoreSignals());
+    for (const ImageThread& thread : image_.threads) KM_RETURN_IF_ERROR(RestoreThread(thread));
+    return absl::OkStatus();
+  }
+
+  size_t descriptor_count() const override {
+    return image_.descriptors.size() + static_cast<size_t>(std::popcount(image_.given & 7u));
+  }
+
+  absl::Status Supply(const SuppliedFile& supplied) override {
+    return files_->SupplyOne(supplied, image_.descriptors, image_.given);
+  }
+
+  absl::Status Finish() override {
     KM_RETURN_IF_ERROR(RestoreFiles());
     KM_RETURN_IF_ERROR(SealObjects());
     // Closing a descriptor of a file drops the process's locks on it.
@@ -108,8 +127,6 @@ class Restorer {
     KM_RETURN_IF_ERROR(RestoreLocks(process_.files(), image_.locks, image_.descriptors));
     KM_RETURN_IF_ERROR(RestoreOwners(process_.files(), image_.owners, image_.descriptors));
     KM_RETURN_IF_ERROR(RestoreNotices(process_.files(), image_.descriptions, image_.descriptors));
-    KM_RETURN_IF_ERROR(RestoreSignals());
-    for (const ImageThread& thread : image_.threads) KM_RETURN_IF_ERROR(RestoreThread(thread));
     KM_RETURN_IF_ERROR(process_.aio_contexts().Restore(image_.process.aio));
     KM_RETURN_IF_ERROR(RestoreSettings(image_, process_));
     KM_RETURN_IF_ERROR(RestoreTimers());
@@ -134,8 +151,8 @@ class Restorer {
   absl::Status RestoreDirectory();
   uint32_t LargestTid() const;
 
-  const Image& image_;
-  const int fd_;
+  const Image image_;
+  const int fd_;  // for Begin
   Process& process_;
   IpcRestorer ipc_;
   std::vector<std::string> made_queues_;  // names of POSIX queues, gone again when a resume fails
@@ -357,8 +374,12 @@ uint32_t Restorer::LargestTid() const {
 
 }  // namespace
 
-absl::Status Restore(const Image& image, int fd, const FileOptions& files, Process& process) {
-  return Restorer(image, fd, files, process).Run();
+absl::StatusOr<std::unique_ptr<Restoration>> Restoration::Begin(Image image, int fd,
+                                                                const FileOptions& files,
+                                                                Process& process) {
+  auto restorer = std::make_unique<Restorer>(std::move(image), fd, files, process);
+  KM_RETURN_IF_ERROR(restorer->Begin());
+  return restorer;
 }
 
 }  // namespace km

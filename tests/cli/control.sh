@@ -27,4 +27,5 @@ completed() { # NAME WANTED WORD...: what bash offers for the last word
 completed verb snapshot kmctl sn
 completed top "--interval" kmctl top --in
 completed option --stop kmctl snapshot 17 --st
+completed supplied tools/completion/kmctl kmctl supply 17 3 = tools/completion/km
 completed signal 'SIGUSR1 SIGUSR2' kmctl signal 17 SIGUSR

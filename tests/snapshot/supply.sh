@@ -106,7 +106,7 @@ nobody reads' -- --fd "14=$with/fifo"
   misfit supply-file-for-a-socket 'it is a regular file; the snapshot'\''s descriptor is a socket' --fd "16=$with/data"
   misfit supply-epoll 'which only km can make' --fd "20=$with/data"
   misfit supply-access 'open for reading; the snapshot'\''s descriptor is open for writing' --fd 12=fd:7 7<"$with/data"
-  misfit supply-twice 'another --fd supplies that' --fd "10=$with/data" --fd "11=$with/data"
+  misfit supply-twice 'that open file is supplied already' --fd "10=$with/data" --fd "11=$with/data"
   misfit supply-of-proc 'files of /proc cannot be supplied' --fd 10=/proc/self/mem
   misfit_socket supply-listener-for-a-file 'it is a socket; the' "$listener" --fd 10=fd:7
   misfit_socket supply-unlistening 'an unconnected IPv4 stream socket; the snapshot'\''s descriptor is a listening' \

@@ -35,6 +35,9 @@ constexpr absl::string_view kHelp =
                                         the same, with what they use, again and again; q ends it
        kmctl info TARGET                what one runs, and how it is
        kmctl pause | resume TARGET      stop the program; let it go on
+       kmctl supply TARGET N=PATH|fd:M...
+                                        what descriptors of a snapshot that km --paused holds are
+                                        open on instead, as with km --fd
        kmctl snapshot TARGET [-o FILE] [--stop] [--base | --full] [--label TEXT]
                       [--description TEXT]
                                         write a snapshot; the program goes on, or ends with --stop

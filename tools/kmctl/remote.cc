@@ -1,11 +1,13 @@
 #include "tools/kmctl/remote.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <cstdio>
 #include <utility>
 
@@ -16,6 +18,7 @@
 #include "absl/time/clock.h"
 #include "km/base/host_files.h"
 #include "km/base/status.h"
+#include "km/files/supplied.h"
 #include "tools/kmctl/answers.h"
 #include "tools/kmctl/monitors.h"
 #include "tools/kmctl/names.h"
@@ -142,6 +145,39 @@ absl::StatusOr<std::string> Wait(const RemoteCommand& command, ControlClient& cl
   return absl::StrCat("exited with status ", *exit_status, "\n");
 }
 
+// Whether kmctl was given it: what it has opened itself is nobody's to pass on.
+bool WasInherited(int fd) {
+  const int flags = fcntl(fd, F_GETFD);
+  return flags >= 0 && (flags & FD_CLOEXEC) == 0;
+}
+
+absl::StatusOr<std::vector<SuppliedFile>> SuppliedFiles(const RemoteCommand& command) {
+  std::vector<SuppliedFile> all;
+  if (command.verb != "supply") return all;
+  for (size_t i = 1; i < command.words.size(); ++i) {
+    KM_ASSIGN_OR_RETURN(all.emplace_back(), ParseSupplied(command.words[i]));
+  }
+  return all;
+}
+
+// One request for each; what came before one that is refused stays supplied.
+absl::StatusOr<std::string> Supply(const RemoteCommand& command,
+                                   const std::vector<SuppliedFile>& all, ControlClient& client) {
+  Json results = Json::array();
+  for (const SuppliedFile& supplied : all) {
+    Json request = {{"verb", "supply"}, {"fd", supplied.number}};
+    if (!supplied.path.empty()) {
+      // The monitor opens it, as with --fd: it knows what for.
+      KM_ASSIGN_OR_RETURN(request["path"], AbsolutePath(supplied.path));
+    } else if (!WasInherited(supplied.fd)) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("kmctl has inherited no descriptor ", supplied.fd));
+    }
+    KM_ASSIGN_OR_RETURN(results.emplace_back(), client.Call(std::move(request), {}, supplied.fd));
+  }
+  return command.json ? Dump(results) : std::string();
+}
+
 absl::StatusOr<std::string> Plain(const RemoteCommand& command, ControlClient& client,
                                   Json request) {
   KM_ASSIGN_OR_RETURN(const Json result, client.Call(std::move(request)));
@@ -171,7 +207,7 @@ struct RemoteVerb {
 constexpr RemoteVerb kVerbs[] = {{"list", 0, 0},  {"info", 1, 1},   {"stats", 1, 1},
                                  {"pause", 1, 1}, {"resume", 1, 1}, {"snapshot", 1, 1},
                                  {"check", 1, 1}, {"signal", 2, 2}, {"trace", 2, 3},
-                                 {"wait", 1, 1},  {"top", 0, 0}};
+                                 {"wait", 1, 1},  {"top", 0, 0},    {"supply", 2, SIZE_MAX}};
 
 const RemoteVerb* FindVerb(const std::string& name) {
   const auto* verb = std::find_if(std::begin(kVerbs), std::end(kVerbs),
@@ -202,8 +238,10 @@ absl::StatusOr<std::string> RunRemote(const RemoteCommand& command, int* exit_st
   if (command.verb == "list") return List(command.json);
   if (command.verb == "top") return Top(command);
   KM_ASSIGN_OR_RETURN(Json request, PlainRequest(command));
+  KM_ASSIGN_OR_RETURN(const std::vector<SuppliedFile> supplied, SuppliedFiles(command));
   KM_ASSIGN_OR_RETURN(ControlClient client, ConnectTo(command.words[0]));
   if (command.verb == "snapshot") return Snapshot(command, client);
+  if (command.verb == "supply") return Supply(command, supplied, client);
   if (command.verb == "check") return Check(command, client, exit_status);
   if (command.verb == "stats") return Statistics(command, client);
   if (command.verb == "wait") return Wait(command, client, exit_status);
