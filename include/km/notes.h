@@ -133,10 +133,11 @@ enum km_process_tag {
 #define KM_LEADS_TERMINAL 4u /* its group was the foreground one of its terminal */
 
 enum km_bases_tag {
-  KM_BASES_FILE = KM_TAG_REQUIRED | 1,   /* 16 bytes id, u64 length of the file, counted text path;
-                                            repeated */
-  KM_BASES_MEMORY = KM_TAG_REQUIRED | 2, /* u64 address, u64 size, u64 offset in the file, u32 number
-                                            of the file (0: the first), u32 0; repeated, ascending */
+  KM_BASES_FILE = KM_TAG_REQUIRED | 1, /* 16 bytes id, u64 length of the file, counted text path;
+                                          repeated */
+  KM_BASES_MEMORY =
+      KM_TAG_REQUIRED | 2, /* u64 address, u64 size, u64 offset in the file, u32 number
+                              of the file (0: the first), u32 0; repeated, ascending */
 };
 
 enum km_signals_tag {

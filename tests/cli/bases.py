@@ -50,7 +50,7 @@ def snapshot(program, *arguments):
 def refused(file, *words):
     """A resume of `file` fails, with these words."""
     done = subprocess.run([KM, file], capture_output=True, text=True, timeout=60)
-    expect(done.returncode == 125, f"{file}: status {done.returncode}")
+    expect(done.returncode == 126, f"{file}: status {done.returncode}")
     expect(all(word in done.stderr for word in words), f"{file}: {done.stderr}")
 
 
@@ -180,7 +180,7 @@ def seen_by_gdb():
     with Program("./0", ready=False) as program:
         kmctl("snapshot", program.pid, "--base", "--stop", "-o", "1")
     done = subprocess.run(
-        ["gdb", "-batch", "-nx", "-ex", "bt", "/usr/bin/python3", "1"], capture_output=True, text=True
+        ["gdb", "-batch", "-nx", "-ex", "bt", "/usr/bin/python3", "--core=./1"], capture_output=True, text=True
     )
     expect("nanosleep" in done.stdout and "Py_RunMain" in done.stdout, done.stdout + done.stderr)
 

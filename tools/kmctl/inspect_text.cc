@@ -82,6 +82,10 @@ void AppendSnapshot(const Json& description, std::string* out) {
        out);
   Line("id", Text(snapshot["id"]), out);
   if (!snapshot["parent"].is_null()) Line("parent", Text(snapshot["parent"]), out);
+  for (const Json& base : description["bases"]) {
+    Line("built on",
+         absl::StrCat(Text(base["path"]), ", for ", SizeText(base["size"].get<uint64_t>())), out);
+  }
   Line("file",
        absl::StrCat(SizeText(file["size"].get<uint64_t>()), ", ",
                     SizeText(file["allocated"].get<uint64_t>()), " on disk"),
