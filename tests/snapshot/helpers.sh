@@ -20,7 +20,7 @@ takes() {
 }
 
 # The four blocked threads: standard input stays open while they are caught.
-takes_threads() { takes "$1" "$2" "${3:-$probe}" threads < <(sleep 2); }
+takes_threads() { takes "$1" "$2" "${3:-$probe}" threads < <(sleep 30); }
 threads_output='woken 1
 futex: 0, vector intact
 nanosleep: 0, vector intact
