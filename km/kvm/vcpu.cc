@@ -199,9 +199,9 @@ VcpuExit Vcpu::Run(Registers& registers) {
 }
 
 // On hardware an exception that has happened need not have reached its gate: the host may first
-// have had to find the page of the gate or of its stack, and a kick came then. KVM still has it, and
-// would raise it wherever RIP is made to point meanwhile. So it is let through; whoever kicked finds
-// the thread at its next exit, which is that. Whether there was one.
+// have had to find the page of the gate or of its stack, and a kick came then. KVM still has it,
+// and would raise it wherever RIP is made to point meanwhile. So it is let through; whoever kicked
+// finds the thread at its next exit, which is that. Whether there was one.
 bool Vcpu::FinishException() {
   kvm_vcpu_events events = {};
   if (ioctl(fd_.get(), KVM_GET_VCPU_EVENTS, &events) < 0) return false;

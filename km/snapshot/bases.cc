@@ -52,6 +52,8 @@ class MergedMemory {
   const MemorySource& source() const { return source_; }
 
  private:
+  absl::Status Reserve();
+  std::byte* At(uint64_t address) { return const_cast<std::byte*>(source_.window) + address; }
   absl::Status MapPiece(std::byte* to, uint64_t size, int fd, uint64_t offset);
   absl::Status MapObjects(int snapshot);
 
@@ -87,21 +89,35 @@ absl::Status MergedMemory::MapObjects(int snapshot) {
   return absl::OkStatus();
 }
 
-absl::Status MergedMemory::Map(int snapshot, const std::vector<OwnedFd>& bases) {
+// Room for what lies between the lowest piece and the highest: up to 101 TiB of addresses.
+absl::Status MergedMemory::Reserve() {
+  uint64_t low = KM_GUEST_END, high = 0;
+  const auto add = [&](uint64_t address, uint64_t size) {
+    if (address >= KM_OBJECT_BASE) return;
+    low = std::min(low, address);
+    high = std::max(high, address + size);
+  };
+  for (const ImageMemory& piece : image_->memory) add(piece.address, piece.size);
+  for (const ImageBaseMemory& piece : image_->base_memory) add(piece.address, piece.size);
+  if (low >= high) return absl::OkStatus();
   window_ = OwnedMapping(
-      mmap(nullptr, KM_GUEST_END, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0),
-      KM_GUEST_END);
+      mmap(nullptr, high - low, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0),
+      high - low);
   if (!window_.valid()) return ErrnoStatus(errno, "reserving addresses for a program's memory");
-  source_.window = window_.data();
+  source_.window = window_.data() - low;
+  return absl::OkStatus();
+}
+
+absl::Status MergedMemory::Map(int snapshot, const std::vector<OwnedFd>& bases) {
+  KM_RETURN_IF_ERROR(Reserve());
   for (const ImageMemory& piece : image_->memory) {
     if (piece.address >= KM_OBJECT_BASE) continue;
-    KM_RETURN_IF_ERROR(
-        MapPiece(window_.data() + piece.address, piece.size, snapshot, piece.file_offset));
+    KM_RETURN_IF_ERROR(MapPiece(At(piece.address), piece.size, snapshot, piece.file_offset));
   }
   KM_RETURN_IF_ERROR(MapObjects(snapshot));
   for (const ImageBaseMemory& piece : image_->base_memory) {
-    KM_RETURN_IF_ERROR(MapPiece(window_.data() + piece.address, piece.size, bases[piece.base].get(),
-                                piece.file_offset));
+    KM_RETURN_IF_ERROR(
+        MapPiece(At(piece.address), piece.size, bases[piece.base].get(), piece.file_offset));
     image_->memory.push_back({piece.address, piece.size, 0});
   }
   std::sort(image_->memory.begin(), image_->memory.end(),

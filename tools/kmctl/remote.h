@@ -20,8 +20,8 @@ struct RemoteCommand {
   std::string output, label, description;
   bool stop = false;
   std::optional<bool> base;  // nothing: where it can be
-  double interval = 1;  // seconds, of stats and top
-  bool once = false;    // of top
+  double interval = 1;       // seconds, of stats and top
+  bool once = false;         // of top
 };
 
 bool IsRemoteVerb(const std::string& verb);
