@@ -298,8 +298,8 @@ absl::StatusOr<bool> ControlDesk::OnBase(const SnapshotOrder& order) const {
   std::vector<OwnedFd> files;
   for (const SnapshotFile& source : sources) {
     absl::StatusOr<OwnedFd> file = OpenBase(source, "/");
-    if (file.ok()) files.push_back(*std::move(file));
     problem.Update(file.status());
+    if (file.ok()) files.push_back(*std::move(file));
   }
   if (problem.ok() && IsOneOf(order.path, files)) {
     problem = absl::FailedPreconditionError(
