@@ -1,6 +1,7 @@
 // Timers go on where they were: what remained remains, whether seconds or an hour; a signal that
 // was pending is pending once, and its periodic timer goes on when it is taken; processor time that
 // was spent stays spent.
+// emulated: no, its clocks are those of a slow and uneven machine
 #include <sys/resource.h>
 #include <sys/time.h>
 #include <sys/times.h>
