@@ -93,7 +93,7 @@ class Restorer : public Restoration {
 
   absl::Status Begin() {
     KM_RETURN_IF_ERROR(CheckProcessor(image_, process_));
-    KM_ASSIGN_OR_RETURN(bases_, OpenBases(image_, fd_));
+    KM_ASSIGN_OR_RETURN(const std::vector<OwnedFd> bases, OpenBases(image_, fd_));
     KM_RETURN_IF_ERROR(files_->Supply(image_.descriptors, image_.given));
     KM_RETURN_IF_ERROR(
         process_.ids().Make((image_.process.leads & (KM_LEADS_GROUP | KM_LEADS_SESSION)) != 0,
@@ -104,7 +104,7 @@ class Restorer : public Restoration {
     RestoreIdentity();
     KM_RETURN_IF_ERROR(RestoreObjects());
     KM_RETURN_IF_ERROR(ipc_.Restore());
-    KM_RETURN_IF_ERROR(RestoreMemory(image_, fd_, bases_, objects_, ipc_, process_));
+    KM_RETURN_IF_ERROR(RestoreMemory(image_, fd_, bases, objects_, ipc_, process_));
     KM_RETURN_IF_ERROR(ipc_.RemoveSegments());
     KM_RETURN_IF_ERROR(RestoreSignals());
     for (const ImageThread& thread : image_.threads) KM_RETURN_IF_ERROR(RestoreThread(thread));
@@ -156,7 +156,6 @@ class Restorer : public Restoration {
   Process& process_;
   IpcRestorer ipc_;
   std::vector<std::string> made_queues_;  // names of POSIX queues, gone again when a resume fails
-  std::vector<OwnedFd> bases_;
   absl::flat_hash_map<uint64_t, OwnedFd> objects_;  // by their addresses
   std::optional<FileRestorer> files_;
 };
