@@ -16,8 +16,11 @@ int IdleWatch::timeout_ms(int64_t now) const {
 }
 
 bool IdleWatch::Look(const Connections& found, uint64_t accepted, int64_t now) {
-  if (!running_ || found.open || !found.listens || accepted != accepted_) since_ = now;
+  // One that was open at the last look may have been so until just now.
+  const bool busy = found.open || !found.listens;
+  if (!running_ || busy || was_busy_ || accepted != accepted_) since_ = now;
   running_ = true;
+  was_busy_ = busy;
   accepted_ = accepted;
   const int64_t end = since_ + limit_;
   next_look_ = now < end ? std::min(now + interval_, end) : now + interval_;

@@ -32,6 +32,7 @@ class IdleWatch {
   const int64_t limit_;
   const int64_t interval_;
   bool running_ = false;
+  bool was_busy_ = false;  // by the last look
   uint64_t accepted_ = 0;
   int64_t since_ = 0;  // nobody has been connected from then on
   int64_t next_look_ = 0;

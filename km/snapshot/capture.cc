@@ -301,14 +301,16 @@ bool Capturer::LeftOut(const Mapping& mapping) {
   return not_dumped;
 }
 
-// What only the monitor tells apart (from a snapshot, fresh) is one mapping in the file.
+// What only the monitor tells apart (from which snapshot, fresh) is one mapping in the file.
 void Capturer::AddMapping(ImageMapping mapping) {
   if (!image().mappings.empty()) {
     ImageMapping& last = image().mappings.back();
-    bool anonymous = mapping.flags & MAP_ANONYMOUS;
-    if (anonymous && last.end == mapping.start && last.protection == mapping.protection &&
-        last.flags == mapping.flags && last.name == mapping.name && last.advice == mapping.advice &&
-        (last.flags & MAP_PRIVATE)) {
+    const bool follows =
+        last.end == mapping.start &&
+        ((mapping.flags & MAP_ANONYMOUS) ||
+         last.file_offset + (last.end - last.start) == mapping.file_offset);
+    if (follows && last.protection == mapping.protection && last.flags == mapping.flags &&
+        last.name == mapping.name && last.advice == mapping.advice && (last.flags & MAP_PRIVATE)) {
       last.end = mapping.end;
       return;
     }

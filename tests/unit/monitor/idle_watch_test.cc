@@ -21,8 +21,10 @@ TEST(IdleWatch, AConnectionThatIsOpenBeginsItAnew) {
   IdleWatch watch(10 * kSecond);
   EXPECT_FALSE(watch.Look(kNobody, 0, 0));
   EXPECT_FALSE(watch.Look(kSomebody, 0, 9 * kSecond));
+  // It may have ended only now.
   EXPECT_FALSE(watch.Look(kNobody, 0, 18 * kSecond));
-  EXPECT_TRUE(watch.Look(kNobody, 0, 19 * kSecond));
+  EXPECT_FALSE(watch.Look(kNobody, 0, 19 * kSecond));
+  EXPECT_TRUE(watch.Look(kNobody, 0, 28 * kSecond));
 }
 
 TEST(IdleWatch, SoDoesOneThatCameAndWent) {
@@ -36,7 +38,8 @@ TEST(IdleWatch, WhoListensNowhereIsNeverIdle) {
   IdleWatch watch(kSecond);
   for (int i = 0; i < 100; ++i) EXPECT_FALSE(watch.Look(kNoListener, 0, i * kSecond));
   EXPECT_FALSE(watch.Look(kNobody, 0, 99 * kSecond + 1));
-  EXPECT_TRUE(watch.Look(kNobody, 0, 100 * kSecond));
+  EXPECT_FALSE(watch.Look(kNobody, 0, 100 * kSecond));
+  EXPECT_TRUE(watch.Look(kNobody, 0, 100 * kSecond + 1));
 }
 
 TEST(IdleWatch, RestIsNoTime) {
