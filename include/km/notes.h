@@ -270,10 +270,16 @@ enum km_socket_tag {
                                (bit 0: for reading, 1: for writing) */
   KM_SOCKET_PAIR = 34,      /* u32: which pair, which end of it (0, 1) */
   KM_SOCKET_NAME = 35,      /* struct sockaddr_*: bound to */
-  KM_SOCKET_PEER = 36,      /* struct sockaddr_*: where its datagrams go */
+  KM_SOCKET_PEER = 36,      /* struct sockaddr_*: where its datagrams go; with KM_SOCKET_TCP the
+                               other end of the connection */
   KM_SOCKET_OPTION = 37,    /* u32 level, u32 name, value */
   KM_SOCKET_MESSAGE = 38,   /* u32 length and struct sockaddr_* of the sender, u32 count and u32...
                                descriptions in flight, bytes; in order */
+  KM_SOCKET_FILTER = 39,    /* its packet filter: struct sock_filter... */
+  KM_SOCKET_TCP = 48,       /* a connection that --tcp=keep can go on with: u32 sequence numbers behind
+                               what was sent and received, u32 bytes that were not sent yet, u32
+                               TCPI_OPT_ bits, u32 window scales of sending and of receiving, u32 MSS,
+                               u32 timestamp, struct tcp_repair_window, what was not acknowledged */
 };
 
 enum km_given_tag { KM_GIVEN_NUMBER = 5 /* u32: 0, 1 or 2 */ };

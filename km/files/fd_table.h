@@ -95,6 +95,8 @@ class FileDescription {
   std::atomic<uint32_t> owner_thread = 0;
   std::atomic<int> owner_signal = 0;
   std::atomic<uint32_t> notify = 0;     // what F_NOTIFY was last asked for
+  // A lock or lease was asked for through it, or it came with what others had done to it.
+  std::atomic<bool> may_hold_locks = false;
   WatchedPaths watched;                 // of an inotify instance
   std::shared_ptr<SignalFd> signal_fd;  // what a signalfd takes; set before it is installed
   bool semaphore = false;               // an eventfd with EFD_SEMAPHORE

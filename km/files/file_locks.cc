@@ -2,8 +2,6 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -13,7 +11,6 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "km/base/owned.h"
 #include "km/base/status.h"
 #include "km/files/host_path.h"
 
@@ -77,38 +74,9 @@ int Take(int host_fd, const LockRecord& lock) {
 
 }  // namespace
 
-// Lines as in fdinfo; the file is "fe:00:5678", of which the inode alone is what stat(2) shows, on
-// every file system.
-std::optional<absl::flat_hash_set<uint64_t>> LockedInodes() {
-  const OwnedFd file(open("/proc/locks", O_RDONLY | O_CLOEXEC));
-  if (!file.valid()) return std::nullopt;
-  std::string text;
-  char bytes[4096];
-  ssize_t size = 0;
-  while ((size = read(file.get(), bytes, sizeof(bytes))) > 0) {
-    text.append(bytes, static_cast<size_t>(size));
-  }
-  if (size < 0) return std::nullopt;
-  absl::flat_hash_set<uint64_t> inodes;
-  for (absl::string_view line : absl::StrSplit(text, '\n', absl::SkipEmpty())) {
-    for (absl::string_view word : absl::StrSplit(line, ' ', absl::SkipEmpty())) {
-      const std::vector<absl::string_view> parts = absl::StrSplit(word, ':');
-      uint64_t inode = 0;
-      if (parts.size() == 3 && absl::SimpleAtoi(parts[2], &inode)) inodes.insert(inode);
-    }
-  }
-  return inodes;
-}
-
-absl::Status SaveLocks(int host_fd, uint32_t id,
-                       const std::optional<absl::flat_hash_set<uint64_t>>& locked,
-                       std::vector<LockRecord>* out) {
-  struct stat status;
-  if (locked.has_value() &&
-      (locked->empty() || (fstat(host_fd, &status) == 0 && !locked->contains(status.st_ino)))) {
-    return absl::OkStatus();
-  }
-  const std::string info = FdInfoOf(host_fd);
+absl::Status SaveLocks(const OpenFile& file, uint32_t id, std::vector<LockRecord>* out) {
+  if (!file.description->may_hold_locks) return absl::OkStatus();
+  const std::string info = FdInfoOf(file.host.get());
   for (absl::string_view line : absl::StrSplit(info, '\n')) {
     if (!absl::StartsWith(line, "lock:")) continue;
     KM_RETURN_IF_ERROR(Parse(line, id, out));
@@ -129,6 +97,7 @@ absl::Status RestoreLocks(FdTable& table, absl::Span<const LockRecord> locks,
                                              file != nullptr ? file->description->path : "",
                                              "' (descriptor ", it->number, ")"));
     }
+    file->description->may_hold_locks = true;
   }
   return absl::OkStatus();
 }

@@ -3,10 +3,8 @@
 #define KM_FILES_FILE_LOCKS_H_
 
 #include <cstdint>
-#include <optional>
 #include <vector>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "km/files/fd_table.h"
@@ -14,14 +12,10 @@
 
 namespace km {
 
-// The inodes that anybody on the host has locks or leases on: asking once is cheaper than looking
-// at each descriptor. Nothing: it cannot be told.
-std::optional<absl::flat_hash_set<uint64_t>> LockedInodes();
-
-// Appends what is held through `host_fd`, a descriptor of description `id`. `locked`: from above.
-absl::Status SaveLocks(int host_fd, uint32_t id,
-                       const std::optional<absl::flat_hash_set<uint64_t>>& locked,
-                       std::vector<LockRecord>* out);
+// Appends what is held through `file`, a descriptor of description `id`. From its fdinfo, if it may
+// hold any: /proc/locks, which tells of all at once, has the kernel wait for every processor
+// (percpu_down_write), 10 ms and more.
+absl::Status SaveLocks(const OpenFile& file, uint32_t id, std::vector<LockRecord>* out);
 
 // Takes them again. To be called last: closing any descriptor of a file drops the process's locks
 // on it. A lock that another process has by now is an error.

@@ -90,6 +90,7 @@ absl::Status FileRestorer::AdoptGiven(uint32_t given) {
     description->path = HostPathOf(host.get());
     description->given = static_cast<int>(number);
     description->foreign = true;
+    description->may_hold_locks = true;
     table_.InstallAt(number, std::make_shared<OpenFile>(std::move(host), std::move(description)),
                      false);
   }
@@ -170,6 +171,7 @@ absl::StatusOr<std::shared_ptr<OpenFile>> FileRestorer::Description(uint32_t id)
   description->path =
       supplied || record.kind == FileKind::kTerminal ? HostPathOf(host.get()) : record.path;
   description->foreign = supplied;
+  description->may_hold_locks = supplied;
   description->made_anew =
       !supplied && record.kind == FileKind::kRegular && MemoryObjectOf(record) != 0;
   if (record.kind == FileKind::kGiven) {
@@ -177,6 +179,7 @@ absl::StatusOr<std::shared_ptr<OpenFile>> FileRestorer::Description(uint32_t id)
     description->kind = KindOfHostFd(host.get());
     description->path = HostPathOf(host.get());
     description->foreign = true;
+    description->may_hold_locks = true;
   }
   ids_[description.get()] = id;
   return by_id_[id].file = std::make_shared<OpenFile>(std::move(host), std::move(description));

@@ -27,6 +27,7 @@ enum class FilePolicy { kStrict, kWarn, kIgnore };
 // What whoever resumes wants of the open files.
 struct FileOptions {
   FilePolicy policy = FilePolicy::kWarn;
+  bool keep_tcp = false;  // go on with TCP connections; otherwise they are reset
   std::vector<SuppliedFile> supplied;
   std::vector<MovedListener> moved;
 };
@@ -77,6 +78,7 @@ class FileRestorer {
   FdTable& table() { return table_; }
   Instant instant;  // set before RestoreAll
   FilePolicy policy() const { return options_.policy; }
+  bool keep_tcp() const { return options_.keep_tcp; }
   // The host's descriptor for what the program has as `number`, 0 to 2, from whoever resumes.
   int Given(int number) const;
 

@@ -48,7 +48,6 @@ std::vector<std::pair<uint64_t, uint64_t>> DataOf(int fd, uint64_t size) {
 }  // namespace
 
 void FileSaver::SaveAll(std::vector<std::string>* obstacles) {
-  locked_ = LockedInodes();
   for (const FdTable::Entry& entry : table_.Entries()) {
     if (entry.number <= STDERR_FILENO && entry.file->description->given == entry.number) {
       given |= 1u << entry.number;
@@ -74,7 +73,7 @@ void FileSaver::SaveAll(std::vector<std::string>* obstacles) {
 absl::Status FileSaver::SaveOne(const FdTable::Entry& entry) {
   KM_ASSIGN_OR_RETURN(uint32_t id, Description(entry.file));
   if (looked_at_.insert(id).second) {
-    KM_RETURN_IF_ERROR(SaveLocks(entry.file->host.get(), id, locked_, &locks));
+    KM_RETURN_IF_ERROR(SaveLocks(*entry.file, id, &locks));
     KM_RETURN_IF_ERROR(SaveOwner(*entry.file, id, &owners));
   }
   descriptors.push_back({static_cast<uint32_t>(entry.number), id, entry.close_on_exec});

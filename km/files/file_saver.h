@@ -18,15 +18,17 @@
 #include "km/base/owned.h"
 #include "km/files/file_record.h"
 #include "km/files/instant.h"
+#include "km/files/tcp_connection.h"
 
 namespace km {
 
 // For one snapshot, while no thread of the program runs. Not thread-safe.
 class FileSaver {
  public:
-  // `unnamed_limit`: bytes of one file without a name that are carried.
-  FileSaver(FdTable& table, uint64_t unnamed_limit)
-      : table_(table), unnamed_limit_(unnamed_limit) {}
+  // `unnamed_limit`: bytes of one file without a name that are carried. `keep_tcp`: connections
+  // stand still, and whoever resumes can go on with them; otherwise they are lost.
+  FileSaver(FdTable& table, uint64_t unnamed_limit, bool keep_tcp)
+      : table_(table), unnamed_limit_(unnamed_limit), keep_tcp_(keep_tcp) {}
 
   // Saves every descriptor of the table, and what hangs on it. What cannot be carried is added to
   // `obstacles`, a line each.
@@ -51,6 +53,7 @@ class FileSaver {
   absl::StatusOr<uint64_t> AddMemory(MemoryObject object, OwnedMapping bytes,
                                      std::vector<std::pair<uint64_t, uint64_t>> data);
   FdTable& table() { return table_; }
+  bool keep_tcp() const { return keep_tcp_; }
   // Of epoll.cc: the instances that watch another one, by the host's descriptor of that.
   std::optional<absl::flat_hash_map<int, std::vector<std::shared_ptr<OpenFile>>>> epoll_watchers;
   Instant instant;  // set before SaveAll
@@ -67,6 +70,7 @@ class FileSaver {
   std::vector<LockRecord> locks;
   std::vector<OwnerRecord> owners;
   std::optional<TerminalRecord> terminal;
+  HeldConnections connections;  // with keep_tcp
   uint32_t given = 0;  // bit N: descriptor N is the one that the monitor was given
 
   struct SavedObject {
@@ -80,8 +84,8 @@ class FileSaver {
   absl::Status SaveOne(const FdTable::Entry& entry);
 
   FdTable& table_;
-  std::optional<absl::flat_hash_set<uint64_t>> locked_;  // see LockedInodes
   const uint64_t unnamed_limit_;
+  const bool keep_tcp_;
   absl::flat_hash_map<const FileDescription*, uint32_t> ids_;
   absl::flat_hash_set<uint32_t> looked_at_;      // whose locks and owners are saved
   std::vector<std::shared_ptr<OpenFile>> kept_;  // so that no other gets the address

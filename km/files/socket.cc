@@ -1,5 +1,5 @@
 // Sockets: what they are bound and connected to, their options, and what waits in them. A TCP
-// connection is not carried: after a resume it was reset.
+// connection was reset after a resume, unless it is kept (tcp_connection.h).
 #include <fcntl.h>
 #include <linux/netlink.h>
 #include <netinet/in.h>
@@ -21,6 +21,7 @@
 #include "km/base/log.h"
 #include "km/base/status.h"
 #include "km/files/kind.h"
+#include "km/files/socket_filter.h"
 #include "km/files/socket_state.h"
 
 namespace km {
@@ -136,6 +137,15 @@ absl::Status SaveUnix(const OpenFile& file, FileSaver& saver, SocketState* state
   return absl::OkStatus();
 }
 
+absl::Status KeepTcp(int fd, FileSaver& saver, SocketState* state) {
+  KM_RETURN_IF_ERROR(saver.connections.Hold(fd));
+  SocketMessage received;
+  KM_ASSIGN_OR_RETURN(state->tcp, SaveTcpConnection(fd, &received.bytes));
+  state->peer = BoundTo(fd, *state, getpeername);
+  if (!received.bytes.empty()) state->messages.push_back(std::move(received));
+  return absl::OkStatus();
+}
+
 absl::Status SaveTcp(int fd, FileSaver& saver, SocketState* state) {
   tcp_info info = Option<tcp_info>(fd, IPPROTO_TCP, TCP_INFO);
   if (info.tcpi_state == TCP_LISTEN) {
@@ -174,6 +184,7 @@ absl::Status SaveTcp(int fd, FileSaver& saver, SocketState* state) {
   };
   state->options.erase(std::remove_if(state->options.begin(), state->options.end(), follows),
                        state->options.end());
+  if (info.tcpi_state == TCP_ESTABLISHED && saver.keep_tcp()) return KeepTcp(fd, saver, state);
   // What came before it was reset can still be received.
   return info.tcpi_state == TCP_SYN_SENT ? absl::OkStatus() : SaveSocketQueue(fd, -1, saver, state);
 }
@@ -209,8 +220,10 @@ absl::Status Save(const OpenFile& file, FileSaver& saver, FileRecord& record) {
         "was bound through /proc/self/fd, to a path that will lead elsewhere: close it before");
   }
   state.name = BoundTo(fd, state);
+  state.filter = SocketFilter(fd);
   KM_RETURN_IF_ERROR(SaveState(file, saver, &state));
-  if (IsInet(state) && state.condition == KM_SOCKET_LOST) state.name.clear();
+  const bool lost = state.condition == KM_SOCKET_LOST && !state.tcp.has_value();
+  if (IsInet(state) && lost) state.name.clear();
   ByteWriter out;
   EncodeSocket(state, &out);
   record.state = out.Take();
@@ -225,9 +238,11 @@ absl::StatusOr<std::string> Describe(const FileRecord& record) {
                                                 ", its connection reset"};
   std::string text = absl::StrCat(SocketFamilyName(state.family), " ", SocketTypeName(state.type),
                                   kConditions[state.condition]);
+  if (state.tcp.has_value()) absl::StrAppend(&text, " without --tcp=keep");
   if (const std::string name = SocketAddressText(state.name); !name.empty()) {
     absl::StrAppend(&text, " at ", name);
   }
+  if (state.tcp.has_value()) absl::StrAppend(&text, " to ", SocketAddressText(state.peer));
   if (state.condition == KM_SOCKET_PAIRED) absl::StrAppend(&text, " (", state.pair, ")");
   if (!state.messages.empty()) {
     absl::StrAppend(&text, ", ", state.messages.size(), " messages in it");
@@ -338,6 +353,17 @@ absl::StatusOr<OwnedFd> LostTcp(const SocketState& state) {
   return fd;
 }
 
+// It stands still until all is restored.
+absl::StatusOr<OwnedFd> KeptTcp(const SocketState& state) {
+  KM_ASSIGN_OR_RETURN(OwnedFd fd, NewSocket(state));
+  KM_RETURN_IF_ERROR(SetSocketOptions(fd.get(), state));
+  absl::Span<const uint8_t> received;
+  if (!state.messages.empty()) received = state.messages.front().bytes;
+  KM_RETURN_IF_ERROR(
+      RestoreTcpConnection(fd.get(), *state.tcp, state.name, state.peer, received));
+  return fd;
+}
+
 // An end of a pair; the first that is restored makes both. Where the other one is not restored, it
 // is closed when all is done.
 absl::StatusOr<OwnedFd> PairEnd(const SocketState& state, FileRestorer& restorer) {
@@ -389,7 +415,12 @@ void ResetWaiting(const SocketState& state) {
   }
 }
 
+bool IsKept(const SocketState& state, const FileRestorer& restorer) {
+  return state.tcp.has_value() && restorer.keep_tcp();
+}
+
 absl::StatusOr<OwnedFd> Make(const SocketState& state, FileRestorer& restorer) {
+  if (IsKept(state, restorer)) return KeptTcp(state);
   if (state.condition == KM_SOCKET_LOST) return IsInet(state) ? LostTcp(state) : LostUnix(state);
   if (state.condition == KM_SOCKET_PAIRED) {
     KM_ASSIGN_OR_RETURN(OwnedFd fd, PairEnd(state, restorer));
@@ -419,9 +450,21 @@ absl::StatusOr<OwnedFd> Restore(const FileRecord& record, FileRestorer& restorer
 
 absl::Status Finish(const FileRecord& record, const OpenFile& file, FileRestorer& restorer) {
   KM_ASSIGN_OR_RETURN(SocketState state, DecodeSocket(record));
-  if (state.condition == KM_SOCKET_LOST) return absl::OkStatus();
   const int fd = file.host.get();
-  KM_RETURN_IF_ERROR(FillSocketQueue(fd, state, restorer));
+  if (IsKept(state, restorer)) {
+    const bool reuse = std::any_of(
+        state.options.begin(), state.options.end(), [](const SocketOption& option) {
+          return option.level == SOL_SOCKET && option.name == SO_REUSEADDR && option.value[0] != 0;
+        });
+    KM_RETURN_IF_ERROR(GoOn(fd, *state.tcp, reuse));
+  } else if (state.condition != KM_SOCKET_LOST) {
+    KM_RETURN_IF_ERROR(FillSocketQueue(fd, state, restorer));
+  }
+  // Behind what came before it, which it may not let through.
+  if (!state.filter.empty() && !SetSocketFilter(fd, state.filter)) {
+    return ErrnoStatus(errno, "cannot give a socket its packet filter");
+  }
+  if (state.condition == KM_SOCKET_LOST) return absl::OkStatus();
   // The other half follows from the other end's.
   if (state.condition == KM_SOCKET_PAIRED && (state.shut & 1) != 0) shutdown(fd, SHUT_RD);
   if (state.condition == KM_SOCKET_PAIRED && state.type != SOCK_DGRAM) {

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "km/base/records.h"
 #include "km/base/status.h"
+#include "km/files/socket_filter.h"
 
 namespace km {
 namespace {
@@ -71,6 +72,12 @@ bool ReadField(uint32_t tag, ByteReader* value, SocketState* state) {
     case KM_SOCKET_MESSAGE:
       state->messages.push_back(ReadMessage(value));
       return true;
+    case KM_SOCKET_FILTER:
+      state->filter = ReadBytes(value, value->rest().size());
+      return true;
+    case KM_SOCKET_TCP:
+      state->tcp = ReadTcpConnection(value);
+      return true;
     default:
       return false;
   }
@@ -83,6 +90,10 @@ bool ValidAddress(const SocketAddress& address, int family) {
 }
 
 absl::Status Check(const SocketState& state) {
+  const bool tcp_fits = !state.tcp.has_value() ||
+                        (state.condition == KM_SOCKET_LOST && state.protocol == IPPROTO_TCP &&
+                         !state.name.empty() && !state.peer.empty() && state.messages.size() <= 1 &&
+                         IsTcpConnection(*state.tcp));
   bool known = state.family == AF_UNIX || state.family == AF_INET || state.family == AF_INET6 ||
                state.family == AF_NETLINK;
   bool pairs = state.family == AF_UNIX;
@@ -90,7 +101,8 @@ absl::Status Check(const SocketState& state) {
   if (!known || state.type < SOCK_STREAM || state.type > SOCK_SEQPACKET || state.protocol < 0 ||
       state.condition > KM_SOCKET_LOST || state.end > 1 || state.shut > 3 ||
       (state.condition == KM_SOCKET_PAIRED && !pairs) ||
-      (state.condition == KM_SOCKET_LOST && !loses && !pairs)) {
+      (state.condition == KM_SOCKET_LOST && !loses && !pairs) || !tcp_fits ||
+      !IsSocketFilter(state.filter)) {
     return absl::DataLossError("there is no such socket");
   }
   if (!ValidAddress(state.name, state.family) || !ValidAddress(state.peer, state.family)) {
@@ -146,6 +158,16 @@ void EncodeSocket(const SocketState& state, ByteWriter* out) {
     out->U32(static_cast<uint32_t>(message.descriptions.size()));
     for (uint32_t id : message.descriptions) out->U32(id);
     out->Bytes(message.bytes);
+    out->EndRecord(begin);
+  }
+  if (!state.filter.empty()) {
+    begin = out->BeginRecord(KM_SOCKET_FILTER);
+    out->Bytes(state.filter);
+    out->EndRecord(begin);
+  }
+  if (state.tcp.has_value()) {
+    begin = out->BeginRecord(KM_SOCKET_TCP);
+    EncodeTcpConnection(*state.tcp, out);
     out->EndRecord(begin);
   }
 }

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -16,6 +17,7 @@
 #include "km/files/file_restorer.h"
 #include "km/files/file_saver.h"
 #include "km/files/socket_address.h"
+#include "km/files/tcp_connection.h"
 
 namespace km {
 
@@ -37,9 +39,11 @@ struct SocketState {
   uint32_t waiting = 0;        // listening: connections that were not accepted
   uint32_t shut = 0;           // bit 0: for reading, bit 1: for writing
   uint32_t pair = 0, end = 0;  // paired: which pair, and which end of it
-  SocketAddress name, peer;    // bound to, connected to (datagrams)
+  SocketAddress name, peer;    // bound to, connected to (datagrams, and with `tcp`)
   std::vector<SocketOption> options;
   std::vector<SocketMessage> messages;  // not received yet, in order
+  std::vector<uint8_t> filter;          // see SocketFilter
+  std::optional<TcpConnection> tcp;     // lost, unless it is kept
 };
 
 void EncodeSocket(const SocketState& state, ByteWriter* out);

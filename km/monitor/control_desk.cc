@@ -258,6 +258,12 @@ absl::StatusOr<Json> ControlDesk::Snapshot(const Asked& asked) {
   KM_ASSIGN_OR_RETURN(order.label, TextOr(asked.request, "label", ""));
   KM_ASSIGN_OR_RETURN(order.description, TextOr(asked.request, "description", ""));
   KM_ASSIGN_OR_RETURN(order.stop, FlagOr(asked.request, "stop", false));
+  KM_ASSIGN_OR_RETURN(order.keep_tcp, FlagOr(asked.request, "keep_tcp",
+                                             order.stop && monitor_.options_.files.keep_tcp));
+  if (order.keep_tcp && !order.stop) {
+    return absl::InvalidArgumentError(
+        "TCP connections can only be kept where the program ends (stop)");
+  }
   if (asked.request.contains("base")) {
     KM_ASSIGN_OR_RETURN(order.base, FlagOr(asked.request, "base", false));
   }
@@ -314,12 +320,14 @@ absl::Status ControlDesk::StartSnapshot(SnapshotOrder& order) {
   CaptureOptions capture =
       monitor_.OptionsFor(process.identity().pid, order.label, order.description);
   KM_ASSIGN_OR_RETURN(capture.on_base, OnBase(order));
+  capture.keep_tcp = order.keep_tcp;
   WriteOptions write_options;
   write_options.sync = monitor_.options_.sync;
   const int64_t begin = Now();
   PauseGuard pause(&process);
   KM_ASSIGN_OR_RETURN(Captured captured, Capture(process, capture));
   order.bases = captured.image.bases.size();
+  order.connections = std::move(captured.connections);
   KM_ASSIGN_OR_RETURN(live_, LiveWriter::Start(std::move(captured), order.path, write_options));
   // The program does not go on behind what the file says of it.
   if (order.stop) process.Pause();
@@ -344,12 +352,13 @@ void ControlDesk::ServeWriter(bool finished) {
 }
 
 void ControlDesk::SnapshotEnded(const absl::Status& status) {
-  const SnapshotOrder order = std::move(orders_.front());
+  SnapshotOrder order = std::move(orders_.front());
   orders_.pop_front();
   const bool was_paused = order.stop && live_ != nullptr;
   live_.reset();
   if (monitor_.stats_ != nullptr && status.ok()) monitor_.stats_->CountSnapshot(order.stopped_ns);
   if (!status.ok()) {
+    order.connections = {};
     if (was_paused) monitor_.process_->Resume();
     return server_->Send(order.by.client,
                          ErrorAnswer(order.by.request, "no-snapshot",

@@ -53,6 +53,8 @@ class ControlDesk {
     Asked by;
     std::string path, label, description;
     bool stop = false;
+    bool keep_tcp = false;
+    HeldConnections connections;  // with keep_tcp; they never go on here where the process ends
     // Whether memory that a snapshot has which the process was resumed from stays there; nothing:
     // where that can be.
     std::optional<bool> base;

@@ -382,7 +382,8 @@ void Monitor::ServeRequests() {
 }
 
 void Monitor::SnapshotAgain(uint32_t first_thread, const SnapshotRequest& request) {
-  absl::Status status = WriteSnapshotFor(first_thread, request);
+  HeldConnections none;
+  absl::Status status = WriteSnapshotFor(first_thread, request, &none);
   if (!status.ok()) Log(LogLevel::kError, absl::StrCat("no snapshot again: ", status.message()));
   process_->sysv().RemoveMade(false);  // those of a process that never ran
   _exit(status.ok() ? 0 : kExitOwnFailure);
@@ -392,7 +393,8 @@ void Monitor::SnapshotAgain(uint32_t first_thread, const SnapshotRequest& reques
 int Monitor::ServeSnapshot(const Thread& thread, const SnapshotRequest& request) {
   int64_t begin = HostClock(CLOCK_MONOTONIC);
   PauseGuard pause(process_.get());
-  absl::Status status = WriteSnapshotFor(thread.tid, request);
+  HeldConnections connections;  // which never go on here where the process ends
+  absl::Status status = WriteSnapshotFor(thread.tid, request, &connections);
   if (stats_ != nullptr) stats_->CountSnapshot(HostClock(CLOCK_MONOTONIC) - begin);
   if (status.ok() && !request.go_on) EndInFile();
   if (status.ok()) {
@@ -418,10 +420,13 @@ CaptureOptions Monitor::OptionsFor(uint32_t first_thread, const std::string& lab
   return options;
 }
 
-absl::Status Monitor::WriteSnapshotFor(uint32_t tid, const SnapshotRequest& request) {
-  absl::StatusOr<Captured> captured =
-      Capture(*process_, OptionsFor(tid, request.label, request.description));
+absl::Status Monitor::WriteSnapshotFor(uint32_t tid, const SnapshotRequest& request,
+                                       HeldConnections* connections) {
+  CaptureOptions capture_options = OptionsFor(tid, request.label, request.description);
+  capture_options.keep_tcp = options_.files.keep_tcp && !request.go_on;
+  absl::StatusOr<Captured> captured = Capture(*process_, capture_options);
   KM_RETURN_IF_ERROR(captured.status());
+  *connections = std::move(captured->connections);
   WriteOptions write_options;
   write_options.sync = options_.sync;
   return WriteSnapshot(captured->image, captured->memory, snapshot_path_, write_options);

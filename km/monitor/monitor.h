@@ -119,7 +119,9 @@ class Monitor {
   void SnapshotWritten(const std::string& path);
   CaptureOptions OptionsFor(uint32_t first_thread, const std::string& label,
                             const std::string& description) const;
-  absl::Status WriteSnapshotFor(uint32_t tid, const SnapshotRequest& request);
+  // `connections`: those that stand still for it.
+  absl::Status WriteSnapshotFor(uint32_t tid, const SnapshotRequest& request,
+                                HeldConnections* connections);
   [[noreturn]] void End(const ExitStatus& status);
   // The process is in a snapshot now, with the objects of its own that nobody else can find.
   [[noreturn]] void EndInFile();

@@ -57,6 +57,14 @@ absl::Status SetFilePolicy(absl::string_view name, Options* options) {
   return absl::OkStatus();
 }
 
+absl::Status SetTcp(absl::string_view what, Options* options) {
+  if (what != "keep" && what != "reset") {
+    return Usage(absl::StrCat("--tcp takes keep or reset, not '", what, "'"));
+  }
+  options->files.keep_tcp = what == "keep";
+  return absl::OkStatus();
+}
+
 absl::Status AddSupplied(absl::string_view value, Options* options) {
   absl::StatusOr<SuppliedFile> supplied = ParseSupplied(value);
   if (!supplied.ok()) return Usage(absl::StrCat("--fd: ", supplied.status().message()));
@@ -101,6 +109,7 @@ absl::Status SetOption(absl::string_view name, absl::string_view value, Options*
   if (name == "env") return SetVariable(value, &options->environment);
   if (name == "log") return SetLevel(value);
   if (name == "files") return SetFilePolicy(value, options);
+  if (name == "tcp") return SetTcp(value, options);
   if (name == "fd") return AddSupplied(value, options);
   if (name == "listen") return AddMoved(value, options);
   if (name == "idle-exit") return SetIdleExit(value, options);
@@ -114,7 +123,7 @@ absl::Status SetOption(absl::string_view name, absl::string_view value, Options*
 bool TakesValue(absl::string_view name) {
   return name == "snapshot" || name == "env" || name == "log" || name == "files" ||
          name == "max-unnamed" || name == "control" || name == "fd" || name == "listen" ||
-         name == "idle-exit";
+         name == "idle-exit" || name == "tcp";
 }
 
 // Options without a value. False: it is none of them.
@@ -209,6 +218,10 @@ std::string HelpText() {
          "  --listen OLD=NEW  of a resume: a listener at OLD (1.2.3.4:80, [::1]:80, :80 or a path) "
          "is\n"
          "                    bound to NEW instead\n"
+         "  --tcp=keep        go on with the TCP connections of a snapshot, and let it hold them "
+         "when\n"
+         "                    the program ends in one (CAP_NET_ADMIN); the default, reset, resets "
+         "them\n"
          "  --control=PATH    the socket that kmctl talks to; none: without one. Otherwise it is\n"
          "                    PID.sock in $XDG_RUNTIME_DIR/km, or /tmp/km-UID\n"
          "  --on-connection   rest until somebody connects to a socket that SNAPSHOT listens on\n"

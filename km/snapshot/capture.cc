@@ -58,7 +58,9 @@ constexpr int kCarriedFlags =
 class Capturer {
  public:
   Capturer(Process& process, const CaptureOptions& options)
-      : process_(process), options_(options), files_(process.files(), options.unnamed_limit) {}
+      : process_(process),
+        options_(options),
+        files_(process.files(), options.unnamed_limit, options.keep_tcp) {}
 
   absl::StatusOr<Captured> Run() {
     process_.space().UnpatchAll();  // the file holds the program as it is, not as it runs here
@@ -82,6 +84,7 @@ class Capturer {
     image().owners = std::move(files_.owners);
     image().given = files_.given;
     image().terminal = files_.terminal;
+    captured_.connections = std::move(files_.connections);
     return std::move(captured_);
   }
 

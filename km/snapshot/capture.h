@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "km/base/owned.h"
+#include "km/files/tcp_connection.h"
 #include "km/process/process.h"
 #include "km/snapshot/image.h"
 #include "km/snapshot/writer.h"
@@ -25,6 +26,8 @@ struct CaptureOptions {
   uint64_t unnamed_limit = kDefaultUnnamedLimit;  // bytes of one file without a name
   // Private memory that is as it was in a snapshot which the process was resumed from stays there.
   bool on_base = false;
+  // TCP connections stand still until Captured::connections is destroyed: for a process that ends.
+  bool keep_tcp = false;
   // For a core dump: what killed the process. Then nothing is refused.
   std::optional<siginfo_t> fatal_signal;
 };
@@ -33,6 +36,7 @@ struct Captured {
   Image image;
   MemorySource memory;
   std::vector<OwnedMapping> objects;  // what memory.objects points to
+  HeldConnections connections;
 };
 
 // Everything `process` has, while it is paused. EBUSY names all that a snapshot cannot carry.

@@ -128,6 +128,7 @@ std::optional<int64_t> OwnerCommand(Call& call, const std::shared_ptr<OpenFile>&
     case F_GETSIG:
       return Signal(*file);
     case F_SETLEASE: {
+      file->description->may_hold_locks = true;
       const int64_t result = WithOwner(call, file, number != F_UNLCK);
       // With the lease the kernel forgets owner and signal.
       if (result == 0 && number == F_UNLCK) file->description->owner_thread.store(0);

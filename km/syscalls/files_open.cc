@@ -215,12 +215,14 @@ SyscallResult Fcntl(Call& call) {
       return files.CloseOnExec(call.Uint(0));
     case F_SETFD:
       return files.SetCloseOnExec(call.Uint(0), (argument & FD_CLOEXEC) != 0);
-    case F_GETLK:
     case F_SETLK:
     case F_SETLKW:
-    case F_OFD_GETLK:
     case F_OFD_SETLK:
     case F_OFD_SETLKW:
+      file->description->may_hold_locks = true;
+      [[fallthrough]];
+    case F_GETLK:
+    case F_OFD_GETLK:
       argument = call.HostArg(2, sizeof(struct flock));
       break;
     case F_GET_RW_HINT:
@@ -272,6 +274,7 @@ SyscallResult EpollCreate1(Call& call) { return MakeEpoll(call, call.Int(0)); }
 SyscallResult Flock(Call& call) {
   auto file = FileArg(call, 0);
   uint64_t host = file != nullptr ? HostFd(file) : ~uint64_t{0};
+  if (file != nullptr) file->description->may_hold_locks = true;
   return call.thread.Block(SYS_flock, host, call.arguments[1]);
 }
 

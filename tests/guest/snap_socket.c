@@ -2,8 +2,10 @@
 // Sockets across snapshots: pairs with bytes and descriptors in them, bound and listening ones,
 // options, datagrams that wait, connections that are lost.
 #include <arpa/inet.h>
+#include <linux/filter.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <netinet/udp.h>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -307,11 +309,43 @@ static void TestLost(void) {
   Say("lost");
 }
 
+// It drops datagrams that begin with an x, but not those that were there before it.
+static void TestFilter(void) {
+  struct sock_filter code[] = {
+      BPF_STMT(BPF_LD | BPF_B | BPF_ABS, sizeof(struct udphdr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 'x', 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, 0),
+      BPF_STMT(BPF_RET | BPF_K, 0xffff),
+  };
+  struct sock_fprog program = {sizeof code / sizeof *code, code};
+  struct sockaddr_in name = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  int fd = socket(AF_INET, SOCK_DGRAM, 0), sender = socket(AF_INET, SOCK_DGRAM, 0);
+  CHECK_OK(bind(fd, (struct sockaddr*)&name, sizeof name));
+  name = Name(fd);
+  CHECK_OK(connect(sender, (struct sockaddr*)&name, sizeof name));
+  CHECK_EQ(send(sender, "x early", 7, 0), 7);
+  CHECK_OK(setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program));
+  GuestSnapshot();
+  struct sock_filter shown[4];
+  socklen_t count = 4;
+  CHECK_OK(getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, shown, &count));
+  CHECK_EQ(count, 4);
+  CHECK_EQ(memcmp(shown, code, sizeof code), 0);
+  CHECK_EQ(send(sender, "x late", 6, 0), 6);
+  CHECK_EQ(send(sender, "y", 1, 0), 1);
+  int none[8];
+  for (int i = 0; i < 3; i++) Receive(fd, 16, none);
+  CHECK_OK(close(fd));
+  CHECK_OK(close(sender));
+  Say("filter");
+}
+
 int main(void) {
   TestPairs();
   TestShutdown();
   TestUnix();
   TestInternet();
+  TestFilter();
   if (!GuestInjected()) TestLost();
   return 0;
 }

@@ -88,6 +88,7 @@ absl::StatusOr<std::string> Snapshot(const RemoteCommand& command, ControlClient
     KM_ASSIGN_OR_RETURN(request["path"], AbsolutePath(command.output));
   }
   if (command.base.has_value()) request["base"] = *command.base;
+  if (command.keep_tcp.has_value()) request["keep_tcp"] = *command.keep_tcp;
   const bool terminal = isatty(STDERR_FILENO) != 0;
   absl::StatusOr<Json> result = client.Call(std::move(request), ShowProgress);
   if (terminal) fputs("\r\x1b[K", stderr);
