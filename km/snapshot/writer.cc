@@ -124,7 +124,7 @@ class MemoryWriter {
 
   // Copies a chunk into buffer_, with zeros where there is no piece.
   absl::Status Gather(uint64_t address, uint64_t size) {
-    buffer_.assign(kLargePageSize, 0);
+    buffer_.assign(size, 0);
     if (!memory_.valid()) {
       memory_ = OwnedFd(open("/proc/self/mem", O_RDONLY | O_CLOEXEC));
       if (!memory_.valid()) return ErrnoStatus(errno, "opening /proc/self/mem");

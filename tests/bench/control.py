@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import signal
 import statistics
 import subprocess
 import time
@@ -35,7 +36,27 @@ class Control:
                 file.unlink()
             self.table.row(f"live snapshot of {size} MiB, {pages} pages: stopped",
                            statistics.median(stopped), "ms", None, ("value", limit), peers)
+        self.on_base(size)
         self.clones()
+
+    def on_base(self, size):
+        """A snapshot of what changed since a resume, beside one of everything."""
+        file, other = self.bench.disk / "base", self.bench.disk / "other"
+        with self.holding(size, "plain", 0) as pid:
+            self.ask("snapshot", pid, "-o", file)
+        times = {"--base": [], "--full": []}
+        with self.guest([file]) as guest:
+            guest.send_signal(signal.SIGUSR1)
+            if guest.stdout.readline() != b"1\n":
+                raise RuntimeError("the resumed program ended")
+            for _ in range(self.rounds):
+                for how, taken in times.items():
+                    taken.append(self.ask("snapshot", guest.pid, how, "-o", other)["elapsed_ns"] / 1e6)
+        file.unlink()
+        other.unlink()
+        base, full = (statistics.median(taken) for taken in times.values())
+        self.table.row(f"{size} MiB, 1 % changed since a resume: --base", base, "ms",
+                       ("--full", full), ("ratio", 0.05))
 
     def clones(self):
         """Ten clones of a process of 64 MiB, until each one answers its control socket."""
@@ -63,16 +84,22 @@ class Control:
     @contextlib.contextmanager
     def holding(self, mib, how, threads):
         """The pid of a km whose program has so much memory and so many busy threads."""
-        guest = subprocess.Popen([self.km, "--no-sync", self.workload, "hold", str(mib), how,
-                                  str(threads)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
-        try:
+        with self.guest([self.workload, "hold", str(mib), how, str(threads)]) as guest:
             if guest.stdout.readline() != b"0\n":
                 raise RuntimeError("the program that is to hold memory ended")
+            yield guest.pid
+
+    @contextlib.contextmanager
+    def guest(self, command):
+        """A program under km, once it can be asked."""
+        guest = subprocess.Popen([self.km, "--no-sync", *command], stdin=subprocess.DEVNULL,
+                                 stdout=subprocess.PIPE)
+        try:
             while True:
                 with contextlib.suppress(RuntimeError):
                     self.ask("info", guest.pid)
                     break
-            yield guest.pid
+            yield guest
         finally:
             guest.kill()
             guest.wait()

@@ -13,14 +13,14 @@
 //                                       memory (HOW: plain, huge for MADV_HUGEPAGE), of the median
 //                                       of 21 rounds; again HOW: of reading a word of each page of
 //                                       it once more
-//   workload hold MIB HOW THREADS       fills so many MiB (HOW: plain, huge for MADV_HUGEPAGE),
-//   starts
-//                                       threads that are busy, prints 0 and stays; resumed, it
-//                                       prints nothing
+//   workload hold MIB HOW THREADS       fills so many MiB (HOW: plain, huge for MADV_HUGEPAGE), starts
+//                                       threads that are busy, prints 0 and stays; at a SIGUSR1 it
+//                                       writes to every hundredth page and prints 1
 //   workload mapped FILE                milliseconds of the same reading of a file mapped privately
 #include <fcntl.h>
 #include <km/hypercall.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -237,9 +237,18 @@ static int Hold(uint64_t mib, const char* how, int threads) {
     pthread_t thread;
     if (pthread_create(&thread, NULL, Busy, NULL) != 0) return Fail("pthread_create");
   }
+  sigset_t change;
+  sigemptyset(&change);
+  sigaddset(&change, SIGUSR1);
+  sigprocmask(SIG_BLOCK, &change, NULL);
   puts("0");
   fflush(stdout);
-  while (1) pause();
+  for (int received; sigwait(&change, &received) == 0;) {
+    for (uint64_t i = 0; i < size; i += 100 * kPage) memory[i] ^= 1;
+    puts("1");
+    fflush(stdout);
+  }
+  return 1;
 }
 
 static int Mapped(const char* path) {
