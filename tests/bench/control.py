@@ -41,7 +41,7 @@ class Control:
 
     def on_base(self, size):
         """A snapshot of what changed since a resume, beside one of everything."""
-        file, other = self.bench.disk / "base", self.bench.disk / "other"
+        file = self.bench.disk / "base"
         with self.holding(size, "plain", 0) as pid:
             self.ask("snapshot", pid, "-o", file)
         times = {"--base": [], "--full": []}
@@ -51,9 +51,12 @@ class Control:
                 raise RuntimeError("the resumed program ended")
             for _ in range(self.rounds):
                 for how, taken in times.items():
-                    taken.append(self.ask("snapshot", guest.pid, how, "-o", other)["elapsed_ns"] / 1e6)
+                    # Each has a file of its own: taking the other's place would free it first.
+                    to = self.bench.disk / f"taken{how}"
+                    answer = self.ask("snapshot", guest.pid, how, "-o", to)
+                    taken.append(answer["elapsed_ns"] / 1e6)
+                    to.unlink()
         file.unlink()
-        other.unlink()
         base, full = (statistics.median(taken) for taken in times.values())
         self.table.row(f"{size} MiB, 1 % changed since a resume: --base", base, "ms",
                        ("--full", full), ("ratio", 0.05))
