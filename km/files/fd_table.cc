@@ -3,6 +3,8 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/kcmp.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -105,6 +107,17 @@ void FdTable::ReserveStandard() {
     // it.
     if (fcntl(fd, F_GETFD) < 0) OwnedFd(open("/dev/null", O_RDWR | O_CLOEXEC)).Release();
   }
+}
+
+void FdTable::MakeRoom(uint64_t descriptors) {
+  rlimit limit = {};
+  getrlimit(RLIMIT_NOFILE, &limit);
+  const rlimit most = {limit.rlim_max, limit.rlim_max};
+  const uint64_t count = std::min<uint64_t>(descriptors, most.rlim_cur);
+  const OwnedFd any(eventfd(0, EFD_CLOEXEC));
+  if (count == 0 || setrlimit(RLIMIT_NOFILE, &most) != 0) return;
+  OwnedFd(fcntl(any.get(), F_DUPFD_CLOEXEC, static_cast<int>(count - 1)));
+  setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 void FdTable::Adopt(int host_fd, int given) {

@@ -143,6 +143,10 @@ class FdTable {
   // Takes the numbers 0, 1 and 2 where the monitor was started without them, so that no file of its
   // own gets one. Before anything else is opened.
   static void ReserveStandard();
+  // Makes room for so many host descriptors, as far as the host's limit goes. While there is one
+  // thread: with more of them the kernel lets all processors pass by each time that it doubles the
+  // table (expand_fdtable), 10 ms and more; with room already made it never does.
+  static void MakeRoom(uint64_t descriptors);
   // Gives the program the monitor's own 0, 1 and 2, but for those that ReserveStandard took.
   // Bit N of `which`: descriptor N.
   void AdoptStandard(uint32_t which = 7) ABSL_LOCKS_EXCLUDED(mutex_);

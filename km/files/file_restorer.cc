@@ -101,6 +101,7 @@ absl::Status FileRestorer::AdoptGiven(uint32_t given) {
 absl::Status FileRestorer::RestoreAll(absl::Span<const DescriptorRecord> descriptors,
                                       uint32_t given) {
   KM_RETURN_IF_ERROR(AdoptGiven(given));
+  FdTable::MakeRoom(2 * descriptors.size());  // once; pairs are held open meanwhile
   absl::flat_hash_set<uint32_t> placed_once;
   for (const DescriptorRecord& from : descriptors) {
     KM_ASSIGN_OR_RETURN(std::shared_ptr<OpenFile> file, Description(from.description));
