@@ -5,30 +5,16 @@ import os
 import pathlib
 import re
 import shutil
-import socket
 import statistics
 import subprocess
-import time
+
+from resumes import free_port, missing, wait_for
 
 COMMITS = 2000
 ROWS = 100000
 CALLS_SHOWN = 5
 CALL_LINE = re.compile(r"^ *[\d.]+ +[\d.]+ +\d+ +(\d+) +(?:\d+ +)?([a-z]\w*)$")
 EXITS_LINE = re.compile(r"^ +(\d+) total$")
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def wait_for(port):
-    for _ in range(300):
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-            return
-        time.sleep(0.05)
-    raise RuntimeError(f"no server at port {port}")
 
 
 def calls_of(stats):
@@ -52,14 +38,8 @@ class Programs:
         self.table = bench.table
 
     def run(self):
-        for part in (self.starts, self.resumes, self.sqlite, self.redis, self.nginx):
+        for part in (self.starts, self.sqlite, self.redis, self.nginx):
             part()
-
-    def missing(self, *programs):
-        absent = [name for name in programs if not shutil.which(name) and not os.path.exists(name)]
-        if absent:
-            self.table.head(f"skipped: {', '.join(absent)} is not installed (tools/setup programs)")
-        return bool(absent)
 
     # ---- One process from start to exit ----------------------------------------------------------
 
@@ -72,7 +52,7 @@ class Programs:
                                ("node -e 0", "/usr/bin/node", "-e", "0"),
                                ("perl -e 0", "perl", "-e", "0"),
                                ("java -version", java, "-Xshare:auto", "-version")):
-            if not self.missing(command[0]):
+            if not missing(self.table, command[0]):
                 self.both(name, command, 1, "")
 
     def both(self, name, command, operations, unit):
@@ -90,70 +70,11 @@ class Programs:
         listed = ", ".join(f"{name} {count / operations:.3g}" for name, count in most)
         print(f"    {total / operations:.3g} exits{unit and ' per ' + unit}: {listed}", flush=True)
 
-    # ---- Servers that are resumed ----------------------------------------------------------------
-
-    def resumes(self):
-        self.table.head("warm servers: resume to first answer")
-        here = pathlib.Path(__file__).resolve().parent.parent / "programs/resumed"
-        self.first_answer("python http.server", ("/usr/bin/python3", here / "http_app.py"), self.warm_python, b"GET /state HTTP/1.0\r\n\r\n",
-                          8, "CRIU 20, cold 79")
-        if not self.missing("redis-server", "redis-cli"):
-            command = ("redis-server", "--bind", "127.0.0.1", "--save", "", "--enable-debug-command", "yes", "--port")
-            self.first_answer("redis, 100,000 keys", command, self.warm_redis, b"GET key:7\r\n", 6, "CRIU 17")
-
-    @staticmethod
-    def warm_python(port, _process, _snapshot):
-        for n in range(1000):
-            with socket.create_connection(("127.0.0.1", port)) as client:
-                client.sendall(f"GET /value/{n % 100} HTTP/1.0\r\n\r\n".encode())
-                while client.recv(4096):
-                    pass
-
-    def warm_redis(self, port, process, snapshot):
-        subprocess.run(["redis-cli", "-p", str(port), "debug", "populate", "100000"], stdout=subprocess.DEVNULL,
-                       check=True)
-        subprocess.run([pathlib.Path(self.km).parent / "kmctl", "snapshot", str(process.pid), "--stop", "-o", snapshot],
-                       stdout=subprocess.DEVNULL, check=True)
-
-    def first_answer(self, name, command, warm, question, target, peers):
-        """Median milliseconds from the start of km to the first byte of an answer; cold: from that of the program,
-        without what it had warmed."""
-        snapshot, port = self.bench.tmpfs / "server", free_port()
-        command = [*command, str(port)]
-        server = subprocess.Popen([self.km, "--no-sync", f"--snapshot={snapshot}", *command], stdin=subprocess.DEVNULL,
-                                  stdout=subprocess.DEVNULL, cwd=self.bench.disk)
-        wait_for(port)
-        warm(port, server, snapshot)
-        server.wait(60)
-        times = {"km": [], "cold": []}
-        for _ in range(11 if self.bench.quick else 31):
-            times["km"].append(self.answer_ms([self.km, snapshot], port, question))
-            times["cold"].append(self.answer_ms(command, port, question))
-        km, cold = (statistics.median(times[side]) for side in ("km", "cold"))
-        self.table.row(name, km, "ms", ("cold, native", cold), ("value", target), peers)
-
-    def answer_ms(self, command, port, question):
-        begin = time.perf_counter()
-        server = subprocess.Popen(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                  cwd=self.bench.disk)
-        try:
-            while True:
-                with contextlib.suppress(ConnectionError), socket.create_connection(("127.0.0.1", port)) as client:
-                    client.sendall(question)
-                    if client.recv(1):
-                        return (time.perf_counter() - begin) * 1e3
-                if time.perf_counter() - begin > 60:
-                    raise RuntimeError(f"no answer from {command[0]}")
-                time.sleep(0.0002)
-        finally:
-            server.kill()
-            server.wait()
-
     # ---- sqlite ----------------------------------------------------------------------------------
 
     def sqlite(self):
         self.table.head("sqlite3")
-        if self.missing("sqlite3"):
+        if missing(self.table, "sqlite3"):
             return
         rows = (f"create table t(a integer primary key, b text); with recursive n(i) as (select 1 union all "
                 f"select i + 1 from n where i < {ROWS}) insert into t select i, 'row ' || i from n;")
@@ -188,7 +109,7 @@ class Programs:
 
     def redis(self):
         self.table.head("redis-server under redis-benchmark, 50 clients")
-        if self.missing("redis-server", "redis-benchmark"):
+        if missing(self.table, "redis-server", "redis-benchmark"):
             return
         requests = 20000 if self.bench.quick else 50000
         for pipeline in (1, 16):
@@ -210,7 +131,7 @@ class Programs:
     def nginx(self):
         self.table.head("nginx, one process, under wrk, 30 connections")
         nginx = shutil.which("nginx") or "/usr/sbin/nginx"
-        if self.missing(nginx, "wrk"):
+        if missing(self.table, nginx, "wrk"):
             return
         seconds = 2 if self.bench.quick else 5
         (self.bench.disk / "page").write_bytes(os.urandom(16384))
