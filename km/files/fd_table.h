@@ -94,7 +94,7 @@ class FileDescription {
   // then the signal's number (F_SETSIG). 0: the host knows the owner; SIGIO without a siginfo.
   std::atomic<uint32_t> owner_thread = 0;
   std::atomic<int> owner_signal = 0;
-  std::atomic<uint32_t> notify = 0;     // what F_NOTIFY was last asked for
+  std::atomic<uint32_t> notify = 0;  // what F_NOTIFY was last asked for
   // A lock or lease was asked for through it, or it came with what others had done to it.
   std::atomic<bool> may_hold_locks = false;
   WatchedPaths watched;                 // of an inotify instance

@@ -71,7 +71,7 @@ class FileSaver {
   std::vector<OwnerRecord> owners;
   std::optional<TerminalRecord> terminal;
   HeldConnections connections;  // with keep_tcp
-  uint32_t given = 0;  // bit N: descriptor N is the one that the monitor was given
+  uint32_t given = 0;           // bit N: descriptor N is the one that the monitor was given
 
   struct SavedObject {
     MemoryObject object;

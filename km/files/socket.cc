@@ -359,8 +359,7 @@ absl::StatusOr<OwnedFd> KeptTcp(const SocketState& state) {
   KM_RETURN_IF_ERROR(SetSocketOptions(fd.get(), state));
   absl::Span<const uint8_t> received;
   if (!state.messages.empty()) received = state.messages.front().bytes;
-  KM_RETURN_IF_ERROR(
-      RestoreTcpConnection(fd.get(), *state.tcp, state.name, state.peer, received));
+  KM_RETURN_IF_ERROR(RestoreTcpConnection(fd.get(), *state.tcp, state.name, state.peer, received));
   return fd;
 }
 
@@ -452,8 +451,8 @@ absl::Status Finish(const FileRecord& record, const OpenFile& file, FileRestorer
   KM_ASSIGN_OR_RETURN(SocketState state, DecodeSocket(record));
   const int fd = file.host.get();
   if (IsKept(state, restorer)) {
-    const bool reuse = std::any_of(
-        state.options.begin(), state.options.end(), [](const SocketOption& option) {
+    const bool reuse =
+        std::any_of(state.options.begin(), state.options.end(), [](const SocketOption& option) {
           return option.level == SOL_SOCKET && option.name == SO_REUSEADDR && option.value[0] != 0;
         });
     KM_RETURN_IF_ERROR(GoOn(fd, *state.tcp, reuse));

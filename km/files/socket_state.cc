@@ -90,10 +90,10 @@ bool ValidAddress(const SocketAddress& address, int family) {
 }
 
 absl::Status Check(const SocketState& state) {
-  const bool tcp_fits = !state.tcp.has_value() ||
-                        (state.condition == KM_SOCKET_LOST && state.protocol == IPPROTO_TCP &&
-                         !state.name.empty() && !state.peer.empty() && state.messages.size() <= 1 &&
-                         IsTcpConnection(*state.tcp));
+  const bool tcp_fits =
+      !state.tcp.has_value() ||
+      (state.condition == KM_SOCKET_LOST && state.protocol == IPPROTO_TCP && !state.name.empty() &&
+       !state.peer.empty() && state.messages.size() <= 1 && IsTcpConnection(*state.tcp));
   bool known = state.family == AF_UNIX || state.family == AF_INET || state.family == AF_INET6 ||
                state.family == AF_NETLINK;
   bool pairs = state.family == AF_UNIX;

@@ -194,8 +194,8 @@ absl::Status RestoreTcpConnection(int fd, const TcpConnection& connection,
            static_cast<socklen_t>(name.size())) != 0 ||
       connect(fd, reinterpret_cast<const sockaddr*>(peer.data()),
               static_cast<socklen_t>(peer.size())) != 0) {
-    return Failed(absl::StrCat("from ", SocketAddressText(name), " to ", SocketAddressText(peer))
-                      .c_str());
+    return Failed(
+        absl::StrCat("from ", SocketAddressText(name), " to ", SocketAddressText(peer)).c_str());
   }
   KM_RETURN_IF_ERROR(SetNegotiated(fd, connection));
   MakeRoom(fd, SO_RCVBUF, SO_RCVBUFFORCE, received.size());

@@ -308,10 +308,9 @@ bool Capturer::LeftOut(const Mapping& mapping) {
 void Capturer::AddMapping(ImageMapping mapping) {
   if (!image().mappings.empty()) {
     ImageMapping& last = image().mappings.back();
-    const bool follows =
-        last.end == mapping.start &&
-        ((mapping.flags & MAP_ANONYMOUS) ||
-         last.file_offset + (last.end - last.start) == mapping.file_offset);
+    const bool follows = last.end == mapping.start &&
+                         ((mapping.flags & MAP_ANONYMOUS) ||
+                          last.file_offset + (last.end - last.start) == mapping.file_offset);
     if (follows && last.protection == mapping.protection && last.flags == mapping.flags &&
         last.name == mapping.name && last.advice == mapping.advice && (last.flags & MAP_PRIVATE)) {
       last.end = mapping.end;
