@@ -116,7 +116,7 @@ void FdTable::MakeRoom(uint64_t descriptors) {
   const uint64_t count = std::min<uint64_t>(descriptors, most.rlim_cur);
   const OwnedFd any(eventfd(0, EFD_CLOEXEC));
   if (count == 0 || setrlimit(RLIMIT_NOFILE, &most) != 0) return;
-  OwnedFd(fcntl(any.get(), F_DUPFD_CLOEXEC, static_cast<int>(count - 1)));
+  const OwnedFd last(fcntl(any.get(), F_DUPFD_CLOEXEC, static_cast<int>(count - 1)));
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
