@@ -147,6 +147,16 @@ def five_hundred_threads():
     both_ways(lambda: Program(f"{OUT}/many_threads", "500"), look)
 
 
+@case
+def threads_and_memory_that_come_and_go():
+    with Program(f"{OUT}/churn", "6") as program:
+        for _ in range(10):
+            kmctl("snapshot", program.pid, "-o", "file")
+            resumes_right("./file")
+        output, status = program.end(signal.SIGTERM)
+        expect(status == 0 and output.startswith("right"), f"afterwards: {status} {output!r}")
+
+
 # Of all kinds; each has something to be known by.
 DESCRIPTORS = """
 import os, resource, signal, socket, sys
