@@ -337,4 +337,20 @@ def cancelled_at_a_terminal():
     resumes_right("./file")
 
 
+@case
+def writer_killed():
+    """As by a kernel that is short of memory: the file that is not complete does not stay."""
+    with invariant(256) as program:
+        for options in ([], ["--stop"]):
+            terminal, writer = written_slowly(program, *options)
+            os.kill(writer, signal.SIGKILL)
+            terminal.wait_for(rb"kmctl: no snapshot was taken: .* was killed")
+            expect(terminal.end() == 1, "kmctl does not fail")
+            expect(not unfinished() and not os.path.exists("file"), f"left over: {os.listdir()}")
+        kmctl("snapshot", program.pid, "-o", "file")
+        output, status = program.end(signal.SIGTERM)
+        expect(status == 0 and output.startswith("right"), f"afterwards: {status} {output!r}")
+    resumes_right("./file")
+
+
 run_cases("load")
