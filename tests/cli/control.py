@@ -345,10 +345,20 @@ def the_program_itself_is_refused():
 def directory_removed():
     with counter() as program:
         eventually(lambda: os.path.exists("count"), "it does not count")
+        client, info = Raw(program), json.dumps({"version": 1, "verb": "info"}).encode()
+        client.send(info)
+        expect(client.answer()["ok"], "no answer")
         shutil.rmtree(os.environ["XDG_RUNTIME_DIR"] + "/km")
         before = count()
         eventually(lambda: count() > before, "it does not go on")
         kmctl("info", program.pid, status=1)
+        # Who was there before is served still.
+        request = {"version": 1, "verb": "snapshot", "path": os.path.abspath("file")}
+        client.send(json.dumps(request).encode())
+        while "event" in (answer := client.answer()):
+            pass
+        expect(answer["ok"] and os.path.exists("file"), str(answer))
+        expect(program.end(signal.SIGTERM)[1] == -signal.SIGTERM, "its end")
 
 
 @case
