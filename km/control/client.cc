@@ -105,8 +105,11 @@ absl::StatusOr<std::optional<Json>> ControlClient::NextMessage(int flags) {
     const ssize_t count = recv(socket_.get(), bytes, sizeof(bytes), flags);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0 && errno == EAGAIN && (flags & MSG_DONTWAIT) != 0) return std::nullopt;
-    if (count < 0) return ErrnoStatus(errno, "waiting for the monitor's answer");
-    if (count == 0) return absl::UnavailableError("the monitor went away without an answer");
+    // It is reset where the monitor ended before it had read the request.
+    if (count < 0 && errno != ECONNRESET) {
+      return ErrnoStatus(errno, "waiting for the monitor's answer");
+    }
+    if (count <= 0) return absl::UnavailableError("the monitor went away without an answer");
     reader_.Append({bytes, static_cast<size_t>(count)});
   }
   absl::StatusOr<Json> message = reader_.Next();

@@ -137,6 +137,8 @@ void LiveWriter::Reap() {
   while (waitpid(child_, nullptr, __WALL) < 0 && errno == EINTR) {
   }
   child_ = 0;
+  // It was killed, by a kernel that is short of memory or by hand.
+  if (progress().unfinished[0] != 0) unlink(progress().unfinished);
 }
 
 absl::Status LiveWriter::Finish() {

@@ -199,8 +199,12 @@ class MemoryWriter {
 // A file that is not there under its name until it is complete.
 class TemporaryFile {
  public:
+  // Its name is told there, which may be null.
+  explicit TemporaryFile(WriteProgress* progress) : progress_(progress) {}
   ~TemporaryFile() {
-    if (!name_.empty()) unlink(name_.c_str());
+    if (name_.empty()) return;
+    unlink(name_.c_str());
+    SetName("");
   }
 
   absl::Status Create(const std::string& path) {
@@ -221,7 +225,7 @@ class TemporaryFile {
     std::string name = directory_ + ".kmsnap-XXXXXX";
     fd_ = OwnedFd(mkostemp(name.data(), O_CLOEXEC));  // mode 0600
     if (!fd_.valid()) return ErrnoStatus(errno, absl::StrCat("creating a file in ", directory_));
-    name_ = std::move(name);
+    SetName(name);
     return absl::OkStatus();
   }
 
@@ -230,7 +234,7 @@ class TemporaryFile {
     // Some file systems report only here that there was no room.
     if (close(fd_.Release()) != 0) return ErrnoStatus(errno, "close");
     if (rename(name_.c_str(), target_.c_str()) != 0) return ErrnoStatus(errno, "rename");
-    name_.clear();
+    SetName("");
     if (!sync) return absl::OkStatus();
     const OwnedFd directory(open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     // One may write into a directory that one may not read: then its entry goes to disk when it
@@ -244,6 +248,14 @@ class TemporaryFile {
   int fd() const { return fd_.get(); }
 
  private:
+  void SetName(const std::string& name) {
+    name_ = name;
+    if (progress_ == nullptr) return;
+    // No name is longer that a file was made with.
+    progress_->unfinished[name.copy(progress_->unfinished, PATH_MAX - 1)] = 0;
+  }
+
+  WriteProgress* const progress_;
   std::string target_, directory_, name_;
   OwnedFd fd_;
 };
@@ -274,7 +286,7 @@ absl::Status Write(const Image& image, const MemorySource& memory, const std::st
     return ErrnoStatus(EFBIG, absl::StrFormat("it needs %u bytes", file_length));
   }
 
-  TemporaryFile file;
+  TemporaryFile file(options.progress);
   KM_RETURN_IF_ERROR(file.Create(path));
   if (ftruncate(file.fd(), static_cast<off_t>(file_length)) != 0) {
     return ErrnoStatus(errno, absl::StrFormat("making it %u bytes long", file_length));

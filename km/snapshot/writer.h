@@ -2,6 +2,8 @@
 #ifndef KM_SNAPSHOT_WRITER_H_
 #define KM_SNAPSHOT_WRITER_H_
 
+#include <limits.h>
+
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -36,6 +38,9 @@ struct MemorySource {
 struct WriteProgress {
   std::atomic<uint64_t> done = 0;       // bytes of memory
   std::atomic<bool> cancelled = false;  // then it ends with ECANCELED
+  // The name of the file until it is complete, which stays behind when the writer is killed. Empty
+  // otherwise. For whoever has seen the writer's end.
+  char unfinished[PATH_MAX] = {};
 };
 
 struct WriteOptions {

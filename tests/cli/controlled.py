@@ -1,10 +1,19 @@
-"""Programs under km that are controlled from outside: what control.py, top.py and bases.py share."""
+"""Programs under km that are controlled from outside: what control.py and the scripts like it share."""
 
+import contextlib
+import fcntl
+import json
 import os
+import pty
+import re
+import select
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
+import termios
 import time
 
 KM, KMCTL, OUT = os.environ["KM"], os.environ["KMCTL"], os.environ["OUT"]
@@ -76,6 +85,70 @@ class Program:
         if self.process.poll() is None:
             self.process.kill()
         self.process.communicate()
+
+
+class Raw:
+    """A client that need not keep to the protocol."""
+
+    def __init__(self, program):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(PATIENCE)
+        self.socket.connect(program.socket)
+
+    def send(self, body, length=None):
+        self.socket.sendall(struct.pack("<I", len(body) if length is None else length) + body)
+
+    def answer(self):
+        length = struct.unpack("<I", self.receive(4))[0]
+        return json.loads(self.receive(length))
+
+    def receive(self, size):
+        data = b""
+        while len(data) < size:
+            piece = self.socket.recv(size - len(data))
+            expect(piece, "the monitor closed the connection")
+            data += piece
+        return data
+
+    def code(self, body, length=None):
+        self.send(body, length)
+        return self.answer()["error"]["code"]
+
+
+class Terminal:
+    """A program in a session and at a pseudo-terminal of its own."""
+
+    def __init__(self, *command):
+        self.master, slave = pty.openpty()
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+        self.process = subprocess.Popen(
+            command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        os.close(slave)
+        self.seen = b""
+
+    def type(self, text):
+        os.write(self.master, text.encode())
+
+    def wait_for(self, pattern):
+        """Waits for output that matches, and forgets it and what came before."""
+        end = time.monotonic() + PATIENCE
+        while (match := re.search(pattern, self.seen, re.S)) is None:
+            piece = b""
+            if select.select([self.master], [], [], max(0, end - time.monotonic()))[0]:
+                with contextlib.suppress(OSError):  # nobody has the other end open any more
+                    piece = os.read(self.master, 65536)
+            expect(piece, f"waited for {pattern!r}; the terminal has {self.seen[-500:]!r}")
+            self.seen += piece
+        self.seen = self.seen[match.end():]
+        return match.group(0)
+
+    def end(self):
+        """Its exit status."""
+        status = self.process.wait(PATIENCE)
+        os.close(self.master)
+        return status
 
 
 def kmctl(*arguments, status=0):

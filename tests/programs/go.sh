@@ -2,10 +2,7 @@
 
 if has_tool go go; then
   program=$OUT/go_work
-  if ! [ "$program" -nt "$here/go_work.go" ]; then
-    GOCACHE=$OUT/go-cache GOFLAGS=-mod=mod go build -o "$program" "$here/go_work.go" ||
-      fail go-build 'go_work.go does not compile'
-  fi
+  go_program "$program" "$here/go_work.go"
   for processors in 1 4; do GOMAXPROCS=$processors same "go-$processors" "$program"; done
   GOMAXPROCS=4 GOGC=5 GODEBUG=asyncpreemptoff=0 same go-collecting "$program"
 fi

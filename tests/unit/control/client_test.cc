@@ -67,8 +67,10 @@ TEST_F(ControlClientTest, TellsOfARefusalAndOfTheEnd) {
   client.Send({{"verb", "info"}});
   Answer({{"ok", false}, {"error", {{"message", "not now"}}}});
   EXPECT_EQ(client.TakeAnswer().status().message(), "not now");
-  monitor_ = OwnedFd();
-  EXPECT_TRUE(absl::IsUnavailable(client.TakeAnswer().status()));
+  monitor_ = OwnedFd();  // the request was never read: the connection is reset
+  const absl::Status end = client.TakeAnswer().status();
+  EXPECT_TRUE(absl::IsUnavailable(end));
+  EXPECT_EQ(end.message(), "the monitor went away without an answer");
 }
 
 TEST_F(ControlClientTest, PatienceEnds) {
