@@ -131,6 +131,7 @@ static void Timeouts(void) {
 static void Tampered(void) {
   int value = kPiWaiters | holder_tid;
   CHECK_EQ(atomic_load(&word), value);
+  CHECK_ERRNO(Futex(&word, kFutexRequeue, 1, (void*)1, &locks[0], 0), EINVAL);
   static const int kValues[] = {0, kPiWaiters, kNoThread, kPiWaiters | kNoThread};
   for (int i = 0; i < 4; i++) {
     atomic_store(&word, kValues[i]);
@@ -155,7 +156,6 @@ static void Contended(void) {
   pthread_t waiter = StartThread(WaitForIt, NULL);
   // With one that waits the kernel has something to compare the word with; before, it has nothing.
   AwaitQueued(&word);
-  CHECK_ERRNO(Futex(&word, kFutexRequeue, 1, (void*)1, &locks[0], 0), EINVAL);
   CHECK_ERRNO(Futex(&word, kFutexTrylockPi, 0, NULL, NULL, 0), EAGAIN);
   CHECK_ERRNO(UnlockPi(&word), EPERM);
   if (!GuestInjected()) Tampered();
