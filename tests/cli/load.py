@@ -11,7 +11,7 @@ import subprocess
 import time
 
 from controlled import (
-    KM, KMCTL, OUT, PATIENCE, Program, Raw, Skipped, Terminal, case, counter, eventually, expect, invariant, kmctl,
+    KMCTL, OUT, PATIENCE, Program, Raw, Skipped, Terminal, case, counter, eventually, expect, invariant, kmctl,
     resumes_right, run_cases,
 )
 
