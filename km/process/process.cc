@@ -156,15 +156,24 @@ absl::StatusOr<Thread*> Process::NewThread(uint32_t tid, SignalSet mask) {
 
 void Process::Start(Thread* thread) {
   absl::MutexLock lock(&mutex_);
+  StartLocked(thread);
+}
+
+void Process::StartLocked(Thread* thread) {
   ++running_;
   if (pauses_ > 0) thread->attention.store(1);
   for (auto& worker : workers_) {
     if (worker->thread != thread) continue;
     worker->started = true;
-    if (worker->host_tid > 0) thread->host_tid = worker->host_tid;
+    if (worker->host_tid > 0) SetHostTid(thread, worker->host_tid);
     changed_.SignalAll();
     return;
   }
+}
+
+void Process::SetHostTid(Thread* thread, pid_t host_tid) {
+  thread->host_tid = host_tid;
+  pi_futexes_.ThreadStarted(thread->tid, host_tid);
 }
 
 void Process::OnHostThread(Thread* thread, std::function<void()> work) {
@@ -179,7 +188,8 @@ void Process::OnHostThread(Thread* thread, std::function<void()> work) {
 }
 
 void Process::StartAll() {
-  for (Thread* thread : ParkedThreads()) Start(thread);
+  absl::MutexLock lock(&mutex_);
+  for (auto& [tid, thread] : threads_) StartLocked(thread.get());
 }
 
 // A host thread lives as long as its vCPU, which cannot be destroyed: it runs one guest thread
@@ -204,7 +214,7 @@ void Process::WorkerMain(Worker* worker) {
       continue;
     }
     Thread* thread = worker->thread;
-    thread->host_tid = self;
+    SetHostTid(thread, self);
     changed_.SignalAll();
     CpuTime before = HostThreadCpuTime(0);
     thread->cpu_offset.total_ns -= before.total_ns;

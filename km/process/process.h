@@ -98,7 +98,7 @@ class Process {
   // Has the host thread of a thread that was not started do `work`; waits until it has. A host
   // thread can ask some things for itself alone.
   void OnHostThread(Thread* thread, std::function<void()> work) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Every thread there is, of which none runs yet.
+  // Every thread there is, of which none runs yet: all at once, so that HostTid waits for each.
   void StartAll() ABSL_LOCKS_EXCLUDED(mutex_);
   // The end of the calling guest thread; `thread` is gone afterwards. False: it was the last one.
   bool EndThread(Thread* thread) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -174,6 +174,8 @@ class Process {
 
   explicit Process(ThreadMain thread_main);
   void WorkerMain(Worker* worker) ABSL_LOCKS_EXCLUDED(mutex_);
+  void StartLocked(Thread* thread) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SetHostTid(Thread* thread, pid_t host_tid) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   uint32_t FreeTid() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool ForgetThread(Thread* thread) ABSL_LOCKS_EXCLUDED(mutex_);
   void ReadLimits() ABSL_LOCKS_EXCLUDED(mutex_);

@@ -5,8 +5,8 @@
 
 #include <array>
 #include <cerrno>
-#include <optional>
 
+#include "absl/functional/function_ref.h"
 #include "km/process/clock.h"
 #include "km/syscalls/handlers.h"
 #include "km/syscalls/host.h"
@@ -49,18 +49,83 @@ SyscallResult Wait(Call& call, int operation, bool absolute) {
   return result == kKicked && timed ? kRestartNoHandler : result;
 }
 
+// The absolute timeout in argument 3, on the host's clock. *argument: null when there is none.
+int AbsoluteTimeout(const Call& call, bool realtime, timespec* until, const timespec** argument) {
+  *argument = nullptr;
+  if (call.Addr(3).null()) return 0;
+  if (int error = call.memory().CopyIn(until, call.Addr(3)); error != 0) return error;
+  if (!ValidTime(*until)) return -EINVAL;
+  int clock = realtime ? CLOCK_REALTIME : CLOCK_MONOTONIC;
+  *until = ToTimespec(call.process.clock().ToHost(clock, ToNanoseconds(*until)));
+  *argument = until;
+  return 0;
+}
+
+// Does `work`, which looks for the owner of a PI futex at `word`. One that a resume has not started
+// yet has no host thread; it is waited for.
+int64_t WithOwner(Call& call, GuestAddr word, absl::FunctionRef<int64_t()> work) {
+  int64_t result = work();
+  uint32_t value = 0;
+  if (result != -ESRCH || call.memory().CopyIn(&value, word) != 0) return result;
+  call.process.HostTid(static_cast<int>(value & FUTEX_TID_MASK));
+  return work();
+}
+
 SyscallResult LockPi(Call& call, int operation) {
-  timespec until = {};
-  std::optional<int64_t> deadline;
-  int clock = (operation & FUTEX_CMD_MASK) == FUTEX_LOCK_PI || (operation & FUTEX_CLOCK_REALTIME)
-                  ? CLOCK_REALTIME
-                  : CLOCK_MONOTONIC;
-  if (!call.Addr(3).null()) {
-    if (int error = call.memory().CopyIn(&until, call.Addr(3)); error != 0) return error;
-    if (!ValidTime(until)) return -EINVAL;
-    deadline = call.process.clock().ToHost(clock, ToNanoseconds(until));
+  int command = operation & FUTEX_CMD_MASK;
+  timespec until;
+  const timespec* timeout = nullptr;
+  if (command != FUTEX_TRYLOCK_PI) {
+    bool realtime = command == FUTEX_LOCK_PI || (operation & FUTEX_CLOCK_REALTIME);
+    if (int error = AbsoluteTimeout(call, realtime, &until, &timeout); error != 0) return error;
   }
-  return call.process.pi_futexes().Lock(call.thread, call.memory(), call.Addr(0), clock, deadline);
+  return WithOwner(call, call.Addr(0), [&] {
+    return call.process.pi_futexes().Lock(call.thread, call.memory(), call.Addr(0),
+                                          operation & ~FUTEX_PRIVATE_FLAG, timeout);
+  });
+}
+
+SyscallResult WaitRequeuePi(Call& call, int operation) {
+  PiFutexes::RequeueWait wait = {call.Addr(0), call.Addr(4), call.Uint(2),
+                                 (operation & FUTEX_CLOCK_REALTIME) != 0, nullptr};
+  timespec until;
+  if (int error = AbsoluteTimeout(call, wait.realtime, &until, &wait.until); error != 0) {
+    return error;
+  }
+  return call.process.pi_futexes().WaitRequeue(call.thread, call.memory(), wait);
+}
+
+SyscallResult CompareRequeuePi(Call& call, int operation) {
+  // The host judges the arguments. It has no waiters there, other than plain ones, which it
+  // refuses.
+  int64_t judged =
+      HostResult(syscall(SYS_futex, call.HostArg(0, kWordSize), operation, call.Uint(2),
+                         call.arguments[3], call.HostArg(4, kWordSize), call.Uint(5)));
+  if (judged != 0) return judged;
+  return WithOwner(call, call.Addr(4), [&] {
+    return call.process.pi_futexes().Requeue(call.memory(), call.Addr(0), call.Addr(4),
+                                             call.Uint(3), call.Uint(5));
+  });
+}
+
+// Wakes or moves who waits at plain futexes: refused where others wait.
+SyscallResult WakeOrRequeue(Call& call, int operation) {
+  const int command = operation & FUTEX_CMD_MASK;
+  const bool two = command != FUTEX_WAKE && command != FUTEX_WAKE_BITSET;
+  // The fourth argument is a number here.
+  int64_t result = HostResult(syscall(SYS_futex, call.HostArg(0, kWordSize), operation,
+                                      call.Uint(2), two ? call.arguments[3] : 0,
+                                      two ? call.HostArg(4, kWordSize) : 0, call.Uint(5)));
+  const PiFutexes& pi = call.process.pi_futexes();
+  if (result >= 0 && pi.AnyWaiter(call.Addr(0))) return -EINVAL;
+  if (result >= 0 && command == FUTEX_WAKE_OP && pi.AnyWaiter(call.Addr(4))) return -EINVAL;
+  return result;
+}
+
+// Whether FUTEX_CLOCK_REALTIME can stand with it.
+bool HasClock(int command) {
+  return command == FUTEX_WAIT_BITSET || command == FUTEX_WAIT_REQUEUE_PI ||
+         command == FUTEX_LOCK_PI2;
 }
 
 // Entries of futex_waitv and futex_requeue, with the host's addresses. The host judges the rest.
@@ -125,29 +190,29 @@ SyscallResult FutexRequeue(Call& call) {
 
 SyscallResult Futex(Call& call) {
   int operation = call.Int(1);
-  PiFutexes& pi = call.process.pi_futexes();
-  switch (operation & FUTEX_CMD_MASK) {
+  int command = operation & FUTEX_CMD_MASK;
+  if ((operation & FUTEX_CLOCK_REALTIME) && !HasClock(command)) return -ENOSYS;
+  switch (command) {
     case FUTEX_WAIT:
       return Wait(call, operation, false);
     case FUTEX_WAIT_BITSET:
       return Wait(call, operation, true);
     case FUTEX_WAKE:
     case FUTEX_WAKE_BITSET:
-      return HostResult(syscall(SYS_futex, call.HostArg(0, kWordSize), operation, call.Uint(2),
-                                nullptr, nullptr, call.Uint(5)));
     case FUTEX_REQUEUE:
     case FUTEX_CMP_REQUEUE:
     case FUTEX_WAKE_OP:
-      // The fourth argument is a number here.
-      return HostResult(syscall(SYS_futex, call.HostArg(0, kWordSize), operation, call.Uint(2),
-                                call.arguments[3], call.HostArg(4, kWordSize), call.Uint(5)));
+      return WakeOrRequeue(call, operation);
     case FUTEX_LOCK_PI:
     case FUTEX_LOCK_PI2:
-      return LockPi(call, operation);
     case FUTEX_TRYLOCK_PI:
-      return pi.TryLock(call.thread, call.memory(), call.Addr(0));
+      return LockPi(call, operation);
     case FUTEX_UNLOCK_PI:
-      return pi.Unlock(call.thread, call.memory(), call.Addr(0));
+      return call.process.pi_futexes().Unlock(call.thread, call.memory(), call.Addr(0));
+    case FUTEX_WAIT_REQUEUE_PI:
+      return WaitRequeuePi(call, operation);
+    case FUTEX_CMP_REQUEUE_PI:
+      return CompareRequeuePi(call, operation);
     default:
       return -ENOSYS;
   }

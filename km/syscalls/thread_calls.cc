@@ -68,10 +68,6 @@ SyscallResult CloneThread(Call& call, const CloneRequest& request) {
 bool FutexDeath(Process& process, GuestAddr word, uint32_t tid, bool pi) {
   auto* host = reinterpret_cast<uint32_t*>(process.memory().Span(word, sizeof(uint32_t)));
   if (host == nullptr || word.value() % sizeof(uint32_t) != 0) return false;
-  if (pi) {
-    process.pi_futexes().OwnerDied(process.memory(), word, tid);
-    return true;
-  }
   uint32_t value = 0;
   if (!GuardedLoad32(host, &value)) return false;
   while ((value & FUTEX_TID_MASK) == tid) {
@@ -80,7 +76,10 @@ bool FutexDeath(Process& process, GuestAddr word, uint32_t tid, bool pi) {
       return false;
     }
     if (expected == value) {
-      if (value & FUTEX_WAITERS) syscall(SYS_futex, host, FUTEX_WAKE, 1, nullptr, nullptr, 0);
+      // Who waits for one with an owner is served behind the list (PiFutexes::ThreadEnded).
+      if (!pi && (value & FUTEX_WAITERS)) {
+        syscall(SYS_futex, host, FUTEX_WAKE, 1, nullptr, nullptr, 0);
+      }
       break;
     }
     value = expected;
@@ -114,6 +113,7 @@ void ReleaseRobustFutexes(Process& process, Thread& thread) {
 
 void ReleaseThread(Process& process, Thread& thread) {
   ReleaseRobustFutexes(process, thread);
+  process.pi_futexes().ThreadEnded(thread, process.memory());
   GuestAddr word = thread.clear_child_tid;
   if (word.null() || process.memory().CopyOut(word, uint32_t{0}) != 0) return;
   syscall(SYS_futex, process.memory().Span(word, sizeof(uint32_t)), FUTEX_WAKE, 1, nullptr, nullptr,

@@ -228,6 +228,9 @@ enum {
   kFutexTrylockPi = 8 | 128,
   kFutexWaitBitset = 9 | 128,
   kFutexWakeBitset = 10 | 128,
+  kFutexWaitRequeuePi = 11 | 128,
+  kFutexCmpRequeuePi = 12 | 128,
+  kFutexLockPi2 = 13 | 128,
   kFutexClockRealtime = 256,
 };
 
