@@ -269,6 +269,8 @@ static const struct Case kCases[] = {
     {"futex", {B, FUTEX_WAKE_OP, 0, 0, B, 0}},
     {"futex", {B, FUTEX_UNLOCK_PI, 0, 0, 0, 0}},
     {"futex", {B, FUTEX_TRYLOCK_PI, 0, 0, 0, 0}},
+    {"futex", {B, FUTEX_LOCK_PI, 0, B, 0, 0}},
+    {"futex", {B, FUTEX_CMP_REQUEUE_PI, 1, 0, B, 0}},
     {"futex_waitv", {B, 1, 0, B, CLOCK_MONOTONIC}},
     {"sched_setscheduler", {0, SCHED_OTHER, B}},
     {"sched_setscheduler", {0, SCHED_BATCH, B}},
