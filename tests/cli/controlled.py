@@ -25,8 +25,9 @@ COUNTER = (
     "print('ready', flush=True)\n"
     "while True:\n"
     "    n += 1\n"
-    "    open('count.new', 'w').write(str(n))\n"
-    "    os.rename('count.new', 'count')\n"
+    "    name = 'count.' + os.urandom(8).hex()\n"  # several may run in one directory
+    "    open(name, 'w').write(str(n))\n"
+    "    os.rename(name, 'count')\n"
     "    time.sleep(0.002)\n"
 )
 cases = []
