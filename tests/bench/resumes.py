@@ -66,7 +66,9 @@ class Resumes:
                  "CRIU 20, cold 79"),
                 ("node http server", ["node"], ["/usr/bin/node", services / "http_server.js"], 12, ""),
                 ("Go http server", ["go"], [self.programs / "http_service"], None, ""),
-                ("JVM http server", [java], [java, "-Xmx64m", "-cp", self.programs, "HttpServer"], None, "")):
+                # The cold ones would remove the file of its counters that the snapshot shares.
+                ("JVM http server", [java],
+                 [java, "-Xmx64m", "-XX:-UsePerfData", "-cp", self.programs, "HttpServer"], None, "")):
             if not missing(self.table, *needs):
                 self.build(command, services)
                 self.first_answer(name, command, self.warm_http, HTTP, target, peers)
