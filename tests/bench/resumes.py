@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import re
 import shutil
 import socket
 import statistics
@@ -137,7 +138,7 @@ class Resumes:
             for _ in range(2):
                 other = free_port()
                 clone = clones.enter_context(self.started(
-                    [self.km, f"--listen=127.0.0.1:{port}=127.0.0.1:{other}", snapshot]))
+                    [self.km, f"--listen=:{port}=:{other}", snapshot]))
                 wait_for_listener(other)
             time.sleep(0.2)
             return own_kib(clone.pid)
@@ -165,7 +166,8 @@ class Resumes:
 def wait_for_listener(port):
     """Without connecting to it, which would wake the service."""
     for _ in range(600):
-        if f"0100007F:{port:04X} 00000000:0000 0A" in pathlib.Path("/proc/net/tcp").read_text():
+        tables = pathlib.Path("/proc/net/tcp").read_text() + pathlib.Path("/proc/net/tcp6").read_text()
+        if re.search(rf":{port:04X} 0+:0000 0A", tables):
             return
         time.sleep(0.02)
     raise RuntimeError(f"nobody listens at port {port}")
