@@ -114,10 +114,11 @@ void FdTable::MakeRoom(uint64_t descriptors) {
   getrlimit(RLIMIT_NOFILE, &limit);
   const rlimit most = {limit.rlim_max, limit.rlim_max};
   const uint64_t count = std::min<uint64_t>(descriptors, most.rlim_cur);
+  const bool raise = count > limit.rlim_cur;
   const OwnedFd any(eventfd(0, EFD_CLOEXEC));
-  if (count == 0 || setrlimit(RLIMIT_NOFILE, &most) != 0) return;
+  if (count == 0 || (raise && setrlimit(RLIMIT_NOFILE, &most) != 0)) return;
   const OwnedFd last(fcntl(any.get(), F_DUPFD_CLOEXEC, static_cast<int>(count - 1)));
-  setrlimit(RLIMIT_NOFILE, &limit);
+  if (raise) setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 void FdTable::Adopt(int host_fd, int given) {
