@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -53,6 +54,9 @@ class FileRestorer {
   absl::Status SupplyOne(const SuppliedFile& supplied,
                          absl::Span<const DescriptorRecord> descriptors, uint32_t given);
   absl::Status RestoreAll(absl::Span<const DescriptorRecord> descriptors, uint32_t given);
+  // What is to be done when nothing else can fail any more, in order: connections go on, which
+  // stand still until then so that another resume can have them.
+  std::vector<std::function<absl::Status()>> TakeLast() { return std::move(last_); }
 
   // ---- For the kinds ----
 
@@ -79,6 +83,8 @@ class FileRestorer {
   Instant instant;  // set before RestoreAll
   FilePolicy policy() const { return options_.policy; }
   bool keep_tcp() const { return options_.keep_tcp; }
+  // See TakeLast.
+  void AtLast(std::function<absl::Status()> work) { last_.push_back(std::move(work)); }
   // The host's descriptor for what the program has as `number`, 0 to 2, from whoever resumes.
   int Given(int number) const;
 
@@ -108,6 +114,7 @@ class FileRestorer {
   absl::flat_hash_map<uint32_t, std::array<OwnedFd, 2>> held_;
   absl::flat_hash_map<uint32_t, std::string> passing_names_;
   std::vector<std::string> passing_queues_, made_queues_;
+  std::vector<std::function<absl::Status()>> last_;
 };
 
 }  // namespace km

@@ -455,7 +455,7 @@ absl::Status Finish(const FileRecord& record, const OpenFile& file, FileRestorer
         std::any_of(state.options.begin(), state.options.end(), [](const SocketOption& option) {
           return option.level == SOL_SOCKET && option.name == SO_REUSEADDR && option.value[0] != 0;
         });
-    KM_RETURN_IF_ERROR(GoOn(fd, *state.tcp, reuse));
+    restorer.AtLast([fd, tcp = *state.tcp, reuse] { return GoOn(fd, tcp, reuse); });
   } else if (state.condition != KM_SOCKET_LOST) {
     KM_RETURN_IF_ERROR(FillSocketQueue(fd, state, restorer));
   }

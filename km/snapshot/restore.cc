@@ -130,6 +130,7 @@ class Restorer : public Restoration {
     KM_RETURN_IF_ERROR(process_.aio_contexts().Restore(image_.process.aio));
     KM_RETURN_IF_ERROR(RestoreSettings(image_, process_));
     KM_RETURN_IF_ERROR(RestoreTimers());
+    for (const std::function<absl::Status()>& work : last_) KM_RETURN_IF_ERROR(work());
     process_.SetNextTid(std::max(image_.process.next_tid, LargestTid() + 1));
     ipc_.Keep();
     made_queues_.clear();
@@ -158,6 +159,7 @@ class Restorer : public Restoration {
   std::vector<std::string> made_queues_;  // names of POSIX queues, gone again when a resume fails
   absl::flat_hash_map<uint64_t, OwnedFd> objects_;  // by their addresses
   std::optional<FileRestorer> files_;
+  std::vector<std::function<absl::Status()>> last_;  // see FileRestorer::TakeLast
 };
 
 LoadedElf ElfOf(const ImageProgram& program) {
@@ -221,6 +223,7 @@ void Restorer::RestoreClock() {
 absl::Status Restorer::RestoreFiles() {
   KM_RETURN_IF_ERROR(files_->RestoreAll(image_.descriptors, image_.given));
   made_queues_ = files_->TakeMadeQueues();
+  last_ = files_->TakeLast();
   files_.reset();  // what it holds open is not to be closed under locks
   for (const FdTable::Entry& entry : process_.files().Entries()) {
     const std::shared_ptr<SignalFd>& signals = entry.file->description->signal_fd;

@@ -2,6 +2,7 @@
 """TCP connections that go on in another process: --tcp=keep. Output as of control.py."""
 
 import ctypes
+import fcntl
 import os
 import signal
 import socket
@@ -16,7 +17,9 @@ BIG = 3 << 20  # bytes: more than any window
 # Two connections within the process and as many as come from outside. A line is answered by itself and
 # a count, "big" by BIG bytes; a client that says "later" is read no further before a SIGUSR1.
 SERVER = f"""
-import select, signal, socket, sys, threading
+import fcntl, signal, socket, sys, threading
+lock = open('lock', 'w')
+fcntl.flock(lock, fcntl.LOCK_EX)
 listener = socket.create_server((sys.argv[1], 0), family=int(sys.argv[2]), backlog=64, reuse_port=True)
 inner = socket.create_connection(listener.getsockname()[:2])
 outer = listener.accept()[0]
@@ -221,6 +224,22 @@ def goes_on_here_when_no_snapshot_is_taken():
     # Of a snapshot that was taken without it there is nothing to keep.
     with resumed("./file"):
         expect(Client("127.0.0.1").ask(b"new") == b"1 new", "nobody new is served")
+
+
+@case
+def of_a_resume_that_fails():
+    """Somebody else has the program's lock by then, which is seen late: the next resume has the connection."""
+    needs_capability()
+    with server() as program:
+        client = Client("127.0.0.1")
+        expect(client.ask(b"one") == b"1 one", "it does not serve")
+        stop(program)
+    with open("lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = subprocess.run([KM, "--tcp=keep", "./file"], capture_output=True, text=True, timeout=60)
+        expect(done.returncode == 126 and "the lock that it held" in done.stderr, f"{done.returncode}: {done.stderr}")
+    with resumed("./file"):
+        expect(client.ask(b"two") == b"2 two", "it does not go on")
 
 
 @case
