@@ -28,7 +28,7 @@ int Fail(const absl::Status& status) {
 
 int main(int argc, char** argv) {
   km::FdTable::ReserveStandard();
-  km::FdTable::MakeRoom(4096);
+  km::FdTable::MakeRoom(km::FdTable::kRoom);
   absl::StatusOr<km::Options> options = km::ParseOptions(argc, argv, environ);
   if (!options.ok()) return Fail(options.status());
   switch (options->action) {

@@ -127,7 +127,6 @@ void FdTable::Adopt(int host_fd, int given) {
   description->path = HostPathOf(host_fd);
   description->given = given;
   description->foreign = true;
-  description->may_hold_locks = true;
   auto number = static_cast<uint64_t>(host_fd);
   InstallAt(number, std::make_shared<OpenFile>(OwnedFd(host_fd), std::move(description)), false);
 }
@@ -252,7 +251,7 @@ std::shared_ptr<FileDescription> FdTable::DescriptionOf(int host_fd) const {
   description->kind = kind;
   description->path = HostPathOf(host_fd);
   description->foreign = true;
-  description->may_hold_locks = true;
+  description->may_hold_locks = true;  // it may have been the program's own before it was in flight
   for (const Entry& entry : Entries()) {
     const FileDescription& open = *entry.file->description;
     // A file that the program sees of itself in /proc is a memfd to the host.

@@ -95,7 +95,7 @@ class FileDescription {
   std::atomic<uint32_t> owner_thread = 0;
   std::atomic<int> owner_signal = 0;
   std::atomic<uint32_t> notify = 0;  // what F_NOTIFY was last asked for
-  // A lock or lease was asked for through it, or it came with what others had done to it.
+  // A lock or lease was asked for through it, by the program; `foreign`: perhaps by others.
   std::atomic<bool> may_hold_locks = false;
   WatchedPaths watched;                 // of an inotify instance
   std::shared_ptr<SignalFd> signal_fd;  // what a signalfd takes; set before it is installed
@@ -147,6 +147,7 @@ class FdTable {
   // thread: with more of them the kernel lets all processors pass by each time that it doubles the
   // table (expand_fdtable), 10 ms and more; with room already made it never does.
   static void MakeRoom(uint64_t descriptors);
+  static constexpr uint64_t kRoom = 4096;  // that every monitor begins with
   // Gives the program the monitor's own 0, 1 and 2, but for those that ReserveStandard took.
   // Bit N of `which`: descriptor N.
   void AdoptStandard(uint32_t which = 7) ABSL_LOCKS_EXCLUDED(mutex_);

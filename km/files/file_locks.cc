@@ -75,7 +75,8 @@ int Take(int host_fd, const LockRecord& lock) {
 }  // namespace
 
 absl::Status SaveLocks(const OpenFile& file, uint32_t id, std::vector<LockRecord>* out) {
-  if (!file.description->may_hold_locks) return absl::OkStatus();
+  const FileDescription& description = *file.description;
+  if (!description.foreign && !description.may_hold_locks) return absl::OkStatus();
   const std::string info = FdInfoOf(file.host.get());
   for (absl::string_view line : absl::StrSplit(info, '\n')) {
     if (!absl::StartsWith(line, "lock:")) continue;

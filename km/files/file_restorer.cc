@@ -90,7 +90,6 @@ absl::Status FileRestorer::AdoptGiven(uint32_t given) {
     description->path = HostPathOf(host.get());
     description->given = static_cast<int>(number);
     description->foreign = true;
-    description->may_hold_locks = true;
     table_.InstallAt(number, std::make_shared<OpenFile>(std::move(host), std::move(description)),
                      false);
   }
@@ -101,7 +100,8 @@ absl::Status FileRestorer::AdoptGiven(uint32_t given) {
 absl::Status FileRestorer::RestoreAll(absl::Span<const DescriptorRecord> descriptors,
                                       uint32_t given) {
   KM_RETURN_IF_ERROR(AdoptGiven(given));
-  FdTable::MakeRoom(2 * descriptors.size());  // once; pairs are held open meanwhile
+  const uint64_t most = 2 * descriptors.size();  // pairs are held open meanwhile
+  if (most > FdTable::kRoom) FdTable::MakeRoom(most);
   absl::flat_hash_set<uint32_t> placed_once;
   for (const DescriptorRecord& from : descriptors) {
     KM_ASSIGN_OR_RETURN(std::shared_ptr<OpenFile> file, Description(from.description));
@@ -172,7 +172,6 @@ absl::StatusOr<std::shared_ptr<OpenFile>> FileRestorer::Description(uint32_t id)
   description->path =
       supplied || record.kind == FileKind::kTerminal ? HostPathOf(host.get()) : record.path;
   description->foreign = supplied;
-  description->may_hold_locks = supplied;
   description->made_anew =
       !supplied && record.kind == FileKind::kRegular && MemoryObjectOf(record) != 0;
   if (record.kind == FileKind::kGiven) {
@@ -180,7 +179,6 @@ absl::StatusOr<std::shared_ptr<OpenFile>> FileRestorer::Description(uint32_t id)
     description->kind = KindOfHostFd(host.get());
     description->path = HostPathOf(host.get());
     description->foreign = true;
-    description->may_hold_locks = true;
   }
   ids_[description.get()] = id;
   return by_id_[id].file = std::make_shared<OpenFile>(std::move(host), std::move(description));
