@@ -12,8 +12,8 @@ import sys
 import time
 
 from controlled import (
-    KM, KMCTL, PATIENCE, TMP, Program, Raw, Skipped, case, count, counter, eventually, expect, invariant, kmctl,
-    resumes_right, run_cases,
+    KM, KMCTL, PATIENCE, TMP, Program, Raw, Skipped, case, count, counter, ends_right, eventually, expect, invariant,
+    kmctl, resumes_right, run_cases,
 )
 
 
@@ -78,8 +78,7 @@ def live_snapshot():
         for i in range(5):
             shown = json.loads(kmctl("snapshot", program.pid, "-o", f"file{i}", "--label", "five", "--json"))
             expect(shown["file_bytes"] == os.path.getsize(f"file{i}"), str(shown))
-        output, status = program.end(signal.SIGTERM)
-        expect(status == 0 and output.startswith("right"), f"afterwards: {status} {output!r}")
+        ends_right(program)
     for i in range(5):
         resumes_right(f"./file{i}")
     expect("five" in kmctl("inspect", "file0"), "the label is lost")
@@ -183,8 +182,7 @@ def client_killed():
         client.wait()
         eventually(lambda: not [n for n in os.listdir() if n.startswith(".kmsnap")], "its file stays")
         kmctl("snapshot", program.pid, "-o", "file")
-        output, status = program.end(signal.SIGTERM)
-        expect(status == 0 and output.startswith("right"), f"afterwards: {status} {output!r}")
+        ends_right(program)
 
 
 @case

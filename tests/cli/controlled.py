@@ -1,19 +1,13 @@
 """Programs under km that are controlled from outside: what control.py and the scripts like it share."""
 
-import contextlib
-import fcntl
 import json
 import os
-import pty
-import re
-import select
 import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
-import termios
 import time
 
 KM, KMCTL, OUT = os.environ["KM"], os.environ["KMCTL"], os.environ["OUT"]
@@ -116,42 +110,6 @@ class Raw:
         return self.answer()["error"]["code"]
 
 
-class Terminal:
-    """A program in a session and at a pseudo-terminal of its own."""
-
-    def __init__(self, *command):
-        self.master, slave = pty.openpty()
-        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
-        self.process = subprocess.Popen(
-            command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        )
-        os.close(slave)
-        self.seen = b""
-
-    def type(self, text):
-        os.write(self.master, text.encode())
-
-    def wait_for(self, pattern):
-        """Waits for output that matches, and forgets it and what came before."""
-        end = time.monotonic() + PATIENCE
-        while (match := re.search(pattern, self.seen, re.S)) is None:
-            piece = b""
-            if select.select([self.master], [], [], max(0, end - time.monotonic()))[0]:
-                with contextlib.suppress(OSError):  # nobody has the other end open any more
-                    piece = os.read(self.master, 65536)
-            expect(piece, f"waited for {pattern!r}; the terminal has {self.seen[-500:]!r}")
-            self.seen += piece
-        self.seen = self.seen[match.end():]
-        return match.group(0)
-
-    def end(self):
-        """Its exit status."""
-        status = self.process.wait(PATIENCE)
-        os.close(self.master)
-        return status
-
-
 def kmctl(*arguments, status=0):
     """What it printed: to standard output, or to standard error when it is to fail."""
     done = subprocess.run([KMCTL, *map(str, arguments)], capture_output=True, text=True, timeout=PATIENCE)
@@ -171,11 +129,16 @@ def invariant(megabytes=16, threads=4):
     return Program(f"{OUT}/keeps_invariant", str(megabytes), str(threads))
 
 
+def ends_right(program, what="afterwards"):
+    """One of keeps_invariant's: it finds everything as it should be."""
+    output, status = program.end(signal.SIGTERM)
+    expect(status == 0 and output.startswith("right"), f"{what}: status {status}, {output!r}")
+
+
 def resumes_right(file):
     with Program(file, ready=False) as program:
         time.sleep(0.2)
-        output, status = program.end(signal.SIGTERM)
-        expect(status == 0 and output.startswith("right"), f"{file}: status {status}, {output!r}")
+        ends_right(program, file)
 
 
 def run(prefix, function):

@@ -3,17 +3,22 @@
 
 import json
 import os
+import pathlib
 import random
 import re
 import resource
 import signal
 import subprocess
+import sys
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
 from controlled import (
-    KMCTL, OUT, PATIENCE, Program, Raw, Skipped, Terminal, case, counter, eventually, expect, invariant, kmctl,
+    KMCTL, OUT, PATIENCE, Program, Raw, Skipped, case, counter, ends_right, eventually, expect, invariant, kmctl,
     resumes_right, run_cases,
 )
+from pseudo_terminal import Terminal
 
 TRIES = 60
 # What kmctl says where the program was faster.
@@ -153,8 +158,7 @@ def threads_and_memory_that_come_and_go():
         for _ in range(10):
             kmctl("snapshot", program.pid, "-o", "file")
             resumes_right("./file")
-        output, status = program.end(signal.SIGTERM)
-        expect(status == 0 and output.startswith("right"), f"afterwards: {status} {output!r}")
+        ends_right(program)
 
 
 # Of all kinds; each has something to be known by.
@@ -277,8 +281,7 @@ def one_instant():
             elapsed.append(answer["elapsed_ns"] / 1e9)
             resumes_right("./file")
             os.remove("file")
-        output, status = program.end(signal.SIGTERM)
-        expect(status == 0 and output.startswith("right"), f"afterwards: {status} {output!r}")
+        ends_right(program)
     print(f"# {tries} snapshots of {megabytes} MiB in {time.monotonic() - begin:.0f} s; the program stood still "
           f"{sorted(stopped)[tries // 2]:.1f} ms (median), {max(stopped):.1f} ms (longest); a file took "
           f"{sorted(elapsed)[tries // 2]:.2f} s (median), {max(elapsed):.2f} s (longest)")
@@ -287,7 +290,7 @@ def one_instant():
 def written_slowly(program, *options):
     """kmctl at a terminal, and the process that writes the file, stopped in the middle of its work."""
     for _ in range(20):
-        terminal = Terminal(KMCTL, "snapshot", str(program.pid), "-o", "file", *options)
+        terminal = Terminal(KMCTL, "snapshot", program.pid, "-o", "file", *options, columns=100)
         eventually(unfinished, "it does not begin")
         writer = int(open(f"/proc/{program.pid}/task/{program.pid}/children").read().split()[0])
         file = os.path.join(os.getcwd(), unfinished()[0])
@@ -308,12 +311,12 @@ def written_slowly(program, *options):
 def progress_at_a_terminal():
     with invariant(256) as program:
         terminal, writer = written_slowly(program)
-        line = terminal.wait_for(rb"\r *\d+ %  [\d.]+ [KMG]iB of [\d.]+ [KMG]iB, [\d.]+ [KMG]iB/s, \d+ s left ")
+        line = terminal.expect(r"\r *\d+ %  [\d.]+ [KMG]iB of [\d.]+ [KMG]iB, [\d.]+ [KMG]iB/s, \d+ s left ")
         time.sleep(1.2)  # the same again, more slowly
-        later = terminal.wait_for(rb"\r *\d+ %  [\d.]+ [KMG]iB of [\d.]+ [KMG]iB, [\d.]+ [KMG]iB/s, \d+ s left ")
-        expect(line.split(b",")[0] == later.split(b",")[0] and line != later, f"{line!r} and {later!r}")
+        later = terminal.expect(r"\r *\d+ %  [\d.]+ [KMG]iB of [\d.]+ [KMG]iB, [\d.]+ [KMG]iB/s, \d+ s left ")
+        expect(line.split(",")[0] == later.split(",")[0] and line != later, f"{line!r} and {later!r}")
         os.kill(writer, signal.SIGCONT)
-        terminal.wait_for(rb"\r\x1b\[K.*/file: [\d.]+ MiB, the program stood still for [\d.]+ ms and goes on\r\n")
+        terminal.expect(r"\r\x1b\[K.*/file: [\d.]+ MiB, the program stood still for [\d.]+ ms and goes on\r\n")
         expect(terminal.end() == 0, "kmctl does not end well")
     resumes_right("./file")
 
@@ -324,7 +327,7 @@ def cancelled_at_a_terminal():
     with invariant(256) as program:
         for options in ([], ["--stop"]):
             terminal, writer = written_slowly(program, *options)
-            terminal.wait_for(rb" s left ")
+            terminal.expect(r" s left ")
             terminal.type("\x03")
             expect(terminal.end() == -signal.SIGINT, "kmctl does not die of it")
             os.kill(writer, signal.SIGCONT)
@@ -332,8 +335,7 @@ def cancelled_at_a_terminal():
             expect(not os.path.exists("file"), "there is a file")
             kmctl("info", program.pid)
         kmctl("snapshot", program.pid, "-o", "file")
-        output, status = program.end(signal.SIGTERM)
-        expect(status == 0 and output.startswith("right"), f"afterwards: {status} {output!r}")
+        ends_right(program)
     resumes_right("./file")
 
 
@@ -344,12 +346,11 @@ def writer_killed():
         for options in ([], ["--stop"]):
             terminal, writer = written_slowly(program, *options)
             os.kill(writer, signal.SIGKILL)
-            terminal.wait_for(rb"kmctl: no snapshot was taken: .* was killed")
+            terminal.expect(r"kmctl: no snapshot was taken: .* was killed")
             expect(terminal.end() == 1, "kmctl does not fail")
             expect(not unfinished() and not os.path.exists("file"), f"left over: {os.listdir()}")
         kmctl("snapshot", program.pid, "-o", "file")
-        output, status = program.end(signal.SIGTERM)
-        expect(status == 0 and output.startswith("right"), f"afterwards: {status} {output!r}")
+        ends_right(program)
     resumes_right("./file")
 
 

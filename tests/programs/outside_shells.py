@@ -2,20 +2,22 @@
 
 import concurrent.futures
 import contextlib
-import fcntl
 import os
-import pty
+import pathlib
 import re
 import select
 import shutil
 import sqlite3
-import struct
 import subprocess
+import sys
 import termios
 import threading
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
 from places import KM, KMCTL, PATIENCE, Failure, Skipped, expect, until
+from pseudo_terminal import Terminal
 
 AT_ONCE = 5
 TIMES = 10
@@ -154,37 +156,15 @@ def sqlite_transaction(place):
 PROMPT = r"\x1b\[\?2004hready> "  # behind the wish for brackets around what is pasted
 
 
-class Terminal:
-    """A pseudo-terminal with a session of its own, and who runs there."""
+class ShellTerminal(Terminal):
+    """With bash and its line editor, in the directory of its place."""
 
-    def __init__(self, place, *command, rows=24, columns=80):
-        self.master, slave = pty.openpty()
-        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    patience = PATIENCE
+
+    def __init__(self, place, *command, **size):
         environment = {**place.environment, "TERM": "xterm", "LC_ALL": "C", "HISTFILE": "/dev/null"}
-        self.process = subprocess.Popen(
-            [str(word) for word in command], stdin=slave, stdout=slave, stderr=slave,
-            start_new_session=True, env=environment, cwd=place.directory,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+        super().__init__(*command, env=environment, cwd=place.directory, **size)
         place.running.append(self.process)
-        os.close(slave)
-        self.seen = b""
-
-    def type(self, text):
-        os.write(self.master, text.encode())
-
-    def expect(self, pattern):
-        """Waits for output that matches, and forgets it and what came before."""
-        end = time.monotonic() + PATIENCE
-        while (match := re.search(pattern.encode(), self.seen, re.S)) is None:
-            piece = b""
-            if select.select([self.master], [], [], max(0, end - time.monotonic()))[0]:
-                with contextlib.suppress(OSError):  # nobody has the other end open any more
-                    piece = os.read(self.master, 65536)
-            if not piece:
-                raise Failure(f"waited for {pattern!r}; the terminal has {self.seen[-500:]!r}")
-            self.seen += piece
-        self.seen = self.seen[match.end():]
-        return match.group(0).decode(errors="replace")
 
     def ready(self):
         """Waits until keys are for who runs there: the line editor has its modes back, or has prompted. It need
@@ -195,38 +175,32 @@ class Terminal:
             return b"ready> " in self.seen or not termios.tcgetattr(self.master)[3] & termios.ICANON
         until("the line editor", attempt)
 
-    def close(self):
-        os.close(self.master)
-
 
 def check_terminal(place, number, lowest, highest):
     """Another terminal, of another size. What was half typed is cleared first, with Ctrl-U."""
-    terminal = Terminal(place, KM, place.snapshot, rows=30 + number, columns=90 + number)
-    try:
-        terminal.ready()
-        terminal.type("\x15echo \"at [$n] [${#words[@]}] [$PWD]\"\n")
-        answer = terminal.expect(r"at \[(\d+)\] \[3\] \[[^]]*\]\r\n")
-        count = int(re.search(r"\d+", answer).group(0))
-        expect(f"whether {lowest} <= {count} <= {highest}", lowest <= count <= highest, True)
-        expect("its directory", f"[{place.directory}]" in answer, True)
-        terminal.type("history 500 \n")
-        terminal.expect(rf"n={lowest}; .*history 500")
-        terminal.expect(PROMPT)
-        terminal.type(f"double {number}4\n")
-        terminal.expect(rf"\rdoubled {2 * int(f'{number}4')}\r\n{PROMPT}")
-        terminal.type("\x1b[A\x7f5\n")  # the last line once more, with another digit
-        terminal.expect(rf"\rdoubled {2 * int(f'{number}5')}\r\n{PROMPT}")
-        terminal.type("echo \"$LINES $COLUMNS\"\n")
-        terminal.expect(rf"\r{30 + number} {90 + number}\r\n")
-        terminal.type("exit 7\n")
-        expect("the status", terminal.process.wait(PATIENCE), 7)
-    finally:
-        terminal.close()
+    terminal = ShellTerminal(place, KM, place.snapshot, rows=30 + number, columns=90 + number)
+    terminal.ready()
+    terminal.type("\x15echo \"at [$n] [${#words[@]}] [$PWD]\"\n")
+    answer = terminal.expect(r"at \[(\d+)\] \[3\] \[[^]]*\]\r\n")
+    count = int(re.search(r"\d+", answer).group(0))
+    expect(f"whether {lowest} <= {count} <= {highest}", lowest <= count <= highest, True)
+    expect("its directory", f"[{place.directory}]" in answer, True)
+    terminal.type("history 500 \n")
+    terminal.expect(rf"n={lowest}; .*history 500")
+    terminal.expect(PROMPT)
+    terminal.type(f"double {number}4\n")
+    terminal.expect(rf"\rdoubled {2 * int(f'{number}4')}\r\n{PROMPT}")
+    terminal.type("\x1b[A\x7f5\n")  # the last line once more, with another digit
+    terminal.expect(rf"\rdoubled {2 * int(f'{number}5')}\r\n{PROMPT}")
+    terminal.type("echo \"$LINES $COLUMNS\"\n")
+    terminal.expect(rf"\r{30 + number} {90 + number}\r\n")
+    terminal.type("exit 7\n")
+    expect("the status", terminal.end(), 7)
 
 
 def bash_terminal(place):
     """An interactive shell with its own line editor, under somebody who goes on typing."""
-    terminal = Terminal(place, KM, "--no-sync", "bash", "--norc", "--noprofile", "-i")
+    terminal = ShellTerminal(place, KM, "--no-sync", "bash", "--norc", "--noprofile", "-i")
     terminal.type("PS1='ready> '; words=(a b 'c d'); double() { echo \"doubled $(($1 * 2))\"; }\n")
     terminal.expect(PROMPT)
 
@@ -244,6 +218,5 @@ def bash_terminal(place):
         typist.more(100)
     expect("errors", typist.errors, [])
     terminal.type("exit 3\n")
-    expect("the status", terminal.process.wait(PATIENCE), 3)
-    terminal.close()
+    expect("the status", terminal.end(), 3)
     return f"{typist.count} lines, stood still {taken['stopped_ns'] / 1e6:.1f} ms"

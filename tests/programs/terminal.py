@@ -6,30 +6,28 @@ terminal.py [--km KM KMCTL] CASE prints what was seen; a run under km prints the
 
 import fcntl
 import os
-import pty
-import re
+import pathlib
 import select
 import signal
-import struct
 import subprocess
 import sys
 import termios
 import time
 
-PATIENCE = 60  # seconds: what does not happen by then never does
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from pseudo_terminal import PseudoTerminal
 
 
-class Job:
+class Job(PseudoTerminal):
     """A program in the foreground of a terminal, the child of a shell with job control: us."""
 
     def __init__(self, command, rows=24, columns=80, background=False, environment=None):
-        self.master, slave = pty.openpty()
-        self.resize(rows, columns)
-        self.seen = b""
+        super().__init__(rows, columns)
         self.shell = os.fork()
         if self.shell == 0:
-            self.be_shell(slave, command, background, environment or {})
-        os.close(slave)
+            self.be_shell(self.slave, command, background, environment or {})
+        os.close(self.slave)
 
     def be_shell(self, slave, command, background, environment):
         """A session leader that reports each change of its one job on descriptor 9, a pipe."""
@@ -65,34 +63,11 @@ class Job:
                     os.tcsetpgrp(slave, child)
                 os.killpg(child, signal.SIGCONT)
 
-    def resize(self, rows, columns):
-        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-    def type(self, text):
-        os.write(self.master, text.encode())
-
-    def expect(self, pattern):
-        """Waits for output that matches, and forgets it and what came before."""
-        end = time.monotonic() + PATIENCE
-        while (match := re.search(pattern.encode(), self.seen, re.S)) is None:
-            ready, _, _ = select.select([self.master], [], [], max(0, end - time.monotonic()))
-            piece = b""
-            if ready:
-                try:
-                    piece = os.read(self.master, 65536)
-                except OSError:
-                    pass  # nobody has the other end open any more
-            if not piece:
-                sys.exit(f"waited for {pattern!r}; the terminal has {self.seen!r}")
-            self.seen += piece
-        self.seen = self.seen[match.end() :]
-        return match.group(0).decode(errors="replace")
-
     def report(self):
         """What the shell hears of its job next: "exited 0", "stopped SIGTSTP", ..."""
         line = b""
         while not line.endswith(b"\n"):
-            if not select.select([REPORT_READ], [], [], PATIENCE)[0]:
+            if not select.select([REPORT_READ], [], [], self.patience)[0]:
                 sys.exit(f"the job does not change; the terminal has {self.drain()!r}")
             line += os.read(REPORT_READ, 1)
         return line.decode().strip()
