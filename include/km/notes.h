@@ -14,15 +14,16 @@ enum km_note_type {
   NT_KM_HEADER = 0x4b4d0001, /* first of all notes */
   NT_KM_VCPU = 0x4b4d0002,   /* one a thread: what NT_PRSTATUS and NT_X86_XSTATE have no room for */
   NT_KM_GUEST = 0x4b4d0003,  /* the program */
-  NT_KM_DYNLINKER = 0x4b4d0004, /* its interpreter, when it has one */
-  NT_KM_PROCESS = 0x4b4d0005,   /* identity, working directory, limits, address-space landmarks */
-  NT_KM_SIGNALS = 0x4b4d0006,   /* dispositions, signals pending for the process */
-  NT_KM_MAPPINGS = 0x4b4d0007,  /* the address space */
-  NT_KM_FILES = 0x4b4d0008,     /* descriptors and what they are open on */
-  NT_KM_CHECKSUMS = 0x4b4d0009, /* of memory */
-  NT_KM_TIMERS = 0x4b4d000a,    /* of timer_create and setitimer; absent when there are none */
-  NT_KM_IPC = 0x4b4d0070,       /* System V objects; absent when there are none */
-  NT_KM_BASES = 0x4b4d0071,     /* snapshots that have some of the memory; absent without any */
+  NT_KM_DYNLINKER = 0x4b4d0004,   /* its interpreter, when it has one */
+  NT_KM_PROCESS = 0x4b4d0005,     /* identity, working directory, limits, address-space landmarks */
+  NT_KM_SIGNALS = 0x4b4d0006,     /* dispositions, signals pending for the process */
+  NT_KM_MAPPINGS = 0x4b4d0007,    /* the address space */
+  NT_KM_FILES = 0x4b4d0008,       /* descriptors and what they are open on */
+  NT_KM_CHECKSUMS = 0x4b4d0009,   /* of memory */
+  NT_KM_TIMERS = 0x4b4d000a,      /* of timer_create and setitimer; absent when there are none */
+  NT_KM_IPC = 0x4b4d0070,         /* System V objects; absent when there are none */
+  NT_KM_BASES = 0x4b4d0071,       /* snapshots that have some of the memory; absent without any */
+  NT_KM_WORKING_SET = 0x4b4d0072, /* what it wrote last; not required, absent when not known */
 };
 
 /* The descriptor of each of these notes starts with this. All fields little-endian. */
@@ -356,6 +357,12 @@ enum km_epoll_tag {
   /* u32 descriptor, u32 events as the kernel keeps them, u64 data, u32 place in the list of what is
    * to be reported (0: not in it), u32 events that were there; repeated */
   KM_EPOLL_WATCH = 83,
+};
+
+enum km_working_set_tag {
+  /* u64...: address of the first of some pages, in the low 12 bits how many; ascending, at most 512
+     pages in all; 0 for an entry that is not used */
+  KM_WORKING_SET_PAGES = 1,
 };
 
 enum km_checksums_tag {

@@ -21,12 +21,15 @@ struct PmScanArg {
 static_assert(sizeof(PmScanArg) == 96);
 inline constexpr unsigned long kPagemapScan = _IOWR('f', 16, PmScanArg);
 
+inline constexpr uint64_t kScannedPage = 4096;  // bytes
+
 // Categories.
 inline constexpr uint64_t kPageIsFile = 1 << 2, kPageIsPresent = 1 << 3, kPageIsSwapped = 1 << 4,
                           kPageIsZero = 1 << 5;
 
 // Calls each(region) for what PAGEMAP_SCAN finds in scan.start to scan.end, in order; `scan` says
-// which categories. 0 or an errno: ENOTTY of a kernel that cannot. Thread-safe.
+// which categories, and with max_pages how many pages at most. 0 or an errno: ENOTTY of a kernel
+// that cannot. Thread-safe.
 template <typename Each>
 int ScanPagemap(int pagemap, PmScanArg scan, Each each) {
   PageRegion regions[256];
@@ -36,8 +39,15 @@ int ScanPagemap(int pagemap, PmScanArg scan, Each each) {
   while (scan.start < scan.end) {
     int count = ioctl(pagemap, kPagemapScan, &scan);
     if (count < 0) return errno;
-    for (int i = 0; i < count; ++i) each(regions[i]);
+    uint64_t bytes = 0;
+    for (int i = 0; i < count; ++i) {
+      bytes += regions[i].end - regions[i].start;
+      each(regions[i]);
+    }
     if (scan.walk_end <= scan.start) break;
+    const uint64_t pages = bytes / kScannedPage;
+    if (scan.max_pages != 0 && pages >= scan.max_pages) break;
+    if (scan.max_pages != 0) scan.max_pages -= pages;
     scan.start = scan.walk_end;
   }
   return 0;

@@ -23,6 +23,7 @@
 #include "km/kvm/cpu_features.h"
 #include "km/snapshot/capture_ipc.h"
 #include "km/snapshot/touched_pages.h"
+#include "km/snapshot/working_set.h"
 
 namespace km {
 namespace {
@@ -100,6 +101,7 @@ class Capturer {
   void CaptureMemorySettings();
   absl::Status CaptureMapping(const Mapping& mapping, TouchedPages& pages);
   absl::Status CaptureChanged(const Mapping& mapping, uint64_t end, TouchedPages& pages);
+  absl::Status CaptureRecent(const Mapping& mapping, uint64_t end, TouchedPages& pages);
   void AddBaseMemory(const Mapping& mapping, uint64_t start, uint64_t end);
   void NameBases();
   bool LeftOut(const Mapping& mapping);
@@ -330,6 +332,7 @@ absl::Status Capturer::CaptureMapping(const Mapping& mapping, TouchedPages& page
   if (mapping.protection == PROT_NONE || mapping.file != nullptr || mapping.from_snapshot) {
     captured_.memory.unreadable.push_back({mapping.start, mapping.end});
   }
+  KM_RETURN_IF_ERROR(CaptureRecent(mapping, end, pages));
   if (options_.on_base && mapping.source >= 0) return CaptureChanged(mapping, end, pages);
   bool sparse =
       (mapping.flags & MAP_ANONYMOUS) && (mapping.flags & MAP_PRIVATE) && !mapping.from_snapshot;
@@ -373,6 +376,22 @@ absl::Status Capturer::CaptureChanged(const Mapping& mapping, uint64_t end, Touc
     at = range.end - window;
   }
   AddBaseMemory(mapping, at, end);
+  return absl::OkStatus();
+}
+
+// What a process has written since it was resumed it will write again when it is resumed again.
+absl::Status Capturer::CaptureRecent(const Mapping& mapping, uint64_t end, TouchedPages& pages) {
+  const bool resumed = !process_.identity().sources.empty();
+  if (!resumed || (mapping.flags & MAP_SHARED) ||
+      PagesIn(image().working_set) > kMaxWorkingSetPages) {
+    return absl::OkStatus();
+  }
+  const auto window = reinterpret_cast<uint64_t>(process_.memory().window());
+  std::vector<AddressRange> written;
+  KM_RETURN_IF_ERROR(
+      pages.Find(window + mapping.start, window + end, TouchedPages::Which::kRecent, &written));
+  for (AddressRange& range : written) range = {range.start - window, range.end - window};
+  image().working_set = Union(image().working_set, written);
   return absl::OkStatus();
 }
 

@@ -123,14 +123,14 @@ absl::StatusOr<size_t> CheckHeaderNote(absl::Span<const uint8_t> head) {
 }  // namespace
 
 std::vector<uint8_t> EncodeHead(const Image& image, absl::Span<const Segment> segments,
-                                absl::Span<const uint64_t> checksums, uint64_t file_length) {
+                                const MemoryFacts& facts) {
   const bool is_snapshot = !image.fatal_signal.has_value();
   ByteWriter out;
   out.Zeros(kElfHeaderSize);
-  if (is_snapshot) EncodeHeaderNote(image.header, file_length, &out);
+  if (is_snapshot) EncodeHeaderNote(image.header, facts.file_length, &out);
   const size_t header_end = out.size();
   EncodeStandardNotes(image, &out);
-  if (is_snapshot) EncodeKmNotes(image, checksums, &out);
+  if (is_snapshot) EncodeKmNotes(image, facts.checksums, facts.working_set, &out);
   const size_t notes_size = out.size() - kElfHeaderSize;
   out.Align(alignof(Elf64_Phdr));
   const Elf64_Ehdr header = ElfHeader(out.size(), segments.size() + 1);

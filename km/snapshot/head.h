@@ -14,10 +14,17 @@
 
 namespace km {
 
-// All bytes before the first segment's. Their number depends on `image`, and on how many segments
-// and checksums there are, not on their values.
+// What is only known when the memory is written.
+struct MemoryFacts {
+  std::vector<uint64_t> checksums;
+  std::vector<uint64_t> working_set;  // entries as in the file, 0 for those that are not used
+  uint64_t file_length = 0;
+};
+
+// All bytes before the first segment's. Their number depends on `image`, and on how many segments,
+// checksums and entries there are, not on their values.
 std::vector<uint8_t> EncodeHead(const Image& image, absl::Span<const Segment> segments,
-                                absl::Span<const uint64_t> checksums, uint64_t file_length);
+                                const MemoryFacts& facts);
 
 // Decodes the header note, whose own checksum alone is looked at: says which snapshot this is.
 absl::StatusOr<HeaderNote> DecodeHeader(absl::Span<const uint8_t> head);

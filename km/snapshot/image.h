@@ -188,6 +188,10 @@ struct ImageBaseMemory {
   uint32_t base = 0;         // which, in Image::bases
 };
 
+struct AddressRange {
+  uint64_t start = 0, end = 0;  // guest addresses, end excluded
+};
+
 // A note that this km does not know and may ignore. It is kept when the process is written again.
 struct ImageNote {
   std::string owner;
@@ -206,6 +210,8 @@ struct Image {
   // built on.
   std::vector<SnapshotFile> bases;
   std::vector<ImageBaseMemory> base_memory;  // like `memory`, which it does not overlap; no objects
+  // Pages of private memory that the process was writing: see working_set.h. Ascending.
+  std::vector<AddressRange> working_set;
   std::vector<MemoryObject> objects;  // ascending, not overlapping; their bytes are in `memory`
   std::vector<ImageSegment> segments;
   std::vector<ImageSemaphores> semaphores;

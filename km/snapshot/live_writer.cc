@@ -107,6 +107,7 @@ absl::StatusOr<std::unique_ptr<LiveWriter>> LiveWriter::Start(Captured captured,
   writer->result_ = OwnedFd(ends[0]);
   const OwnedFd write_end(ends[1]);
   WriteOptions told = options;
+  told.copy_of_running = true;
   told.progress = new (writer->progress_.data()) WriteProgress;
   writer->child_ = Clone();
   if (writer->child_ < 0) {

@@ -269,6 +269,13 @@ void EncodeChecksums(absl::Span<const uint64_t> checksums, ByteWriter* out) {
   EndKmNote(note, out);
 }
 
+void EncodeWorkingSet(absl::Span<const uint64_t> entries, ByteWriter* out) {
+  if (entries.empty()) return;
+  const size_t note = BeginKmNote(NT_KM_WORKING_SET, false, out);
+  U64sRecord(KM_WORKING_SET_PAGES, entries, out);
+  EndKmNote(note, out);
+}
+
 }  // namespace
 
 size_t BeginNote(absl::string_view owner, uint32_t type, ByteWriter* out) {
@@ -331,7 +338,8 @@ void EncodeHeaderNote(const ImageHeader& header, uint64_t file_length, ByteWrite
   EndKmNote(note, out);
 }
 
-void EncodeKmNotes(const Image& image, absl::Span<const uint64_t> checksums, ByteWriter* out) {
+void EncodeKmNotes(const Image& image, absl::Span<const uint64_t> checksums,
+                   absl::Span<const uint64_t> working_set, ByteWriter* out) {
   for (const ImageThread& thread : image.threads) EncodeVcpu(thread, out);
   EncodeProgram(NT_KM_GUEST, image.program, out);
   if (image.dynamic_linker.has_value()) {
@@ -345,6 +353,7 @@ void EncodeKmNotes(const Image& image, absl::Span<const uint64_t> checksums, Byt
   EncodeBases(image, out);
   EncodeFiles(image, out);
   EncodeChecksums(checksums, out);
+  EncodeWorkingSet(working_set, out);
   for (const ImageNote& unknown : image.unknown_notes) {
     const size_t note = BeginNote(unknown.owner, unknown.type, out);
     out->Bytes(unknown.descriptor);
@@ -378,6 +387,8 @@ std::string NoteName(uint32_t type) {
       return "NT_KM_IPC";
     case NT_KM_BASES:
       return "NT_KM_BASES";
+    case NT_KM_WORKING_SET:
+      return "NT_KM_WORKING_SET";
     default:
       return absl::StrFormat("type %#x", type);
   }

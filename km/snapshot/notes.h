@@ -52,8 +52,10 @@ bool DecodePolicy(uint32_t tag, ByteReader* value, std::vector<MappingPolicy>* p
 // The notes of the kernel's core dumps, in the kernel's order.
 void EncodeStandardNotes(const Image& image, ByteWriter* out);
 
-// All others of ours, and image.unknown_notes.
-void EncodeKmNotes(const Image& image, absl::Span<const uint64_t> checksums, ByteWriter* out);
+// All others of ours, and image.unknown_notes. `working_set`: as the file has it, see
+// working_set.h.
+void EncodeKmNotes(const Image& image, absl::Span<const uint64_t> checksums,
+                   absl::Span<const uint64_t> working_set, ByteWriter* out);
 
 // What the header note says of the file as a whole.
 struct HeaderNote {
@@ -75,6 +77,7 @@ absl::Status DecodeTimers(ByteReader records, ImageProcess* process);
 absl::Status DecodeMappings(ByteReader records, Image* image);
 absl::Status DecodeIpc(ByteReader records, Image* image);
 absl::Status DecodeBases(ByteReader records, Image* image);
+absl::Status DecodeWorkingSet(ByteReader records, Image* image);
 absl::Status DecodeFiles(ByteReader records, Image* image);
 absl::Status DecodeChecksums(ByteReader records, std::vector<uint64_t>* checksums);
 

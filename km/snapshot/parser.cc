@@ -129,8 +129,8 @@ class NoteDecoder {
     const uint32_t flags = reader.U32();
     reader.U32();
     if (!reader.ok() || !intact) return Named(name, absl::DataLossError("its checksum is wrong"));
-    const bool known =
-        (type >= NT_KM_HEADER && type <= NT_KM_TIMERS) || type == NT_KM_IPC || type == NT_KM_BASES;
+    const bool known = (type >= NT_KM_HEADER && type <= NT_KM_TIMERS) ||
+                       (type >= NT_KM_IPC && type <= NT_KM_WORKING_SET);
     if (known && minimum_reader <= KM_NOTE_VERSION) return DecodeKnown(type, name, reader);
     if ((flags & KM_NOTE_REQUIRED) == 0) return Keep(KM_NOTE_OWNER, type, descriptor);
     return absl::FailedPreconditionError(absl::StrFormat(
@@ -165,6 +165,8 @@ class NoteDecoder {
         return Named(name, DecodeIpc(records, image_));
       case NT_KM_BASES:
         return Named(name, DecodeBases(records, image_));
+      case NT_KM_WORKING_SET:
+        return Named(name, DecodeWorkingSet(records, image_));
       case NT_KM_FILES:
         return Named(name, DecodeFiles(records, image_));
       case NT_KM_CHECKSUMS:

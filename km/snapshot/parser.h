@@ -26,7 +26,8 @@ bool LooksLikeSnapshot(absl::Span<const uint8_t> first_bytes);
 //   PROT_READ|WRITE|EXEC at most; flags have one of MAP_SHARED and MAP_PRIVATE;
 // - memory ascends, does not overlap, is page aligned (address, size, file_offset), each piece lies
 //   within one mapping and within the file; base_memory is as CheckBaseMemory wants it, and bases
-//   have absolute paths;
+//   have absolute paths; working_set ascends, ends at or below KM_GUEST_END, and is of 512 pages at
+//   most;
 // - there is a thread; tids are unique and not 0; one pid; descriptors are unique and below 2^20,
 // and
 //   name descriptions that exist; strings hold no NUL; comm has at most 15 bytes; auxv ends with

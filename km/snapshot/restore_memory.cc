@@ -58,6 +58,8 @@ class MemoryRestorer {
   absl::Status RestoreSharedFile(const ImageMapping& from);
   absl::Status Fail(const ImageMapping& mapping, int error) const;
   void CopySmall(uint64_t start, uint64_t end);
+  void CopyWorkingSet(uint64_t start, uint64_t end);
+  void Copy(uint64_t start, uint64_t end);
   std::byte* Host(uint64_t address) { return process_.memory().window() + address; }
 
   const Image& image_;
@@ -69,6 +71,7 @@ class MemoryRestorer {
   size_t next_memory_ = 0;       // in image_.memory
   size_t next_base_memory_ = 0;  // in image_.base_memory
   uint64_t copied_ = 0;          // bytes, by CopySmall
+  size_t next_working_ = 0;      // in image_.working_set
 };
 
 absl::Status MemoryRestorer::Fail(const ImageMapping& mapping, int error) const {
@@ -131,6 +134,19 @@ bool MemoryRestorer::NextPiece(uint64_t end, Piece* piece) {
 void MemoryRestorer::CopySmall(uint64_t start, uint64_t end) {
   if (end - start > kSmallPiece || copied_ + (end - start) > kMaxCopied) return;
   copied_ += end - start;
+  Copy(start, end);
+}
+
+// Those of its pages that are within one piece of the file.
+void MemoryRestorer::CopyWorkingSet(uint64_t start, uint64_t end) {
+  const std::vector<AddressRange>& pages = image_.working_set;
+  while (next_working_ < pages.size() && pages[next_working_].end <= start) ++next_working_;
+  for (size_t i = next_working_; i < pages.size() && pages[i].start < end; ++i) {
+    Copy(std::max(start, pages[i].start), std::min(end, pages[i].end));
+  }
+}
+
+void MemoryRestorer::Copy(uint64_t start, uint64_t end) {
   // Kernels before 5.14 cannot, and need not.
   (void)madvise(Host(start), end - start, MADV_POPULATE_WRITE);
 }
@@ -150,7 +166,10 @@ absl::Status MemoryRestorer::MapPiece(const ImageMapping& from, uint64_t start, 
            piece != nullptr ? static_cast<off_t>(piece->file_offset) : 0) == MAP_FAILED) {
     return Fail(from, errno);
   }
-  if (piece != nullptr && (from.protection & PROT_WRITE)) CopySmall(start, end);
+  if (piece != nullptr && (from.protection & PROT_WRITE)) {
+    CopySmall(start, end);
+    CopyWorkingSet(start, end);
+  }
   Mapping mapping = MappingOf(from, start, end);
   if (!anonymous) mapping.offset = from.file_offset + (start - from.start);
   // A file's pages that the snapshot does not hold lay behind the file's end: SIGBUS, not zeros.

@@ -15,23 +15,49 @@
 #include "km/base/pagemap_scan.h"
 #include "km/base/status.h"
 #include "km/memory/guest_addr.h"
+#include "km/snapshot/working_set.h"
 
 namespace km {
 namespace {
 
 // Bits of a pagemap entry (Documentation/admin-guide/mm/pagemap.rst).
 constexpr uint64_t kEntryPresent = uint64_t{1} << 63, kEntrySwapped = uint64_t{1} << 62,
-                   kEntryFile = uint64_t{1} << 61;
+                   kEntryFile = uint64_t{1} << 61, kEntryExclusive = uint64_t{1} << 56;
 
-constexpr uint64_t kTouchedGap = 256 << 10, kChangedGap = 64 << 10;
+uint64_t GapOf(TouchedPages::Which which) {
+  switch (which) {
+    case TouchedPages::Which::kTouched:
+      return 256 << 10;
+    case TouchedPages::Which::kChanged:
+      return 64 << 10;
+    default:
+      return 1;
+  }
+}
+
+bool ForWorkingSet(TouchedPages::Which which) {
+  return which == TouchedPages::Which::kRecent || which == TouchedPages::Which::kLeftBehind;
+}
 
 void Append(uint64_t start, uint64_t end, TouchedPages::Which which,
             std::vector<AddressRange>* found, size_t first) {
-  const uint64_t gap = which == TouchedPages::Which::kChanged ? kChangedGap : kTouchedGap;
-  if (found->size() > first && start - found->back().end < gap) {
+  if (found->size() > first && start - found->back().end < GapOf(which)) {
     found->back().end = end;
   } else {
     found->push_back({start, end});
+  }
+}
+
+bool Counts(uint64_t entry, TouchedPages::Which which) {
+  const bool there = (entry & (kEntryPresent | kEntrySwapped)) != 0;
+  const bool own = (entry & kEntryFile) == 0;
+  switch (which) {
+    case TouchedPages::Which::kTouched:
+      return there;
+    case TouchedPages::Which::kLeftBehind:
+      return own && (entry & kEntryPresent) != 0 && (entry & kEntryExclusive) != 0;
+    default:
+      return there && own;
   }
 }
 
@@ -80,6 +106,8 @@ absl::StatusOr<TouchedPages> TouchedPages::Open() {
 
 absl::Status TouchedPages::Find(uint64_t start, uint64_t end, Which which,
                                 std::vector<AddressRange>* found) {
+  // A scan does not tell what the copy has for itself.
+  if (which == Which::kLeftBehind) return ReadEntries(start, end, which, found);
   if (scan_works_) {
     absl::Status status = Scan(start, end, which, found);
     if (ErrnoOf(status) != ENOTTY) return status;
@@ -95,7 +123,8 @@ absl::Status TouchedPages::Scan(uint64_t start, uint64_t end, Which which,
   scan.start = start;
   scan.end = end;
   // Zeros of the kernel's own are no page; what a write made is no file's.
-  scan.category_mask = which == Which::kChanged ? kPageIsZero | kPageIsFile : kPageIsZero;
+  scan.category_mask = which == Which::kTouched ? kPageIsZero : kPageIsZero | kPageIsFile;
+  if (ForWorkingSet(which)) scan.max_pages = kMaxWorkingSetPages + 1;
   scan.category_inverted = scan.category_mask;
   scan.category_anyof_mask = kPageIsPresent | kPageIsSwapped;
   scan.return_mask = kPageIsPresent | kPageIsSwapped;
@@ -119,16 +148,17 @@ absl::Status TouchedPages::ReadEntries(uint64_t start, uint64_t end, Which which
                                        std::vector<AddressRange>* found) {
   std::vector<uint64_t> entries(4096);
   size_t first = found->size();
-  while (start < end) {
+  uint64_t pages = 0;
+  while (start < end && !(ForWorkingSet(which) && pages > kMaxWorkingSetPages)) {
     size_t count = std::min<size_t>(entries.size(), (end - start) / kPageSize);
     ssize_t bytes = pread(pagemap_.get(), entries.data(), count * sizeof(uint64_t),
                           static_cast<off_t>(start / kPageSize * sizeof(uint64_t)));
     if (bytes <= 0) return ErrnoStatus(bytes < 0 ? errno : EIO, "cannot read /proc/self/pagemap");
     count = static_cast<size_t>(bytes) / sizeof(uint64_t);
     for (size_t i = 0; i < count; ++i, start += kPageSize) {
-      const bool counts = which == Which::kTouched || (entries[i] & kEntryFile) == 0;
-      if ((entries[i] & (kEntryPresent | kEntrySwapped)) && counts) {
+      if (Counts(entries[i], which)) {
         Append(start, start + kPageSize, which, found, first);
+        ++pages;
       }
     }
   }

@@ -1,4 +1,4 @@
-// Which pages of private memory were ever written.
+// Which pages of private memory were written.
 #ifndef KM_SNAPSHOT_TOUCHED_PAGES_H_
 #define KM_SNAPSHOT_TOUCHED_PAGES_H_
 
@@ -18,11 +18,14 @@ class TouchedPages {
  public:
   static absl::StatusOr<TouchedPages> Open();
 
-  // kTouched: there is a page. kChanged: it is not that of the file which is mapped there.
-  enum class Which { kTouched, kChanged };
-  // Appends those parts of the host range [start, end), as host addresses, ascending. Parts that
-  // are less than a gap apart are joined: every part costs a mapping at the resume, a gap a hole in
-  // the file, or where the memory is a file's, bytes.
+  // kTouched: there is a page. kChanged: it is not that of the file which is mapped there. The
+  // other two are for working sets; there may be more of them than kMaxWorkingSetPages when one
+  // more than these is found. kRecent: like kChanged. kLeftBehind: of this copy-on-write copy of
+  // another process, which has a page of its own there by now.
+  enum class Which { kTouched, kChanged, kRecent, kLeftBehind };
+  // Appends those parts of the host range [start, end), as host addresses, ascending. Of the first
+  // two, parts that are less than a gap apart are joined: every part costs a mapping at the resume,
+  // a gap a hole in the file, or where the memory is a file's, bytes.
   absl::Status Find(uint64_t start, uint64_t end, Which which, std::vector<AddressRange>* found);
 
  private:

@@ -24,6 +24,7 @@
 #include "km/snapshot/head.h"
 #include "km/snapshot/layout.h"
 #include "km/snapshot/parser.h"
+#include "km/snapshot/working_set.h"
 
 namespace km {
 namespace {
@@ -46,8 +47,8 @@ bool IsZeroPage(const uint8_t* page) {
 class MemoryWriter {
  public:
   MemoryWriter(int fd, absl::Span<const ImageMemory> pieces, const MemorySource& source,
-               WriteProgress* progress)
-      : fd_(fd), pieces_(pieces), source_(source), progress_(progress) {}
+               WriteProgress* progress, WorkingSetWatch* watch)
+      : fd_(fd), pieces_(pieces), source_(source), progress_(progress), watch_(watch) {}
 
   // Segments are to come in ascending order.
   absl::Status Write(const Segment& segment) {
@@ -55,6 +56,7 @@ class MemoryWriter {
       const uint64_t size = ChunkSize(segment.address + done, segment.file_size - done);
       KM_RETURN_IF_ERROR(WriteChunk(segment.address + done, size, segment.file_offset + done));
       done += size;
+      if (watch_ != nullptr) watch_->LookNowAndThen();
       if (progress_ == nullptr) continue;
       progress_->done += size;
       if (progress_->cancelled) return ErrnoStatus(ECANCELED, "it was cancelled");
@@ -87,7 +89,7 @@ class MemoryWriter {
     return absl::OkStatus();
   }
 
-  const std::vector<uint64_t>& checksums() const { return checksums_; }
+  std::vector<uint64_t> TakeChecksums() { return std::move(checksums_); }
 
  private:
   absl::Status WriteChunk(uint64_t address, uint64_t size, uint64_t offset) {
@@ -186,6 +188,7 @@ class MemoryWriter {
   const absl::Span<const ImageMemory> pieces_;
   const MemorySource& source_;
   WriteProgress* const progress_;  // may be null
+  WorkingSetWatch* const watch_;   // may be null
   size_t next_piece_ = 0, next_unreadable_ = 0;
   OwnedFd memory_;  // /proc/self/mem, which reads whatever the page tables say
   std::vector<uint8_t> buffer_;
@@ -279,28 +282,38 @@ absl::Status Write(const Image& image, const MemorySource& memory, const std::st
     if (segment.file_size != 0 && segment.object == 0)
       chunks += ChunkCount(segment.address, segment.file_size);
   }
-  const std::vector<uint64_t> no_checksums(chunks);
-  const size_t head_size = EncodeHead(image, segments, no_checksums, 0).size();
-  const uint64_t file_length = PlaceSegments(head_size, &segments);
-  if (file_length > options.size_limit) {
-    return ErrnoStatus(EFBIG, absl::StrFormat("it needs %u bytes", file_length));
+  MemoryFacts facts;
+  facts.checksums.resize(chunks);
+  facts.working_set = WorkingSetEntries(image.working_set);
+  if (options.copy_of_running) facts.working_set.resize(kMaxWorkingSetPages);
+  const size_t head_size = EncodeHead(image, segments, facts).size();
+  facts.file_length = PlaceSegments(head_size, &segments);
+  if (facts.file_length > options.size_limit) {
+    return ErrnoStatus(EFBIG, absl::StrFormat("it needs %u bytes", facts.file_length));
   }
 
   TemporaryFile file(options.progress);
   KM_RETURN_IF_ERROR(file.Create(path));
-  if (ftruncate(file.fd(), static_cast<off_t>(file_length)) != 0) {
-    return ErrnoStatus(errno, absl::StrFormat("making it %u bytes long", file_length));
+  if (ftruncate(file.fd(), static_cast<off_t>(facts.file_length)) != 0) {
+    return ErrnoStatus(errno, absl::StrFormat("making it %u bytes long", facts.file_length));
   }
-  MemoryWriter writer(file.fd(), image.memory, memory, options.progress);
+  WorkingSetWatch watch(image, memory.window);
+  MemoryWriter writer(file.fd(), image.memory, memory, options.progress,
+                      options.copy_of_running ? &watch : nullptr);
   for (const Segment& segment : segments) {
     if (segment.object == 0) KM_RETURN_IF_ERROR(writer.Write(segment));
   }
   KM_RETURN_IF_ERROR(writer.Flush());
   // The head comes last: it holds the checksums of what was written.
-  const std::vector<uint8_t> head = EncodeHead(image, segments, writer.checksums(), file_length);
+  facts.checksums = writer.TakeChecksums();
+  if (options.copy_of_running) {
+    facts.working_set = WorkingSetEntries(watch.Finish());
+    facts.working_set.resize(kMaxWorkingSetPages);
+  }
+  const std::vector<uint8_t> head = EncodeHead(image, segments, facts);
   // An older snapshot is never replaced by one that cannot be resumed.
   if (!image.fatal_signal.has_value()) {
-    KM_RETURN_IF_ERROR(ParseSnapshot(head, file_length).status());
+    KM_RETURN_IF_ERROR(ParseSnapshot(head, facts.file_length).status());
   }
   KM_RETURN_IF_ERROR(WriteHead(file.fd(), head));
   return file.Commit(options.sync);

@@ -16,10 +16,6 @@
 
 namespace km {
 
-struct AddressRange {
-  uint64_t start = 0, end = 0;  // guest addresses, end excluded
-};
-
 // Where the bytes of Image::memory are. They must not change while they are written.
 struct MemorySource {
   // Where the bytes of an address of the image are in the monitor.
@@ -47,6 +43,9 @@ struct WriteOptions {
   bool sync = true;                  // fsync the file and its directory
   uint64_t size_limit = UINT64_MAX;  // EFBIG for a longer file (RLIMIT_CORE of a core dump)
   WriteProgress* progress = nullptr;
+  // The memory is a copy-on-write copy, this process, of one that runs on: what that writes
+  // meanwhile belongs to the working set in the file.
+  bool copy_of_running = false;
 };
 
 // Writes `image` and its memory to the file `path` of the host. The file appears under its name

@@ -63,21 +63,27 @@ class Resumes:
         services = TESTS / "programs/services"
         java = next(iter(sorted(pathlib.Path("/usr/lib/jvm").glob("java-17-openjdk-*/bin/java"))), "java")
         for name, needs, command, target, peers in (
-                ("python http.server", (), ["/usr/bin/python3", TESTS / "programs/resumed/http_app.py"], 8,
-                 "CRIU 20, cold 79"),
+                ("python http.server", (), self.python("1000000"), 8, "CRIU 20, cold 79"),
+                ("the same, from a snapshot that it took", (), self.python("1000"), 8, "CRIU 20, cold 79"),
                 ("node http server", ["node"], ["/usr/bin/node", services / "http_server.js"], 12, ""),
                 ("Go http server", ["go"], [self.programs / "http_service"], None, ""),
                 # The cold ones would remove the file of its counters that the snapshot shares.
                 ("JVM http server", [java],
                  [java, "-Xmx64m", "-XX:-UsePerfData", "-cp", self.programs, "HttpServer"], None, "")):
             if not missing(self.table, *needs):
-                self.build(command, services)
+                if not callable(command):
+                    self.build(command, services)
                 self.first_answer(name, command, self.warm_http, HTTP, target, peers)
         if not missing(self.table, "nginx"):
             self.first_answer("nginx", self.nginx, self.warm_http, b"GET /page HTTP/1.0\r\n\r\n", None, "")
         if not missing(self.table, "redis-server", "redis-cli"):
             command = ["redis-server", "--bind", "127.0.0.1", "--save", "", "--enable-debug-command", "yes", "--port"]
             self.first_answer("redis, 100,000 keys", command, self.warm_redis, b"GET key:7\r\n", 6, "CRIU 17")
+
+    @staticmethod
+    def python(requests):
+        """After that many requests it takes a snapshot of itself, and ends."""
+        return lambda port: ["/usr/bin/python3", TESTS / "programs/resumed/http_app.py", port, requests]
 
     def build(self, command, services):
         """Go's and Java's programs."""
@@ -116,12 +122,11 @@ class Resumes:
         with self.started([self.km, "--no-sync", f"--snapshot={snapshot}", *command]) as server:
             wait_for(port)
             warm(port, question)
-            # Some take it of themselves when they have served enough.
+            # One takes it of itself when it has served enough.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 server.wait(0.5)
             if server.poll() is None:
-                subprocess.run([self.km.parent / "kmctl", "snapshot", str(server.pid), "--stop", "-o", snapshot],
-                               stdout=subprocess.DEVNULL, check=True)
+                self.take(server, snapshot, port, question)
         times = {"km": [], "cold": []}
         for i in range(11 if self.bench.quick else 31):
             times["km"].append(self.answer_ms([self.km, snapshot], port, question))
@@ -131,6 +136,16 @@ class Resumes:
         self.table.row(name, km, "ms", ("cold, native", cold), ("value", target) if target else None, peers)
         print(f"    {cold / km:.1f} times as fast; file {snapshot.stat().st_size / 2**20:.1f} MiB; "
               f"a further idle clone {self.clone_kib(snapshot, port) / 1024:.1f} MiB", flush=True)
+
+    def take(self, server, snapshot, port, question):
+        """A live one, while a client asks: but at the instant itself, for a connection would be reset."""
+        with subprocess.Popen([self.km.parent / "kmctl", "snapshot", str(server.pid), "-o", snapshot],
+                              stdout=subprocess.DEVNULL) as kmctl:
+            while kmctl.poll() is None:
+                if any(snapshot.parent.glob(".kmsnap-*")):
+                    ask(port, question)
+            if kmctl.returncode != 0:
+                raise RuntimeError("no snapshot was taken")
 
     def clone_kib(self, snapshot, port):
         """Of the second of two that wait for their first client."""

@@ -82,6 +82,17 @@ class Program:
         self.process.communicate()
 
 
+class Held(Program):
+    """A resumed process that km --paused holds."""
+
+    def __init__(self, file, *options):
+        super().__init__(file, options=["--paused", *options], ready=False)
+        eventually(lambda: os.path.exists(self.socket), "there is no socket")
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+
 class Raw:
     """A client that need not keep to the protocol."""
 

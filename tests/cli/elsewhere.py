@@ -10,7 +10,7 @@ import struct
 import subprocess
 import time
 
-from controlled import KM, KMCTL, PATIENCE, Program, Raw, case, eventually, expect, kmctl, run_cases
+from controlled import KM, KMCTL, PATIENCE, Held, Program, Raw, case, eventually, expect, kmctl, run_cases
 
 
 @case
@@ -151,17 +151,6 @@ def served_again_and_again():
     log = open("log").read().split()
     expect(log.count("begin") > 3, f"it did not end between the clients: {log}")
     expect(set(log) == {"begin", "143"}, f"it ended otherwise: {log}")
-
-
-class Held(Program):
-    """A resumed process that km --paused holds."""
-
-    def __init__(self, file, *options):
-        super().__init__(file, options=["--paused", *options], ready=False)
-        eventually(lambda: os.path.exists(self.socket), "there is no socket")
-
-    def descriptors(self):
-        return len(os.listdir(f"/proc/{self.pid}/fd"))
 
 
 # Serves what comes to descriptor 20 with what it reads from 21, of which 22 is a duplicate.

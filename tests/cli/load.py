@@ -15,8 +15,8 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from controlled import (
-    KMCTL, OUT, PATIENCE, Program, Raw, Skipped, case, counter, ends_right, eventually, expect, invariant, kmctl,
-    resumes_right, run_cases,
+    KMCTL, OUT, PATIENCE, Held, Program, Raw, Skipped, case, counter, ends_right, eventually, expect, invariant,
+    kmctl, resumes_right, run_cases,
 )
 from pseudo_terminal import Terminal
 
@@ -159,6 +159,71 @@ def threads_and_memory_that_come_and_go():
             kmctl("snapshot", program.pid, "-o", "file")
             resumes_right("./file")
         ends_right(program)
+
+
+# It writes to every 64th page of a large buffer, over and over.
+WRITES = """
+import mmap, signal, time
+PAGES, STEP = 16384, 64
+memory = mmap.mmap(-1, PAGES * 4096, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+for page in range(PAGES): memory[page * 4096:page * 4096 + 8] = b'%08d' % page
+count, goes_on = 0, True
+def end(*_):
+    global goes_on
+    goes_on = False
+signal.signal(signal.SIGTERM, end)
+print('ready', flush=True)
+while goes_on:
+    count += 1
+    for page in range(0, PAGES, STEP): memory[page * 4096 + 8] = count % 256
+    time.sleep(0.001)
+right = all(memory[page * 4096:page * 4096 + 9] == b'%08d%c' % (page, count % 256 if page % STEP == 0 else 0)
+            for page in range(PAGES))
+print('right' if right else 'wrong', count, flush=True)
+"""
+
+
+def working_set(file):
+    """Pages of the buffer of WRITES in it: those that have many others at a distance of 64 pages."""
+    pages = set()
+    for piece in json.loads(kmctl("inspect", "--json", file))["working_set"]:
+        pages.update(range(int(piece["start"], 16) // 4096, int(piece["end"], 16) // 4096))
+    columns = [sorted(page for page in pages if page % 64 == column) for column in range(64)]
+    column = max(columns, key=len)
+    return [page for page in column if page + 64 in pages or page - 64 in pages], len(pages)
+
+
+def anonymous_kib(pid, file):
+    """What a process has copied of a file that it maps."""
+    counts, of_file = 0, False
+    for line in open(f"/proc/{pid}/smaps"):
+        if re.match("[0-9a-f]+-", line):
+            of_file = line.rstrip().endswith(os.path.realpath(file))
+        elif of_file and line.startswith("Anonymous:"):
+            counts += int(line.split()[1])
+    return counts
+
+
+@case
+def what_it_writes_is_copied_ahead():
+    """By a live snapshot's resume, and by that of a resumed process's snapshot; not of one that stood still."""
+    with Program("/usr/bin/python3", "-c", WRITES) as program:
+        kmctl("snapshot", program.pid, "-o", "live")
+        kmctl("snapshot", program.pid, "-o", "ended", "--stop")
+    written, pages = working_set("live")
+    expect(len(written) == 256 and pages <= 512, f"the working set has {len(written)} pages of {pages}")
+    expect(working_set("ended")[1] == 0, "a process that stood still is said to have written")
+    for file, least in (("live", 256 * 4), ("ended", 0)):
+        with Held(f"./{file}") as clone:
+            kib = anonymous_kib(clone.pid, file)
+            expect(least <= kib <= least + 1300, f"{kib} KiB of '{file}' are copied")
+            kmctl("resume", clone.pid)
+            time.sleep(0.3)
+            kmctl("snapshot", clone.pid, "-o", f"after-{file}", "--stop")
+        written, _ = working_set(f"after-{file}")
+        expect(len(written) == 256, f"the working set after {file} has {len(written)} pages")
+        resumes_right(f"./after-{file}")
+    resumes_right("./live")
 
 
 # Of all kinds; each has something to be known by.

@@ -15,7 +15,7 @@ import sys
 
 KM = {name: 0x4B4D0001 + i for i, name in enumerate(
     'HEADER VCPU GUEST DYNLINKER PROCESS SIGNALS MAPPINGS FILES CHECKSUMS TIMERS'.split())}
-KM['IPC'] = 0x4B4D0070
+KM['IPC'], KM['WORKING_SET'] = 0x4B4D0070, 0x4B4D0072
 NAMES = {number: 'NT_KM_' + name for name, number in KM.items()}
 PRSTATUS, PRPSINFO = 1, 3
 REQUIRED = 0x80000000
@@ -146,8 +146,8 @@ def lines(snapshot):
                 data = data[:36] + data[48:]
             yield '%s %d' % (owner, kind), data
             continue
-        if kind == KM['CHECKSUMS']:
-            continue  # the bytes are compared
+        if kind in (KM['CHECKSUMS'], KM['WORKING_SET']):
+            continue  # the bytes are compared; what a resume wrote is known to the second only
         name = NAMES.get(kind, 'KM %#x' % kind)
         yield name, data[8:24]
         for tag, value in records(data[24:]):

@@ -9,6 +9,8 @@
 
 #include "km/files/kind.h"
 #include "km/kvm/cpu_features.h"
+#include "km/snapshot/layout.h"
+#include "km/snapshot/working_set.h"
 #include "tools/kmctl/names.h"
 #include "tools/kmctl/symbols.h"
 
@@ -120,6 +122,14 @@ Json DescribeBases(const Image& image) {
                     {"id", BytesText(image.bases[i].id)},
                     {"file_length", image.bases[i].length},
                     {"size", size}});
+  }
+  return list;
+}
+
+Json DescribeWorkingSet(const Image& image) {
+  Json list = Json::array();
+  for (const AddressRange& range : image.working_set) {
+    list.push_back({{"start", HexText(range.start)}, {"end", HexText(range.end)}});
   }
   return list;
 }
@@ -387,6 +397,8 @@ Json Describe(const Image& image, int fd, const std::string& path) {
   }
   result["bases"] = DescribeBases(image);
   result["mappings"] = DescribeMappings(image, fd);
+  result["working_set"] = DescribeWorkingSet(image);
+  result["working_set_size"] = PagesIn(image.working_set) * kImagePageSize;
   result["memory_policies"] = DescribePolicies(image);
   result["objects"] = DescribeObjects(image, fd);
   result["system_v"] = DescribeSysv(image);

@@ -90,6 +90,12 @@ void AppendSnapshot(const Json& description, std::string* out) {
        absl::StrCat(SizeText(file["size"].get<uint64_t>()), ", ",
                     SizeText(file["allocated"].get<uint64_t>()), " on disk"),
        out);
+  if (const Json& pages = description["working_set"]; !pages.empty()) {
+    Line("working set",
+         absl::StrCat(SizeText(description["working_set_size"].get<uint64_t>()), " in ",
+                      pages.size(), " pieces, copied ahead by a resume"),
+         out);
+  }
   const Json& cpu = description["cpu"];
   Line("states", absl::StrCat(Joined(cpu["states"]), " (XCR0 ", Text(cpu["xcr0"]), ")"), out);
   if (!cpu["features"].empty()) WrappedLine("cpu features", cpu["features"], out);

@@ -1,5 +1,5 @@
-"""http_app.py PORT: http.server with an application that is warm after 1,000 requests; then it takes a
-snapshot of itself, if this is km, which ends it. Without km it goes on."""
+"""http_app.py PORT [REQUESTS]: http.server with an application that is warm after 1,000 requests; then it
+takes a snapshot of itself, if this is km, which ends it. Without km it goes on."""
 import ctypes
 import hashlib
 import http.server
@@ -7,6 +7,7 @@ import json
 import sys
 
 cache = {}
+WARM = int(sys.argv[2]) if len(sys.argv) > 2 else 1000
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -32,7 +33,7 @@ class Server(http.server.HTTPServer):
     requests = 0
 
     def service_actions(self):
-        if self.requests == 1000:
+        if self.requests == WARM:
             self.requests += 1
             ctypes.CDLL(None).syscall(0x4B4D00, b"warm", b"1000 requests", 0)
 

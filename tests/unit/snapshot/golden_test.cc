@@ -3,7 +3,8 @@
 // tests/snapshot/golden/version-1.kmsnap was written from RichImage by the library of that version:
 //   build/unit_tests --gtest_also_run_disabled_tests --gtest_filter=Golden.DISABLED_Write
 // open-files-1.kmsnap, likewise from KindSamples, has an open file of each kind that there was
-// then. A new version gets a new file; an old one is never written again.
+// then; working-set-1.kmsnap the note NT_KM_WORKING_SET. A new version gets a new file; an old one
+// is never written again.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 
@@ -23,6 +24,7 @@ namespace {
 
 constexpr char kVersion1[] = "tests/snapshot/golden/version-1.kmsnap";
 constexpr char kOpenFiles1[] = "tests/snapshot/golden/open-files-1.kmsnap";
+constexpr char kWorkingSet1[] = "tests/snapshot/golden/working-set-1.kmsnap";
 
 TEST(Golden, Version1) {
   const TestMemory memory;
@@ -73,6 +75,23 @@ TEST(Golden, OpenFiles1) {
     EXPECT_EQ(image->descriptors[i].number, 100 + record.id);
     EXPECT_EQ(image->descriptors[i].description, record.id);
   }
+}
+
+TEST(Golden, WorkingSet1) {
+  const absl::StatusOr<Image> image = ParseFile(kWorkingSet1);
+  ASSERT_TRUE(image.ok()) << image.status();
+  ASSERT_EQ(image->working_set.size(), 2);
+  EXPECT_EQ(image->working_set[0].start, 0x10000000);
+  EXPECT_EQ(image->working_set[0].end, 0x10002000);
+  EXPECT_EQ(image->working_set[1].start, 0x10003000);
+  EXPECT_EQ(image->working_set[1].end, 0x10004000);
+}
+
+TEST(Golden, DISABLED_WriteWorkingSet) {
+  const TestMemory memory;
+  Image image = RichImage(memory);
+  image.working_set = {{0x10000000, 0x10002000}, {0x10003000, 0x10004000}};
+  EXPECT_EQ(WriteSnapshot(image, memory.Source(), kWorkingSet1, {}), absl::OkStatus());
 }
 
 TEST(Golden, DISABLED_WriteOpenFiles) {
