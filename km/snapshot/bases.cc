@@ -73,7 +73,7 @@ absl::Status MergedMemory::MapPiece(std::byte* to, uint64_t size, int fd, uint64
 
 absl::Status MergedMemory::MapObjects(int snapshot) {
   for (const MemoryObject& object : image_->objects) {
-    const uint64_t size = (object.size + kImagePageSize - 1) / kImagePageSize * kImagePageSize;
+    const uint64_t size = (object.size + kPageSize - 1) / kPageSize * kPageSize;
     if (size == 0) continue;
     OwnedMapping room(
         mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0), size);

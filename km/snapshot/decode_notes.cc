@@ -296,7 +296,7 @@ absl::Status CheckObjects(const std::vector<MemoryObject>& objects) {
           absl::StrFormat("memory object %#x (%u bytes, kind %u) is impossible or out of order",
                           object.address, object.size, object.kind));
     }
-    previous_end = object.address + object.size + kImagePageSize;
+    previous_end = object.address + object.size + kPageSize;
     KM_RETURN_IF_ERROR(CheckText("memory object's name", object.name, kMaxPath));
   }
   return absl::OkStatus();
@@ -312,7 +312,7 @@ absl::Status CheckMappings(const std::vector<ImageMapping>& mappings,
     if (mapping.start < previous_end || mapping.end <= mapping.start ||
         mapping.end > KM_GUEST_END || (mapping.protection & ~7u) != 0 ||
         (sharing != MAP_SHARED && sharing != MAP_PRIVATE) ||
-        (mapping.start | mapping.end | mapping.file_offset) % kImagePageSize != 0 ||
+        (mapping.start | mapping.end | mapping.file_offset) % kPageSize != 0 ||
         mapping.file_offset > INT64_MAX - (mapping.end - mapping.start) ||
         (mapping.segment.has_value() && sharing != MAP_SHARED) ||
         (mapping.object != 0 && (sharing != MAP_SHARED || !known.contains(mapping.object)))) {

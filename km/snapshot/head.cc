@@ -71,7 +71,7 @@ void ProgramHeaders(absl::Span<const Segment> segments, uint64_t notes_size, Byt
                              .p_paddr = 0,
                              .p_filesz = segment.file_size,
                              .p_memsz = segment.memory_size,
-                             .p_align = kImagePageSize};
+                             .p_align = kPageSize};
     out->Bytes(BytesOf(load));
   }
 }

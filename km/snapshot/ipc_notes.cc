@@ -105,9 +105,7 @@ bool ReadMessage(ByteReader* value, std::vector<ImageQueue>* queues) {
   return message.type > 0;
 }
 
-uint64_t WholePages(uint64_t size) {
-  return (size + kImagePageSize - 1) / kImagePageSize * kImagePageSize;
-}
+uint64_t WholePages(uint64_t size) { return (size + kPageSize - 1) / kPageSize * kPageSize; }
 
 // Ids are what a program knows objects by: unique within each kind, as keys are, and not negative.
 template <typename Object>

@@ -78,7 +78,7 @@ absl::Status CheckImage(const std::vector<ImageMapping>& mappings, const Image& 
   uint64_t previous_end = 0;
   for (const ImageMapping& mapping : mappings) {
     if (mapping.start < previous_end || mapping.end <= mapping.start ||
-        mapping.end > KM_OBJECT_END || (mapping.start | mapping.end) % kImagePageSize != 0) {
+        mapping.end > KM_OBJECT_END || (mapping.start | mapping.end) % kPageSize != 0) {
       return absl::InternalError(
           absl::StrFormat("snapshot: mapping %#x-%#x is out of order", mapping.start, mapping.end));
     }
@@ -91,7 +91,7 @@ absl::Status CheckImage(const std::vector<ImageMapping>& mappings, const Image& 
     if (next == mappings.size() || piece.address < mappings[next].start ||
         mappings[next].object != 0 || piece.address < previous_end || piece.size == 0 ||
         piece.size > mappings[next].end - piece.address ||
-        (piece.address | piece.size) % kImagePageSize != 0) {
+        (piece.address | piece.size) % kPageSize != 0) {
       return absl::InternalError(absl::StrFormat(
           "snapshot: memory at %#x, %u bytes, is in no mapping", piece.address, piece.size));
     }
@@ -108,7 +108,7 @@ std::vector<ImageMapping> MappingsAndObjects(const Image& image) {
     if (object.size == 0) continue;
     ImageMapping& mapping = all.emplace_back();
     mapping.start = object.address;
-    mapping.end = object.address + RoundUp(object.size, kImagePageSize);
+    mapping.end = object.address + RoundUp(object.size, kPageSize);
     mapping.protection = PROT_READ | PROT_WRITE;
     mapping.flags = MAP_SHARED;
   }
@@ -124,7 +124,7 @@ absl::Status CheckBaseMemory(const std::vector<ImageMapping>& mappings, const Im
                  piece.address >= previous_end && piece.size != 0 &&
                  piece.size <= mappings[mapping].end - piece.address &&
                  (mappings[mapping].flags & MAP_SHARED) == 0 && piece.base < image.bases.size() &&
-                 (piece.address | piece.size | piece.file_offset) % kImagePageSize == 0;
+                 (piece.address | piece.size | piece.file_offset) % kPageSize == 0;
     if (valid) {
       const uint64_t length = image.bases[piece.base].length;
       while (own < image.memory.size() &&
@@ -164,12 +164,12 @@ uint64_t PlaceSegments(uint64_t head_size, std::vector<Segment>* segments) {
   uint64_t end = head_size;
   absl::flat_hash_map<uint64_t, const Segment*> by_address;
   for (Segment& segment : *segments) {
-    uint64_t offset = RoundUp(end, kImagePageSize);
+    uint64_t offset = RoundUp(end, kPageSize);
     if (segment.file_size >= kLargePageSize) {
       offset += (segment.address - offset) % kLargePageSize;
     }
     // A segment without bytes has an offset too, as in a core of the kernel's: within the file.
-    segment.file_offset = segment.file_size == 0 ? RoundUp(head_size, kImagePageSize) : offset;
+    segment.file_offset = segment.file_size == 0 ? RoundUp(head_size, kPageSize) : offset;
     if (segment.file_size != 0) end = offset + segment.file_size;
     if (segment.address >= KM_OBJECT_BASE) by_address[segment.address] = &segment;
   }

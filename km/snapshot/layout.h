@@ -8,12 +8,10 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "km/memory/guest_addr.h"
 #include "km/snapshot/image.h"
 
 namespace km {
-
-inline constexpr uint64_t kImagePageSize = 4096;
-inline constexpr uint64_t kLargePageSize = uint64_t{2} << 20;
 
 // More program headers than 65,534 need PN_XNUM, which not every tool knows.
 inline constexpr size_t kMaxSegments = 65000;

@@ -17,6 +17,8 @@
 #include <vector>
 
 #include "km/base/status.h"
+#include "km/memory/guarded_copy.h"
+#include "km/snapshot/layout.h"
 
 namespace km {
 namespace {
@@ -24,10 +26,10 @@ namespace {
 constexpr char kReady = 'r';
 constexpr size_t kMaxMessage = 8 << 10;
 
-// Shared memory goes on changing: of the bytes of each object a copy is made, in place of them.
+// Shared memory goes on changing: of the bytes of each object a copy is made, in place of them. The
+// program stands still meanwhile, and most of the time goes into pages for the copy: so large ones
+// are asked for where they are filled.
 absl::Status CopyObjects(Captured& captured) {
-  const OwnedFd memory(open("/proc/self/mem", O_RDONLY | O_CLOEXEC));
-  if (!memory.valid()) return ErrnoStatus(errno, "opening /proc/self/mem");
   std::vector<std::pair<uint64_t, const std::byte*>> copies;
   for (size_t i = 0; i < captured.objects.size(); ++i) {
     const uint64_t size = captured.objects[i].size();
@@ -38,17 +40,16 @@ absl::Status CopyObjects(Captured& captured) {
     const uint64_t base = captured.memory.objects[i].first;
     for (const ImageMemory& piece : captured.image.memory) {
       if (piece.address < base || piece.address >= base + size) continue;
+      const uint64_t at = piece.address - base;
       // The last page of a file may be one of which only a part is there.
-      const uint64_t wanted = std::min(piece.size, base + size - piece.address);
-      for (uint64_t done = 0; done < wanted;) {
-        const uint64_t at = piece.address - base + done;
-        // A file that somebody makes shorter must not end the monitor.
-        const ssize_t count =
-            pread(memory.get(), copy.data() + at, wanted - done,
-                  static_cast<off_t>(reinterpret_cast<uintptr_t>(captured.objects[i].data() + at)));
-        if (count < 0 && errno == EINTR) continue;
-        if (count <= 0) return ErrnoStatus(count < 0 ? errno : EFAULT, "copying shared memory");
-        done += static_cast<uint64_t>(count);
+      const uint64_t wanted = std::min(piece.size, size - at);
+      if (wanted >= 2 * kLargePageSize) {
+        (void)madvise(copy.data() + at, wanted & ~(kPageSize - 1), MADV_HUGEPAGE);
+      }
+      // A file that somebody makes shorter must not end the monitor.
+      if (!GuardedCopy(copy.data() + at, captured.objects[i].data() + at, wanted)) {
+        return ErrnoStatus(EFAULT,
+                           "somebody made a file shorter that the program shares as memory");
       }
     }
     copies.emplace_back(base, copy.data());

@@ -222,7 +222,7 @@ absl::Status DecodeSegments(Elf* elf, size_t count, uint64_t file_size, Image* i
     if (mapping == mappings.size() || load.p_vaddr < mappings[mapping].start ||
         load.p_vaddr < previous_end || load.p_filesz > load.p_memsz ||
         load.p_memsz > mappings[mapping].end - load.p_vaddr ||
-        (load.p_vaddr | load.p_memsz | load.p_filesz | load.p_offset) % kImagePageSize != 0) {
+        (load.p_vaddr | load.p_memsz | load.p_filesz | load.p_offset) % kPageSize != 0) {
       return absl::DataLossError(absl::StrFormat(
           "the snapshot's segment %u (%#x, %u bytes) overlaps another, is misaligned, or is in no "
           "mapping",
@@ -329,12 +329,12 @@ absl::StatusOr<Image> ParseSnapshot(absl::Span<const uint8_t> head, uint64_t fil
 
 absl::StatusOr<ImageHeader> ParseSnapshotHeader(int fd) {
   std::vector<uint8_t> head;
-  KM_RETURN_IF_ERROR(ReadTo(fd, kImagePageSize, &head));
+  KM_RETURN_IF_ERROR(ReadTo(fd, kPageSize, &head));
   if (!LooksLikeSnapshot(head)) return NotASnapshot(head);
   uint32_t note_size = 0;  // of the header note's descriptor
   std::memcpy(&note_size, head.data() + sizeof(Elf64_Ehdr) + sizeof(uint32_t), sizeof(note_size));
   if (note_size > kMaxHeadSize) return absl::DataLossError("the snapshot's header is too long");
-  KM_RETURN_IF_ERROR(ReadTo(fd, kImagePageSize + note_size, &head));
+  KM_RETURN_IF_ERROR(ReadTo(fd, kPageSize + note_size, &head));
   KM_ASSIGN_OR_RETURN(HeaderNote note, DecodeHeader(head));
   return std::move(note.header);
 }
@@ -345,7 +345,7 @@ absl::StatusOr<Image> ParseSnapshot(int fd) {
   const auto file_size = static_cast<uint64_t>(file.st_size);
   std::vector<uint8_t> head;
   // One page says where the head ends.
-  KM_RETURN_IF_ERROR(ReadTo(fd, kImagePageSize, &head));
+  KM_RETURN_IF_ERROR(ReadTo(fd, kPageSize, &head));
   if (!LooksLikeSnapshot(head)) return NotASnapshot(head);
   Elf64_Ehdr header;
   std::memcpy(&header, head.data(), sizeof(header));
@@ -355,7 +355,7 @@ absl::StatusOr<Image> ParseSnapshot(int fd) {
     return absl::DataLossError(
         "the snapshot is cut short or damaged: its program headers are not within the file");
   }
-  KM_RETURN_IF_ERROR(ReadTo(fd, std::max(kImagePageSize, header.e_phoff + headers_size), &head));
+  KM_RETURN_IF_ERROR(ReadTo(fd, std::max(kPageSize, header.e_phoff + headers_size), &head));
   return ParseSnapshot(head, file_size);
 }
 

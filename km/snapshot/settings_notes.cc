@@ -213,7 +213,7 @@ bool DecodePolicy(uint32_t tag, ByteReader* value, std::vector<MappingPolicy>* p
   piece.start = value->U64();
   piece.end = value->U64();
   *valid = *valid && ReadPolicy(value, &piece.policy) && piece.start < piece.end &&
-           piece.end <= KM_GUEST_END && (piece.start | piece.end) % kImagePageSize == 0;
+           piece.end <= KM_GUEST_END && (piece.start | piece.end) % kPageSize == 0;
   return true;
 }
 

@@ -130,11 +130,11 @@ void File(const Image& image, ByteWriter* out) {
   const std::vector<FileEntry> entries = FileEntries(image);
   const size_t note = BeginNote(kCore, NT_FILE, out);
   out->U64(entries.size());
-  out->U64(kImagePageSize);
+  out->U64(kPageSize);
   for (const FileEntry& entry : entries) {
     out->U64(entry.start);
     out->U64(entry.end);
-    out->U64(entry.offset / kImagePageSize);
+    out->U64(entry.offset / kPageSize);
   }
   for (const FileEntry& entry : entries) {
     out->Text(*entry.name);

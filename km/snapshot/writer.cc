@@ -39,7 +39,7 @@ constexpr uint64_t kMinZeroPagesOfLargeChunk = 32;
 bool IsZeroPage(const uint8_t* page) {
   uint64_t first;
   std::memcpy(&first, page, sizeof(first));
-  return first == 0 && std::memcmp(page, page + sizeof(first), kImagePageSize - sizeof(first)) == 0;
+  return first == 0 && std::memcmp(page, page + sizeof(first), kPageSize - sizeof(first)) == 0;
 }
 
 // Writes memory into a file, where checksums are gathered too. Neighbours in the file are written
@@ -152,11 +152,11 @@ class MemoryWriter {
   // Queues the pages that are not zero.
   absl::Status WriteBytes(const uint8_t* bytes, uint64_t size, uint64_t offset) {
     checksums_.push_back(Checksum({bytes, size}));  // this brings the chunk into the cache
-    const uint64_t pages = size / kImagePageSize;
+    const uint64_t pages = size / kPageSize;
     is_zero_.resize(pages);
     uint64_t zeros = 0;
     for (uint64_t i = 0; i < pages; ++i) {
-      is_zero_[i] = IsZeroPage(bytes + i * kImagePageSize);
+      is_zero_[i] = IsZeroPage(bytes + i * kPageSize);
       zeros += is_zero_[i];
     }
     if (size == kLargePageSize && zeros < kMinZeroPagesOfLargeChunk) {
@@ -166,8 +166,8 @@ class MemoryWriter {
       uint64_t end = i;
       while (end < pages && is_zero_[end] == is_zero_[i]) ++end;
       if (!is_zero_[i]) {
-        const uint64_t at = i * kImagePageSize;
-        KM_RETURN_IF_ERROR(Queue(bytes + at, (end - i) * kImagePageSize, offset + at));
+        const uint64_t at = i * kPageSize;
+        KM_RETURN_IF_ERROR(Queue(bytes + at, (end - i) * kPageSize, offset + at));
       }
       i = end;
     }

@@ -398,7 +398,7 @@ Json Describe(const Image& image, int fd, const std::string& path) {
   result["bases"] = DescribeBases(image);
   result["mappings"] = DescribeMappings(image, fd);
   result["working_set"] = DescribeWorkingSet(image);
-  result["working_set_size"] = PagesIn(image.working_set) * kImagePageSize;
+  result["working_set_size"] = PagesIn(image.working_set) * kPageSize;
   result["memory_policies"] = DescribePolicies(image);
   result["objects"] = DescribeObjects(image, fd);
   result["system_v"] = DescribeSysv(image);
