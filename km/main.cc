@@ -4,6 +4,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
 #include "km/base/log.h"
 #include "km/files/fd_table.h"
 #include "km/loader/program_path.h"
@@ -26,7 +27,16 @@ int Fail(const absl::Status& status) {
 
 }  // namespace
 
+// Linked in place of absl::base_internal::NominalCPUFrequency (Makefile, ABSL_WRAP). That one
+// sleeps for 3 ms and more to measure it, in the middle of the first mutex for which two threads
+// wait at the same time, and holds up all that want it: at the start of each resumed process with
+// threads. What abseil uses it for is to look at a waiting thread's priority again after about a
+// second.
+extern "C" double km_nominal_frequency() { return 1e9; }
+
 int main(int argc, char** argv) {
+  // Debian's abseil is built for debugging: each lock looks for cycles, under a spin lock of all.
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   km::FdTable::ReserveStandard();
   km::FdTable::MakeRoom(km::FdTable::kRoom);
   absl::StatusOr<km::Options> options = km::ParseOptions(argc, argv, environ);

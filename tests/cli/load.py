@@ -184,7 +184,8 @@ print('right' if right else 'wrong', count, flush=True)
 
 
 def working_set(file):
-    """Pages of the buffer of WRITES in it: those that have many others at a distance of 64 pages."""
+    """Pages of the buffer of WRITES in it, those that have another at a distance of 64 pages, and perhaps a few
+    that do by chance; and the number of all pages."""
     pages = set()
     for piece in json.loads(kmctl("inspect", "--json", file))["working_set"]:
         pages.update(range(int(piece["start"], 16) // 4096, int(piece["end"], 16) // 4096))
@@ -211,7 +212,7 @@ def what_it_writes_is_copied_ahead():
         kmctl("snapshot", program.pid, "-o", "live")
         kmctl("snapshot", program.pid, "-o", "ended", "--stop")
     written, pages = working_set("live")
-    expect(len(written) == 256 and pages <= 512, f"the working set has {len(written)} pages of {pages}")
+    expect(len(written) >= 256 and pages <= 512, f"the working set has {len(written)} pages of {pages}")
     expect(working_set("ended")[1] == 0, "a process that stood still is said to have written")
     for file, least in (("live", 256 * 4), ("ended", 0)):
         with Held(f"./{file}") as clone:
@@ -221,7 +222,7 @@ def what_it_writes_is_copied_ahead():
             time.sleep(0.3)
             kmctl("snapshot", clone.pid, "-o", f"after-{file}", "--stop")
         written, _ = working_set(f"after-{file}")
-        expect(len(written) == 256, f"the working set after {file} has {len(written)} pages")
+        expect(len(written) >= 256, f"the working set after {file} has {len(written)} pages")
         resumes_right(f"./after-{file}")
     resumes_right("./live")
 
