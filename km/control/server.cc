@@ -1,5 +1,6 @@
 #include "km/control/server.h"
 
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -135,6 +136,7 @@ void ControlServer::AddTo(std::vector<pollfd>* fds) const {
 
 void ControlServer::Serve(const Handler& handler) {
   deaf_ = false;
+  KeepSpare();
   std::vector<pollfd> fds;
   std::vector<Client> clients;
   AddTo(&fds);
@@ -155,13 +157,27 @@ void ControlServer::Refuse(OwnedFd socket, const char* why) {
   (void)send(socket.get(), frame.data(), frame.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
-void ControlServer::Accept() {
-  OwnedFd socket(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-  // With the program at its limit of descriptors it would be asked for again at once.
-  if (!socket.valid()) {
-    deaf_ = errno == EMFILE || errno == ENFILE;
-    return;
+void ControlServer::KeepSpare() {
+  if (!spare_.valid()) spare_ = OwnedFd(fcntl(listener_.get(), F_DUPFD_CLOEXEC, 0));
+}
+
+OwnedFd ControlServer::AcceptSocket() {
+  for (bool again = false;; again = true) {
+    OwnedFd socket(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (socket.valid() || (errno != EMFILE && errno != ENFILE)) return socket;
+    if (!again && spare_.valid()) {
+      spare_ = OwnedFd();
+      continue;
+    }
+    // It would be asked for again at once.
+    deaf_ = true;
+    return socket;
   }
+}
+
+void ControlServer::Accept() {
+  OwnedFd socket = AcceptSocket();
+  if (!socket.valid()) return;
   ucred peer = {};
   socklen_t size = sizeof(peer);
   if (getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 ||
@@ -246,6 +262,9 @@ void ControlServer::Flush(Client client) {
   }
 }
 
-void ControlServer::Drop(Client client) { peers_.erase(client); }
+void ControlServer::Drop(Client client) {
+  peers_.erase(client);
+  KeepSpare();
+}
 
 }  // namespace km

@@ -70,8 +70,12 @@ class ControlServer {
   static constexpr int kDeafMs = 500;
 
   ControlServer(std::string path, OwnedFd listener)
-      : path_(std::move(path)), listener_(std::move(listener)) {}
+      : path_(std::move(path)), listener_(std::move(listener)) {
+    KeepSpare();
+  }
 
+  void KeepSpare();
+  OwnedFd AcceptSocket();
   void Accept();
   void Refuse(OwnedFd socket, const char* why);
   void Hear(Client client, const Handler& handler);
@@ -81,6 +85,7 @@ class ControlServer {
 
   const std::string path_;
   const OwnedFd listener_;
+  OwnedFd spare_;      // a descriptor for one client of a program that has taken all others
   bool deaf_ = false;  // no descriptors are left: clients wait for a while
   std::map<Client, Peer> peers_;
   Client last_client_ = 0;

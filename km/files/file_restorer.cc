@@ -10,6 +10,7 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
+#include "km/base/log.h"
 #include "km/base/status.h"
 #include "km/files/host_path.h"
 #include "km/files/kind.h"
@@ -130,6 +131,10 @@ absl::Status FileRestorer::RestoreAll(absl::Span<const DescriptorRecord> descrip
     }
   }
   return absl::OkStatus();
+}
+
+void FileRestorer::Warn(const std::string& text) {
+  if (warned_.insert(text).second) Log(LogLevel::kWarning, text);
 }
 
 absl::Status FileRestorer::Finish(const FileDescription& description) {

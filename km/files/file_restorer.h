@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -66,6 +67,8 @@ class FileRestorer {
   // kinds that need another one to be finished first; fails where that goes deeper than any kernel
   // allows.
   absl::Status Finish(const FileDescription& description);
+  // To the log; a file that is open a hundred times is warned of once.
+  void Warn(const std::string& text);
   // Two host descriptors that are kept open until all is restored, for the object with this number:
   // invalid the first time.
   std::array<OwnedFd, 2>& Held(uint32_t object) { return held_[object]; }
@@ -115,6 +118,7 @@ class FileRestorer {
   absl::flat_hash_map<uint32_t, std::string> passing_names_;
   std::vector<std::string> passing_queues_, made_queues_;
   std::vector<std::function<absl::Status()>> last_;
+  absl::flat_hash_set<std::string> warned_;
 };
 
 }  // namespace km

@@ -9,7 +9,6 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "km/base/log.h"
 #include "km/base/records.h"
 #include "km/base/status.h"
 #include "km/files/host_path.h"
@@ -51,8 +50,9 @@ std::string Difference(const Identity& was, const struct stat& now, bool reads_o
   return "";
 }
 
-absl::Status CheckIdentity(const FileRecord& record, const struct stat& now, FilePolicy policy) {
-  if (policy == FilePolicy::kIgnore) return absl::OkStatus();
+absl::Status CheckIdentity(const FileRecord& record, const struct stat& now,
+                           FileRestorer& restorer) {
+  if (restorer.policy() == FilePolicy::kIgnore) return absl::OkStatus();
   std::string difference;
   KM_RETURN_IF_ERROR(ForEachRecord(ByteReader(record.state), [&](uint32_t tag, ByteReader* value) {
     if (tag != KM_NAMED_IDENTITY) return true;
@@ -60,10 +60,10 @@ absl::Status CheckIdentity(const FileRecord& record, const struct stat& now, Fil
     return true;
   }));
   if (difference.empty()) return absl::OkStatus();
-  std::string text =
+  const std::string text =
       absl::StrCat("'", record.path, "', which it had open, is not what it was: ", difference);
-  if (policy == FilePolicy::kWarn) {
-    Log(LogLevel::kWarning, text);
+  if (restorer.policy() == FilePolicy::kWarn) {
+    restorer.Warn(text);
     return absl::OkStatus();
   }
   return absl::FailedPreconditionError(absl::StrCat(text, " (--files=warn resumes all the same)"));
@@ -125,14 +125,14 @@ absl::StatusOr<OwnedFd> OpenPlace(const std::string& path, uint64_t flags) {
   return host;
 }
 
-absl::Status CheckNamed(const FileRecord& record, int host_fd, const FileRestorer& restorer) {
+absl::Status CheckNamed(const FileRecord& record, int host_fd, FileRestorer& restorer) {
   struct stat status;
   if (fstat(host_fd, &status) != 0) return ErrnoStatus(errno, "fstat");
-  return CheckIdentity(record, status, restorer.policy());
+  return CheckIdentity(record, status, restorer);
 }
 
 absl::StatusOr<OwnedFd> OpenNamed(const FileRecord& record, mode_t type, int extra,
-                                  const FileRestorer& restorer) {
+                                  FileRestorer& restorer) {
   const uint32_t flags = record.flags & kKeptFlags;
   open_how how = {};
   how.flags = flags | static_cast<uint32_t>(extra) | O_NONBLOCK | O_CLOEXEC | O_NOCTTY;
@@ -148,7 +148,7 @@ absl::StatusOr<OwnedFd> OpenNamed(const FileRecord& record, mode_t type, int ext
     return absl::FailedPreconditionError(
         absl::StrCat("'", record.path, "', which it had open, is of another kind now"));
   }
-  KM_RETURN_IF_ERROR(CheckIdentity(record, status, restorer.policy()));
+  KM_RETURN_IF_ERROR(CheckIdentity(record, status, restorer));
   if (fcntl(host.get(), F_SETFL, flags) != 0) return ErrnoStatus(errno, "fcntl(F_SETFL)");
   if (type != S_IFIFO && lseek(host.get(), record.offset, SEEK_SET) < 0) {
     return ErrnoStatus(errno, absl::StrCat("cannot seek in '", record.path, "'"));

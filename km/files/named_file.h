@@ -34,7 +34,7 @@ bool ReadIdentity(uint32_t tag, ByteReader* value);
 absl::StatusOr<OwnedFd> OpenPlace(const std::string& path, uint64_t flags);
 
 // Whether what was opened by record.path is what it was, judged by the restorer's policy.
-absl::Status CheckNamed(const FileRecord& record, int host_fd, const FileRestorer& restorer);
+absl::Status CheckNamed(const FileRecord& record, int host_fd, FileRestorer& restorer);
 
 // The offset of a file or directory into `record`.
 void SaveOffset(int host_fd, FileRecord& record);
@@ -44,7 +44,7 @@ void SaveOffset(int host_fd, FileRecord& record);
 // The file must be of `type` (S_IF*); whether it is the same one as before is judged by the
 // restorer's policy. Sets flags and offset.
 absl::StatusOr<OwnedFd> OpenNamed(const FileRecord& record, mode_t type, int extra,
-                                  const FileRestorer& restorer);
+                                  FileRestorer& restorer);
 
 // Opens what `host_fd` is open on once more, as a description of its own, with the access mode and
 // the flags of `record`.

@@ -301,6 +301,10 @@ absl::StatusOr<bool> ControlDesk::OnBase(const SnapshotOrder& order) const {
     problem = absl::FailedPreconditionError(
         "there is nothing to build on: the process was not resumed from a snapshot");
   }
+  if (sources.size() > kMaxBases) {
+    problem = absl::FailedPreconditionError(
+        absl::StrCat("it would be built on more than ", kMaxBases, " snapshots (kmctl merge)"));
+  }
   std::vector<OwnedFd> files;
   for (const SnapshotFile& source : sources) {
     absl::StatusOr<OwnedFd> file = OpenBase(source, "/");

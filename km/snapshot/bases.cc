@@ -25,9 +25,6 @@
 namespace km {
 namespace {
 
-// Every snapshot of a resumed process adds one.
-constexpr size_t kMaxBases = 256;
-
 absl::Status IsBase(int fd, const SnapshotFile& base, const std::string& path) {
   struct stat file = {};
   if (fstat(fd, &file) != 0) return ErrnoStatus(errno, absl::StrCat("reading ", path));

@@ -2,6 +2,7 @@
 #ifndef KM_SNAPSHOT_BASES_H_
 #define KM_SNAPSHOT_BASES_H_
 
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,9 @@
 #include "km/snapshot/image.h"
 
 namespace km {
+
+// That one snapshot can have. Each that is built on another adds one.
+inline constexpr size_t kMaxBases = 256;
 
 // Opens `base` at its path or, where it is not there, under its name in `directory`: a snapshot
 // with its id and length. kNotFound when there is none, kFailedPrecondition for another file; the

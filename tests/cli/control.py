@@ -171,6 +171,38 @@ def two_at_once():
     resumes_right("./file1")
 
 
+# It takes every descriptor there is, until it is told to end.
+HOARDS = """
+import os, signal, sys
+held = []
+def end(*_):
+    for fd in held: os.close(fd)
+    print('ended', flush=True)
+    os._exit(0)
+signal.signal(signal.SIGTERM, end)
+try:
+    while True: held.append(os.open('/dev/null', os.O_RDONLY))
+except OSError: pass
+print('ready', flush=True)
+while True: signal.pause()
+"""
+
+
+@case
+def no_descriptor_left():
+    """Of those that the monitor may have, where it cannot have more: clients are served all the same."""
+    launcher = ["prlimit", "--nofile=100:100"]
+    if os.geteuid() == 0:
+        launcher += ["setpriv", "--bounding-set=-sys_resource"]
+    with Program("/usr/bin/python3", "-c", HOARDS, launcher=launcher) as program:
+        for _ in range(3):
+            expect(json.loads(kmctl("info", program.pid, "--json"))["pid"] == program.pid, "info is wrong")
+        expect(f"{program.pid}" in kmctl("list"), "it is not listed")
+        kmctl("signal", program.pid, "TERM")
+        output, status = program.end(0)
+        expect((output, status) == ("ended\n", 0), f"it ends with {status} and {output!r}")
+
+
 @case
 def client_killed():
     with invariant(256) as program:

@@ -55,10 +55,10 @@ def eventually(condition, why):
 class Program:
     """A program under km that has said "ready", in a directory of its own."""
 
-    def __init__(self, *command, options=(), ready=True):
+    def __init__(self, *command, options=(), ready=True, launcher=()):
         self.errors = open("errors", "wb")
         self.process = subprocess.Popen(
-            [KM, *options, *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.errors
+            [*launcher, KM, *options, *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.errors
         )
         self.pid = self.process.pid
         self.socket = f"{os.environ['XDG_RUNTIME_DIR']}/km/{self.pid}.sock"

@@ -25,6 +25,18 @@ if takes files "$TMP/files.kmsnap" "$probe" files "$data"; then
   refused files-directory "$TMP/files.kmsnap" "$data" && pass files-directory
 fi
 
+# A file is warned of once, however often it is open.
+cat >"$TMP/often.pl" <<'END'
+open($file{$_}, "<", $ARGV[0]) or die for 1 .. 5;
+syscall(0x4b4d00, my $label = "often", my $description = "", 0) >= 0 or die "no snapshot: $!";
+END
+echo one >"$TMP/changing"
+if has_tool warned-once perl && takes warned-once "$TMP/often" perl "$TMP/often.pl" "$TMP/changing"; then
+  echo more >>"$TMP/changing"
+  limited "$KM" "$TMP/often" >"$TMP/out" 2>"$TMP/err"
+  prints warned-once 1 grep -c 'is not what it was' "$TMP/err"
+fi
+
 # Descriptors 0, 1 and 2 are the resuming shell's.
 cat >"$TMP/streams.pl" <<'END'
 $| = 1;
