@@ -161,7 +161,8 @@ absl::Status Monitor::LoadProgram(const ResolvedProgram& resolved) {
                       static_cast<uint32_t>(getsid(0)));
   identity.command_line = absl::StrJoin(loaded.arguments, " ");
   // As execve leaves it: what was ignored stays ignored, nothing is pending, the mask is kept.
-  KM_ASSIGN_OR_RETURN(Thread * thread, process_->NewThread(0, InheritedMask()));
+  KM_ASSIGN_OR_RETURN(Thread * thread,
+                      process_->NewThread(0, InheritedMask(), Process::VcpuFrom::kStart));
   for (int sig = 1; sig <= kMaxSignal; ++sig) {
     if (!InheritedIgnore(sig)) continue;
     SignalAction ignore;

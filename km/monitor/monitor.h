@@ -86,6 +86,7 @@ class Monitor {
   void AskMain(Thread& thread, std::function<void()> work) ABSL_LOCKS_EXCLUDED(mutex_);
   Next EndOneThread(Thread& thread, int status);
   [[noreturn]] void Stay(Thread& thread);
+  [[noreturn]] void FailIn(Thread& thread, const absl::Status& status);
 
   // signal_delivery.cc: on the thread's own host thread.
   Next DeliverSignals(Thread& thread);

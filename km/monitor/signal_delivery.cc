@@ -56,6 +56,7 @@ void Monitor::PrepareRestart(Thread& thread, const SignalAction& action) {
 }
 
 bool Monitor::PushFrame(Thread& thread, const SignalState::Delivery& delivery) {
+  if (thread.vcpu == nullptr && !process_->GiveVcpu(thread).ok()) return false;
   absl::StatusOr<std::vector<uint8_t>> xsave = thread.vcpu->ReadXsave();
   if (!xsave.ok()) return false;
   SignalDelivery what;

@@ -30,6 +30,11 @@ bool InRuntime(const Thread& thread) {
   return thread.registers.rip >= KM_RUNTIME_BASE && thread.registers.rip < KM_RUNTIME_END;
 }
 
+// One without a vCPU has none.
+void ClearExitRequest(Thread& thread) {
+  if (thread.vcpu != nullptr) thread.vcpu->ClearExitRequest();
+}
+
 bool IsRestart(int64_t value) {
   return value == kRestart || value == kRestartAlways || value == kRestartNoHandler;
 }
@@ -37,9 +42,8 @@ bool IsRestart(int64_t value) {
 }  // namespace
 
 void Monitor::ThreadMain(Thread& thread) {
-  if (absl::Status status = process_->LoadState(thread); !status.ok()) {
-    RequestFailure(std::string(status.message()));
-    Stay(thread);
+  if (thread.vcpu != nullptr) {
+    if (absl::Status status = process_->LoadState(thread); !status.ok()) FailIn(thread, status);
   }
   while (Step(thread) == Next::kRun) {
   }
@@ -52,7 +56,7 @@ Monitor::Next Monitor::Step(Thread& thread) {
     } else {
       // A few instructions and it is out. A program that steps itself has set the flag, which
       // stays, and gets its traps: with the next one this thread is attended to.
-      thread.vcpu->ClearExitRequest();
+      ClearExitRequest(thread);
       if ((thread.registers.eflags & kTrapFlag) == 0) thread.stepping = true;
       thread.registers.eflags |= kTrapFlag;
     }
@@ -63,7 +67,7 @@ Monitor::Next Monitor::Step(Thread& thread) {
 // Somebody wants this thread. The request is forgotten before it is looked for, so that one that
 // comes now is seen in the next round.
 Monitor::Next Monitor::Attend(Thread& thread) {
-  thread.vcpu->ClearExitRequest();
+  ClearExitRequest(thread);
   thread.attention.store(0);
   thread.forced = false;
   if (thread.stepping) {
@@ -81,6 +85,10 @@ Monitor::Next Monitor::Attend(Thread& thread) {
 }
 
 Monitor::Next Monitor::EnterGuest(Thread& thread) {
+  if (thread.vcpu == nullptr) {
+    if (absl::Status status = process_->GiveVcpu(thread); !status.ok()) FailIn(thread, status);
+    return Next::kRun;
+  }
   int64_t begin = stats_ != nullptr ? HostClock(CLOCK_MONOTONIC) : 0;
   VcpuExit exit = thread.vcpu->Run(thread.registers);
   if (stats_ != nullptr) stats_->CountExit(exit, HostClock(CLOCK_MONOTONIC) - begin);
@@ -269,6 +277,11 @@ Monitor::Next Monitor::EndOneThread(Thread& thread, int status) {
     RequestEnd({status, 0, false, 0, {}});
   }
   return Next::kLeave;
+}
+
+void Monitor::FailIn(Thread& thread, const absl::Status& status) {
+  RequestFailure(std::string(status.message()));
+  Stay(thread);
 }
 
 // The thread of a process that is ending: the main thread takes it from here.

@@ -1,9 +1,6 @@
 #include "km/process/process.h"
 
-#include <km/layout.h>
 #include <linux/capability.h>
-#include <linux/futex.h>
-#include <pthread.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -24,10 +21,6 @@ uint64_t HostLimit(int resource) {
   return limit.rlim_cur;
 }
 
-constexpr size_t kHostStackSize = 256 << 10;
-constexpr pid_t kStarting = -1;  // a host thread was made and has not told its id yet
-// Where ids begin again, as in the kernel (RESERVED_PIDS).
-constexpr uint32_t kFirstTidAgain = 300;
 // More descriptors than this a program cannot have (the usual fs.nr_open).
 constexpr rlim_t kMaxDescriptors = 1 << 20;
 
@@ -39,7 +32,6 @@ bool MayRaiseLimits() {
          (data[CAP_TO_INDEX(CAP_SYS_RESOURCE)].effective & CAP_TO_MASK(CAP_SYS_RESOURCE)) != 0;
 }
 
-constexpr int kMaxVcpus = (KM_HOST_VDSO_BASE - KM_FRAME_BASE) / 4096;
 // Each vCPU is one; the others are the VM, what the main thread waits for, files being opened.
 constexpr rlim_t kOwnDescriptors = kMaxVcpus + 64;
 
@@ -83,183 +75,6 @@ void Process::ReadLimits() {
   SetMemoryLimits();
 }
 
-absl::StatusOr<Process::Worker*> Process::IdleWorker() {
-  if (!idle_.empty()) {
-    Worker* worker = idle_.back();
-    idle_.pop_back();
-    return worker;
-  }
-  int index = static_cast<int>(workers_.size());
-  if (index >= std::min(vm_->max_vcpus(), kMaxVcpus)) {
-    return absl::ResourceExhaustedError("KVM allows no more vCPUs");
-  }
-  if (!spare_pages_.has_value()) {
-    KM_ASSIGN_OR_RETURN(spare_pages_, space_.MakeVcpuPages(index));
-  }
-  auto worker = std::make_unique<Worker>();
-  worker->process = this;
-  KM_ASSIGN_OR_RETURN(worker->vcpu, Vcpu::Create(*vm_, *spare_pages_));
-  spare_pages_.reset();
-  // The host's getcpu, run in the guest, would tell the number of a processor that is not there.
-  if (worker->vcpu->hides_processor()) memory_->vdso_data()->host_getcpu = 0;
-  // A vCPU cannot be destroyed: one without a host thread waits among the idle for the next try.
-  workers_.push_back(std::move(worker));
-  return workers_.back().get();
-}
-
-absl::Status Process::StartHost(Worker* worker) {
-  auto main = [](void* argument) -> void* {
-    auto* self = static_cast<Worker*>(argument);
-    self->process->WorkerMain(self);
-    return nullptr;
-  };
-  pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
-  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  pthread_attr_setstacksize(&attributes, kHostStackSize);
-  pthread_t host;
-  int error = pthread_create(&host, &attributes, main, worker);
-  pthread_attr_destroy(&attributes);
-  if (error != 0) return ErrnoStatus(error, "cannot make a host thread");
-  worker->host_tid = kStarting;
-  return absl::OkStatus();
-}
-
-// The next id that no thread has. As in the kernel they stay below what a futex word can hold.
-uint32_t Process::FreeTid() {
-  while (true) {
-    uint32_t tid = next_tid_;
-    next_tid_ = next_tid_ >= FUTEX_TID_MASK ? kFirstTidAgain : next_tid_ + 1;
-    if (tid != 0 && tid <= FUTEX_TID_MASK && !threads_.contains(tid)) return tid;
-  }
-}
-
-absl::StatusOr<Thread*> Process::NewThread(uint32_t tid, SignalSet mask) {
-  absl::MutexLock lock(&mutex_);
-  if (tid == 0) tid = FreeTid();
-  if (threads_.contains(tid)) return absl::AlreadyExistsError("two threads have the same id");
-  KM_ASSIGN_OR_RETURN(Worker * worker, IdleWorker());
-  if (worker->host_tid == 0) {
-    if (absl::Status status = StartHost(worker); !status.ok()) {
-      idle_.push_back(worker);
-      return status;
-    }
-  }
-  auto thread = std::make_unique<Thread>(tid);
-  thread->vcpu = worker->vcpu.get();
-  worker->thread = thread.get();
-  signals_.AddThread(tid, mask);
-  Thread* result = thread.get();
-  threads_[tid] = std::move(thread);
-  return result;
-}
-
-void Process::Start(Thread* thread) {
-  absl::MutexLock lock(&mutex_);
-  StartLocked(thread);
-}
-
-void Process::StartLocked(Thread* thread) {
-  ++running_;
-  if (pauses_ > 0) thread->attention.store(1);
-  for (auto& worker : workers_) {
-    if (worker->thread != thread) continue;
-    worker->started = true;
-    if (worker->host_tid > 0) SetHostTid(thread, worker->host_tid);
-    changed_.SignalAll();
-    return;
-  }
-}
-
-void Process::SetHostTid(Thread* thread, pid_t host_tid) {
-  thread->host_tid = host_tid;
-  pi_futexes_.ThreadStarted(thread->tid, host_tid);
-}
-
-void Process::OnHostThread(Thread* thread, std::function<void()> work) {
-  absl::MutexLock lock(&mutex_);
-  for (auto& worker : workers_) {
-    if (worker->thread != thread) continue;
-    worker->work = std::move(work);
-    changed_.SignalAll();
-    while (worker->work) changed_.Wait(&mutex_);
-    return;
-  }
-}
-
-void Process::StartAll() {
-  absl::MutexLock lock(&mutex_);
-  for (auto& [tid, thread] : threads_) StartLocked(thread.get());
-}
-
-// A host thread lives as long as its vCPU, which cannot be destroyed: it runs one guest thread
-// after another.
-void Process::WorkerMain(Worker* worker) {
-  UnblockHostSignals();
-  pid_t self = gettid();
-  mutex_.Lock();
-  worker->host_tid = self;
-  // Another host thread may have taken its place (HostThreadsDiffer).
-  while (worker->host_tid == self) {
-    if (worker->work) {
-      mutex_.Unlock();
-      worker->work();
-      mutex_.Lock();
-      worker->work = nullptr;
-      changed_.SignalAll();
-      continue;
-    }
-    if (worker->thread == nullptr || !worker->started) {
-      changed_.Wait(&mutex_);
-      continue;
-    }
-    Thread* thread = worker->thread;
-    SetHostTid(thread, self);
-    changed_.SignalAll();
-    CpuTime before = HostThreadCpuTime(0);
-    thread->cpu_offset.total_ns -= before.total_ns;
-    thread->cpu_offset.user_ns -= before.user_ns;
-    mutex_.Unlock();
-    timers_.ThreadStarted(thread->tid, thread->host_tid, thread->cpu_offset);
-    SetCurrentThread(thread);
-    thread_main_(*thread);
-    mutex_.Lock();
-  }
-  mutex_.Unlock();
-}
-
-void Process::HostThreadsDiffer() {
-  absl::MutexLock lock(&mutex_);
-  if (host_threads_differ_) return;
-  host_threads_differ_ = true;
-  for (Worker* worker : idle_) worker->host_tid = 0;
-  changed_.SignalAll();
-}
-
-bool Process::EndThread(Thread* thread) {
-  SetCurrentThread(nullptr);
-  timers_.ThreadEnded(thread->tid);
-  bool others = ForgetThread(thread);
-  RedirectSignals();
-  return others;
-}
-
-bool Process::ForgetThread(Thread* thread) {
-  absl::MutexLock lock(&mutex_);
-  signals_.RemoveThread(thread->tid);
-  for (auto& worker : workers_) {
-    if (worker->thread != thread) continue;
-    worker->thread = nullptr;
-    worker->started = false;
-    if (host_threads_differ_) worker->host_tid = 0;
-    idle_.push_back(worker.get());
-  }
-  threads_.erase(thread->tid);
-  --running_;
-  changed_.SignalAll();
-  return !threads_.empty();
-}
-
 uint32_t Process::next_tid() const {
   absl::MutexLock lock(&mutex_);
   return next_tid_;
@@ -283,7 +98,7 @@ size_t Process::thread_count() const {
 uint64_t Process::exit_count() const {
   absl::MutexLock lock(&mutex_);
   uint64_t count = 0;
-  for (const auto& worker : workers_) count += worker->vcpu->exits();
+  for (const auto& worker : workers_) count += worker->vcpu != nullptr ? worker->vcpu->exits() : 0;
   return count;
 }
 
@@ -386,8 +201,11 @@ std::vector<Thread*> Process::ParkedThreads() {
 }
 
 absl::Status Process::SaveState(Thread& thread) {
-  KM_RETURN_IF_ERROR(thread.vcpu->ReadBases(thread.registers));
-  KM_ASSIGN_OR_RETURN(thread.xsave, thread.vcpu->ReadXsave());
+  // Without a vCPU it is as it was restored.
+  if (thread.vcpu != nullptr) {
+    KM_RETURN_IF_ERROR(thread.vcpu->ReadBases(thread.registers));
+    KM_ASSIGN_OR_RETURN(thread.xsave, thread.vcpu->ReadXsave());
+  }
   if (changed_settings_.any()) ReadOwnSettings(changed_settings_, &thread.settings);
   return absl::OkStatus();
 }

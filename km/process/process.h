@@ -2,6 +2,7 @@
 #ifndef KM_PROCESS_PROCESS_H_
 #define KM_PROCESS_PROCESS_H_
 
+#include <km/layout.h>
 #include <sys/resource.h>
 
 #include <array>
@@ -62,6 +63,9 @@ struct Identity {
   std::vector<ForeignNote> foreign_notes;
 };
 
+// So many have room for their pages.
+inline constexpr int kMaxVcpus = (KM_HOST_VDSO_BASE - KM_FRAME_BASE) / 4096;
+
 // Lock order: mutex_ before the locks of Timers, SignalState, AddressSpace, FdTable, AioContexts
 // and PiFutexes, which are leaves, but that Timers takes SignalState's. No lock is held across a
 // blocking host call.
@@ -92,8 +96,14 @@ class Process {
   const XsaveFormat& xsave_format() const { return xsave_format_; }
   uint64_t xcr0() const { return vm_->xcr0(); }
 
-  // A new thread with a vCPU, not yet running. `tid` 0: the next free one. Errors mean EAGAIN.
-  absl::StatusOr<Thread*> NewThread(uint32_t tid, SignalSet mask) ABSL_LOCKS_EXCLUDED(mutex_);
+  // When a new thread gets its vCPU, whose making takes longer than that of the host thread.
+  enum class VcpuFrom { kStart, kFirstNeed };
+  // A new thread, not yet running. `tid` 0: the next free one. Errors mean EAGAIN.
+  absl::StatusOr<Thread*> NewThread(uint32_t tid, SignalSet mask, VcpuFrom from)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  // For a thread without a vCPU, called by itself: gives it one, with its state. Look at
+  // `attention` behind it: a kick before it did not reach the vCPU.
+  absl::Status GiveVcpu(Thread& thread) ABSL_LOCKS_EXCLUDED(mutex_);
   void Start(Thread* thread) ABSL_LOCKS_EXCLUDED(mutex_);
   // Has the host thread of a thread that was not started do `work`; waits until it has. A host
   // thread can ask some things for itself alone.
@@ -165,7 +175,8 @@ class Process {
  private:
   struct Worker {
     Process* process = nullptr;
-    std::unique_ptr<Vcpu> vcpu;
+    VcpuPages pages;
+    std::unique_ptr<Vcpu> vcpu;  // null until a thread needs it
     Thread* thread = nullptr;
     bool started = false;
     std::function<void()> work;  // for OnHostThread
@@ -182,6 +193,7 @@ class Process {
   void SetMemoryLimits() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status StartHost(Worker* worker) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<Worker*> IdleWorker() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status MakeVcpu(Worker& worker) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void InterruptLocked(Thread& thread) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const ThreadMain thread_main_;
@@ -207,8 +219,6 @@ class Process {
   absl::btree_map<uint32_t, std::unique_ptr<Thread>> threads_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::unique_ptr<Worker>> workers_ ABSL_GUARDED_BY(mutex_);
   std::vector<Worker*> idle_ ABSL_GUARDED_BY(mutex_);
-  // Of the next vCPU, when making it failed before: pages are never given back.
-  std::optional<VcpuPages> spare_pages_ ABSL_GUARDED_BY(mutex_);
   uint32_t next_tid_ ABSL_GUARDED_BY(mutex_) = 0;
   size_t running_ ABSL_GUARDED_BY(mutex_) = 0;  // threads that are not parked
   int pauses_ ABSL_GUARDED_BY(mutex_) = 0;

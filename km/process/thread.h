@@ -81,7 +81,7 @@ struct Thread {
   Registers registers;         // fs_base and gs_base only after SaveState
   std::vector<uint8_t> xsave;  // after SaveState
   ThreadSettings settings;     // after SaveState: those that ReadOwnSettings reads
-  Vcpu* vcpu = nullptr;
+  Vcpu* vcpu = nullptr;        // null until it needs one: see Process::GiveVcpu
 
   // Nonzero: something waits for this thread (a signal, a pause, the end). Set before a kick.
   std::atomic<uint32_t> attention = 0;

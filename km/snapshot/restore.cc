@@ -318,7 +318,11 @@ absl::Status Restorer::RestoreSignals() {
 
 absl::Status Restorer::RestoreThread(const ImageThread& from) {
   KM_ASSIGN_OR_RETURN(std::vector<siginfo_t> pending, Siginfos(from.pending));
-  KM_ASSIGN_OR_RETURN(Thread * thread, process_.NewThread(from.tid, from.signal_mask));
+  // A server's threads mostly wait for work; its first one is most likely the one that gets it.
+  const bool waits = from.blocked_call.has_value() && from.tid != image_.process.pid;
+  KM_ASSIGN_OR_RETURN(Thread * thread, process_.NewThread(from.tid, from.signal_mask,
+                                                          waits ? Process::VcpuFrom::kFirstNeed
+                                                                : Process::VcpuFrom::kStart));
   thread->comm = from.comm;
   thread->registers = from.registers;
   thread->settings = from.settings;

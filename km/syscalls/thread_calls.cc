@@ -40,7 +40,8 @@ SyscallResult CloneThread(Call& call, const CloneRequest& request) {
   Process& process = call.process;
   Thread& parent = call.thread;
   if (!process.SaveState(parent).ok()) return -EAGAIN;
-  absl::StatusOr<Thread*> made = process.NewThread(0, process.signals().Mask(parent.tid));
+  absl::StatusOr<Thread*> made =
+      process.NewThread(0, process.signals().Mask(parent.tid), Process::VcpuFrom::kStart);
   if (!made.ok()) {
     Log(LogLevel::kInfo, made.status().message());
     return -EAGAIN;

@@ -1,13 +1,16 @@
 // variants: dynamic static musl
 // A snapshot while threads are blocked in futex, nanosleep, poll, pause, sigsuspend, sigtimedwait:
-// each goes on waiting, for what it waited for, and nothing is lost or done twice.
+// each goes on waiting, for what it waited for, and nothing is lost or done twice. Its registers
+// are its own in the handler and behind it: thread-local memory, and the rounding of a vector unit
+// that the handler begins without.
+#include <immintrin.h>
 #include <poll.h>
 
 #include "tests/guest/guest.h"
 
 enum { kKinds = 8 };
 
-static atomic_int ready, handled, futex_word;
+static atomic_int ready, handled, handled_rounded, futex_word;
 static atomic_int finished[kKinds];
 static pthread_t threads[kKinds];
 static _Thread_local int own_handled;
@@ -18,6 +21,7 @@ static void Handler(int number, siginfo_t* info, void* context) {
   (void)context;
   own_handled++;
   atomic_fetch_add(&handled, 1);
+  if (_MM_GET_ROUNDING_MODE() != _MM_ROUND_NEAREST) atomic_fetch_add(&handled_rounded, 1);
 }
 
 static void Wait(int kind) {
@@ -59,8 +63,11 @@ static void Wait(int kind) {
 static void* Body(void* argument) {
   int kind = (int)(long)argument;
   volatile uint64_t canary[4] = {1, 2, 3, 4 + (uint64_t)kind};
+  const unsigned rounding = kind % 2 == 0 ? _MM_ROUND_UP : _MM_ROUND_DOWN;
+  _MM_SET_ROUNDING_MODE(rounding);
   atomic_fetch_add(&ready, 1);
   Wait(kind);
+  CHECK_EQ(_MM_GET_ROUNDING_MODE(), rounding);
   CHECK(canary[0] == 1 && canary[1] == 2 && canary[2] == 3 && canary[3] == 4 + (uint64_t)kind);
   atomic_store(&finished[kind], 1);
   return NULL;
@@ -95,6 +102,7 @@ int main(void) {
     CHECK_OK(sigqueue(getpid(), SIGRTMIN, (union sigval){.sival_int = 4711}));
     for (int i = 0; i < kKinds; i++) JoinThread(threads[i]);
     CHECK_EQ(atomic_load(&handled), 5);
+    CHECK_EQ(atomic_load(&handled_rounded), 0);
     Say("round %d", round);
   }
   return 0;
