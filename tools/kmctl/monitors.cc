@@ -12,6 +12,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "km/base/status.h"
 
 namespace km {
@@ -25,6 +27,21 @@ bool Named(const Json& info, const std::string& name) {
 bool IsNumber(const std::string& text) {
   return !text.empty() && std::all_of(text.begin(), text.end(),
                                       [](unsigned char c) { return std::isdigit(c) != 0; });
+}
+
+// A monitor that begins has given its socket the name before it listens, and a program that is
+// busy from the start may keep the processor from it between the two.
+absl::StatusOr<ControlClient> ConnectToPid(const std::string& pid) {
+  const std::string path = absl::StrCat(ControlFolder(), "/", pid, ".sock");
+  const std::string process = absl::StrCat("/proc/", pid);
+  constexpr int kTries = 100;
+  for (int i = 1;; ++i) {
+    absl::StatusOr<ControlClient> client = ControlClient::Connect(path);
+    const bool begins =
+        ErrnoOf(client.status()) == ECONNREFUSED && access(process.c_str(), F_OK) == 0;
+    if (!begins || i == kTries) return client;
+    absl::SleepFor(absl::Milliseconds(10));
+  }
 }
 
 }  // namespace
@@ -66,8 +83,7 @@ std::vector<RunningMonitor> FindMonitors() {
 absl::StatusOr<ControlClient> ConnectTo(const std::string& target) {
   if (absl::StrContains(target, "/")) return ControlClient::Connect(target);
   if (IsNumber(target)) {
-    absl::StatusOr<ControlClient> client =
-        ControlClient::Connect(absl::StrCat(ControlFolder(), "/", target, ".sock"));
+    absl::StatusOr<ControlClient> client = ConnectToPid(target);
     if (client.ok()) return client;
     return absl::NotFoundError(absl::StrCat("no km with pid ", target, " has a socket in ",
                                             ControlFolder(), "; kmctl list shows all"));
