@@ -19,6 +19,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "km/base/owned.h"
 #include "km/files/aio_contexts.h"
 #include "km/files/fd_table.h"
 #include "km/kvm/vm.h"
@@ -176,7 +177,8 @@ class Process {
   struct Worker {
     Process* process = nullptr;
     VcpuPages pages;
-    std::unique_ptr<Vcpu> vcpu;  // null until a thread needs it
+    std::unique_ptr<Vcpu> vcpu;  // null until a thread needs it; then `place` holds a descriptor
+    OwnedFd place;               // for it, which the program could take
     Thread* thread = nullptr;
     bool started = false;
     std::function<void()> work;  // for OnHostThread
@@ -194,6 +196,7 @@ class Process {
   absl::Status StartHost(Worker* worker) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<Worker*> IdleWorker() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status MakeVcpu(Worker& worker) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status HoldPlace(Worker& worker) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void InterruptLocked(Thread& thread) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const ThreadMain thread_main_;

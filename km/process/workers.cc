@@ -1,9 +1,11 @@
 // Host threads and vCPUs, and the guest threads that they run one after another.
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <utility>
 
 #include "km/base/status.h"
@@ -41,9 +43,17 @@ absl::StatusOr<Process::Worker*> Process::IdleWorker() {
 
 absl::Status Process::MakeVcpu(Worker& worker) {
   if (worker.vcpu != nullptr) return absl::OkStatus();
+  worker.place = OwnedFd();
   KM_ASSIGN_OR_RETURN(worker.vcpu, Vcpu::Create(*vm_, worker.pages));
   // The host's getcpu, run in the guest, would tell the number of a processor that is not there.
   if (worker.vcpu->hides_processor()) memory_->vdso_data()->host_getcpu = 0;
+  return absl::OkStatus();
+}
+
+absl::Status Process::HoldPlace(Worker& worker) {
+  if (worker.vcpu != nullptr || worker.place.valid()) return absl::OkStatus();
+  worker.place = OwnedFd(eventfd(0, EFD_CLOEXEC));
+  if (!worker.place.valid()) return ErrnoStatus(errno, "cannot hold a descriptor for a vCPU");
   return absl::OkStatus();
 }
 
@@ -90,7 +100,7 @@ absl::StatusOr<Thread*> Process::NewThread(uint32_t tid, SignalSet mask, VcpuFro
   if (tid == 0) tid = FreeTid();
   if (threads_.contains(tid)) return absl::AlreadyExistsError("two threads have the same id");
   KM_ASSIGN_OR_RETURN(Worker * worker, IdleWorker());
-  absl::Status status = from == VcpuFrom::kStart ? MakeVcpu(*worker) : absl::OkStatus();
+  absl::Status status = from == VcpuFrom::kStart ? MakeVcpu(*worker) : HoldPlace(*worker);
   if (status.ok() && worker->host_tid == 0) status = StartHost(worker);
   if (!status.ok()) {
     idle_.push_back(worker);

@@ -12,8 +12,8 @@ import sys
 import time
 
 from controlled import (
-    KM, KMCTL, PATIENCE, TMP, Program, Raw, Skipped, case, count, counter, ends_right, eventually, expect, invariant,
-    kmctl, resumes_right, run_cases,
+    KM, KMCTL, PATIENCE, TMP, Program, Raw, Skipped, case, count, counter, ends_right, eventually, expect, few_descriptors,
+    invariant, kmctl, resumes_right, run_cases,
 )
 
 
@@ -191,10 +191,7 @@ while True: signal.pause()
 @case
 def no_descriptor_left():
     """Of those that the monitor may have, where it cannot have more: clients are served all the same."""
-    launcher = ["prlimit", "--nofile=100:100"]
-    if os.geteuid() == 0:
-        launcher += ["setpriv", "--bounding-set=-sys_resource"]
-    with Program("/usr/bin/python3", "-c", HOARDS, launcher=launcher) as program:
+    with Program("/usr/bin/python3", "-c", HOARDS, launcher=few_descriptors()) as program:
         for _ in range(3):
             expect(json.loads(kmctl("info", program.pid, "--json"))["pid"] == program.pid, "info is wrong")
         expect(f"{program.pid}" in kmctl("list"), "it is not listed")

@@ -82,6 +82,14 @@ class Program:
         self.process.communicate()
 
 
+def few_descriptors():
+    """A launcher for a Program whose monitor can have no more descriptors than the program."""
+    launcher = ["prlimit", "--nofile=100:100"]
+    if os.geteuid() == 0:
+        launcher += ["setpriv", "--bounding-set=-sys_resource"]
+    return launcher
+
+
 class Held(Program):
     """A resumed process that km --paused holds."""
 

@@ -15,8 +15,8 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from controlled import (
-    KMCTL, OUT, PATIENCE, Held, Program, Raw, Skipped, case, counter, ends_right, eventually, expect, invariant,
-    kmctl, resumes_right, run_cases,
+    KMCTL, OUT, PATIENCE, Held, Program, Raw, Skipped, case, counter, ends_right, eventually, expect, few_descriptors,
+    invariant, kmctl, resumes_right, run_cases,
 )
 from pseudo_terminal import Terminal
 
@@ -150,6 +150,41 @@ def five_hundred_threads():
         expect(status == 0 and output == "right\n", f"status {status}, {output!r}")
 
     both_ways(lambda: Program(f"{OUT}/many_threads", "500"), look)
+
+
+# Threads that wait, until the first one has taken every descriptor there is.
+HOARDS = """
+import os, signal, threading
+THREADS = 8
+held, done = [], []
+asked, begun, gate = threading.Event(), threading.Barrier(THREADS + 1), threading.Lock()
+gate.acquire()
+def work():
+    begun.wait()
+    with gate: done.append(1)
+threads = [threading.Thread(target=work) for _ in range(THREADS)]
+for thread in threads: thread.start()
+begun.wait()
+signal.signal(signal.SIGTERM, lambda *_: asked.set())
+print('ready', flush=True)
+asked.wait()
+try:
+    while True: held.append(os.open('/dev/null', os.O_RDONLY))
+except OSError: pass
+gate.release()
+for thread in threads: thread.join()
+os.write(1, b'right' if len(done) == THREADS else b'wrong')
+"""
+
+
+@case
+def threads_that_wake_when_no_descriptor_is_left():
+    """They were caught waiting, and what a resume gives them only then must be theirs from the start."""
+    with Program("/usr/bin/python3", "-c", HOARDS, launcher=few_descriptors()) as program:
+        time.sleep(0.2)  # all of them wait
+        kmctl("snapshot", program.pid, "-o", "file", "--stop")
+    with Program("./file", ready=False, launcher=few_descriptors()) as program:
+        ends_right(program)
 
 
 @case
