@@ -161,6 +161,7 @@ FUZZED_MONITOR := $(filter-out km/kvm/vm.cc km/kvm/vcpu.cc,$(MONITOR_SOURCES))
 FUZZED_SYSCALLS := $(addprefix tests/fuzz/,syscalls.cc confine.cc no_kvm.cc)
 FUZZED_PARSER := $(addprefix tests/fuzz/,parse_snapshot.cc no_kvm.cc)
 FUZZED_CONTROL := tests/fuzz/control.cc
+FUZZED_SOURCES := $(sort $(FUZZED_SYSCALLS) $(FUZZED_PARSER) $(FUZZED_CONTROL))
 fuzz_objects = $(patsubst %.cc,$(FUZZ)/obj/%.o,$(1))
 ifneq ($(filter fuzz fuzz-programs,$(MAKECMDGOALS)),)
   FUZZ_RECORDED := $(shell mkdir -p $(FUZZ); echo '$(FUZZ_FLAGS) $(FUZZED_MONITOR)' | \
@@ -193,9 +194,10 @@ $(FUZZ)/syscalls $(FUZZ)/parse_snapshot $(FUZZ)/control: $(FUZZ)/libmonitor.a $(
 # ---- Checks ----------------------------------------------------------------------------------------
 
 FORMATTED := $(sort $(wildcard km/*.cc $(foreach d,km/* include/* runtime runtime/* payloads payloads/* \
-  tools/* tests/unit tests/unit/* tests/guest tests/snapshot tests/bench tests/programs tests/programs/* tests/cli, \
+  tools/* tests/unit tests/unit/* tests/guest tests/snapshot tests/bench tests/programs tests/programs/* tests/cli tests/fuzz, \
   $(d)/*.h $(d)/*.cc $(d)/*.c)))
-CLANG_STAMPS := $(ALL_SOURCES:%=$(BUILD)/check/%.clang)
+# With those of the fuzz targets, which are built last of all: what no longer fits is seen here.
+CLANG_STAMPS := $(patsubst %,$(BUILD)/check/%.clang,$(ALL_SOURCES) $(FUZZED_SOURCES))
 TIDY_STAMPS := $(PROGRAM_SOURCES:%=$(BUILD)/check/%.tidy)
 
 .PHONY: check check-format check-layers check-clang check-tidy check-syscalls format
@@ -282,5 +284,4 @@ help:
 
 -include $(patsubst %.o,%.d,$(call objects,$(ALL_SOURCES)))
 -include $(CLANG_STAMPS:%=%.d)
--include $(patsubst %.o,%.d,$(call fuzz_objects,$(sort $(FUZZED_MONITOR) $(FUZZED_SYSCALLS) \
-  $(FUZZED_PARSER) $(FUZZED_CONTROL))))
+-include $(patsubst %.o,%.d,$(call fuzz_objects,$(FUZZED_MONITOR) $(FUZZED_SOURCES)))

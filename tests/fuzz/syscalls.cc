@@ -123,7 +123,7 @@ void MakeProcess() {
   process->space().SetLayout(layout);
   process->identity().executable = "/w/a";
   process->identity().auxv = {6, 4096, 0, 0};
-  guest = *process->NewThread(process->identity().pid, 0);
+  guest = *process->NewThread(process->identity().pid, 0, Process::VcpuFrom::kStart);
   guest->comm = "fuzz";
   guest->host_tid = gettid();
   km::SetCurrentThread(guest);
