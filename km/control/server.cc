@@ -162,16 +162,12 @@ void ControlServer::KeepSpare() {
 }
 
 OwnedFd ControlServer::AcceptSocket() {
-  for (bool again = false;; again = true) {
+  while (true) {
     OwnedFd socket(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-    if (socket.valid() || (errno != EMFILE && errno != ENFILE)) return socket;
-    if (!again && spare_.valid()) {
-      spare_ = OwnedFd();
-      continue;
-    }
-    // It would be asked for again at once.
-    deaf_ = true;
-    return socket;
+    // Otherwise it would be asked for again at once.
+    deaf_ = !socket.valid() && (errno == EMFILE || errno == ENFILE);
+    if (!deaf_ || !spare_.valid()) return socket;
+    spare_ = OwnedFd();
   }
 }
 

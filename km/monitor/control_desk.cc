@@ -327,6 +327,7 @@ absl::Status ControlDesk::StartSnapshot(SnapshotOrder& order) {
   capture.keep_tcp = order.keep_tcp;
   WriteOptions write_options;
   write_options.sync = monitor_.options_.sync;
+  write_options.copy_of_running = !order.stop;
   const int64_t begin = Now();
   PauseGuard pause(&process);
   KM_ASSIGN_OR_RETURN(Captured captured, Capture(process, capture));

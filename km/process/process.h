@@ -195,6 +195,8 @@ class Process {
   void SetMemoryLimits() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status StartHost(Worker* worker) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<Worker*> IdleWorker() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The one that runs `thread`, which is among threads_.
+  Worker& WorkerOf(const Thread* thread) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status MakeVcpu(Worker& worker) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status HoldPlace(Worker& worker) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void InterruptLocked(Thread& thread) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -41,6 +41,11 @@ absl::StatusOr<Process::Worker*> Process::IdleWorker() {
   return workers_.back().get();
 }
 
+Process::Worker& Process::WorkerOf(const Thread* thread) {
+  return **std::find_if(workers_.begin(), workers_.end(),
+                        [thread](const auto& worker) { return worker->thread == thread; });
+}
+
 absl::Status Process::MakeVcpu(Worker& worker) {
   if (worker.vcpu != nullptr) return absl::OkStatus();
   worker.place = OwnedFd();
@@ -60,10 +65,9 @@ absl::Status Process::HoldPlace(Worker& worker) {
 absl::Status Process::GiveVcpu(Thread& thread) {
   {
     absl::MutexLock lock(&mutex_);
-    const auto worker = std::find_if(workers_.begin(), workers_.end(),
-                                     [&](const auto& each) { return each->thread == &thread; });
-    KM_RETURN_IF_ERROR(MakeVcpu(**worker));
-    thread.vcpu = (*worker)->vcpu.get();
+    Worker& worker = WorkerOf(&thread);
+    KM_RETURN_IF_ERROR(MakeVcpu(worker));
+    thread.vcpu = worker.vcpu.get();
   }
   return LoadState(thread);
 }
@@ -123,13 +127,10 @@ void Process::Start(Thread* thread) {
 void Process::StartLocked(Thread* thread) {
   ++running_;
   if (pauses_ > 0) thread->attention.store(1);
-  for (auto& worker : workers_) {
-    if (worker->thread != thread) continue;
-    worker->started = true;
-    if (worker->host_tid > 0) SetHostTid(thread, worker->host_tid);
-    changed_.SignalAll();
-    return;
-  }
+  Worker& worker = WorkerOf(thread);
+  worker.started = true;
+  if (worker.host_tid > 0) SetHostTid(thread, worker.host_tid);
+  changed_.SignalAll();
 }
 
 void Process::SetHostTid(Thread* thread, pid_t host_tid) {
@@ -139,13 +140,10 @@ void Process::SetHostTid(Thread* thread, pid_t host_tid) {
 
 void Process::OnHostThread(Thread* thread, std::function<void()> work) {
   absl::MutexLock lock(&mutex_);
-  for (auto& worker : workers_) {
-    if (worker->thread != thread) continue;
-    worker->work = std::move(work);
-    changed_.SignalAll();
-    while (worker->work) changed_.Wait(&mutex_);
-    return;
-  }
+  Worker& worker = WorkerOf(thread);
+  worker.work = std::move(work);
+  changed_.SignalAll();
+  while (worker.work) changed_.Wait(&mutex_);
 }
 
 void Process::StartAll() {
@@ -208,13 +206,11 @@ bool Process::EndThread(Thread* thread) {
 bool Process::ForgetThread(Thread* thread) {
   absl::MutexLock lock(&mutex_);
   signals_.RemoveThread(thread->tid);
-  for (auto& worker : workers_) {
-    if (worker->thread != thread) continue;
-    worker->thread = nullptr;
-    worker->started = false;
-    if (host_threads_differ_) worker->host_tid = 0;
-    idle_.push_back(worker.get());
-  }
+  Worker& worker = WorkerOf(thread);
+  worker.thread = nullptr;
+  worker.started = false;
+  if (host_threads_differ_) worker.host_tid = 0;
+  idle_.push_back(&worker);
   threads_.erase(thread->tid);
   --running_;
   changed_.SignalAll();

@@ -264,7 +264,7 @@ void Capturer::CaptureTimers() {
 
 absl::Status Capturer::CaptureMemory() {
   captured_.memory.window = process_.memory().window();
-  KM_ASSIGN_OR_RETURN(TouchedPages pages, TouchedPages::Open());
+  KM_ASSIGN_OR_RETURN(TouchedPages pages, TouchedPages::Open(captured_.memory.window));
   CaptureMemorySettings();
   for (const Mapping& mapping : process_.space().Mappings()) {
     ImageMapping to;
@@ -340,12 +340,10 @@ absl::Status Capturer::CaptureMapping(const Mapping& mapping, TouchedPages& page
     image().memory.push_back({mapping.start, end - mapping.start, 0});
     return absl::OkStatus();
   }
-  auto window = reinterpret_cast<uint64_t>(process_.memory().window());
   std::vector<AddressRange> touched;
-  KM_RETURN_IF_ERROR(
-      pages.Find(window + mapping.start, window + end, TouchedPages::Which::kTouched, &touched));
+  KM_RETURN_IF_ERROR(pages.Find(mapping.start, end, TouchedPages::Which::kTouched, &touched));
   for (const AddressRange& range : touched) {
-    image().memory.push_back({range.start - window, range.end - range.start, 0});
+    image().memory.push_back({range.start, range.end - range.start, 0});
   }
   return absl::OkStatus();
 }
@@ -354,10 +352,8 @@ absl::Status Capturer::CaptureMapping(const Mapping& mapping, TouchedPages& page
 // than a file has room for become fewer, with what lies between them.
 absl::Status Capturer::CaptureChanged(const Mapping& mapping, uint64_t end, TouchedPages& pages) {
   constexpr size_t kMostParts = 10000;
-  const auto window = reinterpret_cast<uint64_t>(process_.memory().window());
   std::vector<AddressRange> changed;
-  KM_RETURN_IF_ERROR(
-      pages.Find(window + mapping.start, window + end, TouchedPages::Which::kChanged, &changed));
+  KM_RETURN_IF_ERROR(pages.Find(mapping.start, end, TouchedPages::Which::kChanged, &changed));
   for (uint64_t gap = uint64_t{1} << 20; changed.size() > kMostParts; gap *= 2) {
     size_t last = 0;
     for (const AddressRange& range : changed) {
@@ -371,9 +367,9 @@ absl::Status Capturer::CaptureChanged(const Mapping& mapping, uint64_t end, Touc
   }
   uint64_t at = mapping.start;
   for (const AddressRange& range : changed) {
-    AddBaseMemory(mapping, at, range.start - window);
-    image().memory.push_back({range.start - window, range.end - range.start, 0});
-    at = range.end - window;
+    AddBaseMemory(mapping, at, range.start);
+    image().memory.push_back({range.start, range.end - range.start, 0});
+    at = range.end;
   }
   AddBaseMemory(mapping, at, end);
   return absl::OkStatus();
@@ -382,15 +378,12 @@ absl::Status Capturer::CaptureChanged(const Mapping& mapping, uint64_t end, Touc
 // What a process has written since it was resumed it will write again when it is resumed again.
 absl::Status Capturer::CaptureRecent(const Mapping& mapping, uint64_t end, TouchedPages& pages) {
   const bool resumed = !process_.identity().sources.empty();
-  if (!resumed || (mapping.flags & MAP_SHARED) ||
+  if (!resumed || options_.fatal_signal.has_value() || (mapping.flags & MAP_SHARED) ||
       PagesIn(image().working_set) > kMaxWorkingSetPages) {
     return absl::OkStatus();
   }
-  const auto window = reinterpret_cast<uint64_t>(process_.memory().window());
   std::vector<AddressRange> written;
-  KM_RETURN_IF_ERROR(
-      pages.Find(window + mapping.start, window + end, TouchedPages::Which::kRecent, &written));
-  for (AddressRange& range : written) range = {range.start - window, range.end - window};
+  KM_RETURN_IF_ERROR(pages.Find(mapping.start, end, TouchedPages::Which::kRecent, &written));
   image().working_set = Union(image().working_set, written);
   return absl::OkStatus();
 }

@@ -18,7 +18,7 @@
 
 #include "km/base/status.h"
 #include "km/memory/guarded_copy.h"
-#include "km/snapshot/layout.h"
+#include "km/memory/guest_addr.h"
 
 namespace km {
 namespace {
@@ -44,7 +44,7 @@ absl::Status CopyObjects(Captured& captured) {
       // The last page of a file may be one of which only a part is there.
       const uint64_t wanted = std::min(piece.size, size - at);
       if (wanted >= 2 * kLargePageSize) {
-        (void)madvise(copy.data() + at, wanted & ~(kPageSize - 1), MADV_HUGEPAGE);
+        (void)madvise(copy.data() + at, PageDown(wanted), MADV_HUGEPAGE);
       }
       // A file that somebody makes shorter must not end the monitor.
       if (!GuardedCopy(copy.data() + at, captured.objects[i].data() + at, wanted)) {
@@ -108,7 +108,6 @@ absl::StatusOr<std::unique_ptr<LiveWriter>> LiveWriter::Start(Captured captured,
   writer->result_ = OwnedFd(ends[0]);
   const OwnedFd write_end(ends[1]);
   WriteOptions told = options;
-  told.copy_of_running = true;
   told.progress = new (writer->progress_.data()) WriteProgress;
   writer->child_ = Clone();
   if (writer->child_ < 0) {

@@ -57,7 +57,7 @@ class MemoryRestorer {
   absl::Status RestoreSharedMemory(const ImageMapping& from);
   absl::Status RestoreSharedFile(const ImageMapping& from);
   absl::Status Fail(const ImageMapping& mapping, int error) const;
-  void CopySmall(uint64_t start, uint64_t end);
+  bool CopySmall(uint64_t start, uint64_t end);
   void CopyWorkingSet(uint64_t start, uint64_t end);
   void Copy(uint64_t start, uint64_t end);
   std::byte* Host(uint64_t address) { return process_.memory().window() + address; }
@@ -130,11 +130,12 @@ bool MemoryRestorer::NextPiece(uint64_t end, Piece* piece) {
 }
 
 // Variables and the top of a stack are written to at once, which costs the guest two exits for a
-// page.
-void MemoryRestorer::CopySmall(uint64_t start, uint64_t end) {
-  if (end - start > kSmallPiece || copied_ + (end - start) > kMaxCopied) return;
+// page. Whether this was such a piece.
+bool MemoryRestorer::CopySmall(uint64_t start, uint64_t end) {
+  if (end - start > kSmallPiece || copied_ + (end - start) > kMaxCopied) return false;
   copied_ += end - start;
   Copy(start, end);
+  return true;
 }
 
 // Those of its pages that are within one piece of the file.
@@ -166,8 +167,7 @@ absl::Status MemoryRestorer::MapPiece(const ImageMapping& from, uint64_t start, 
            piece != nullptr ? static_cast<off_t>(piece->file_offset) : 0) == MAP_FAILED) {
     return Fail(from, errno);
   }
-  if (piece != nullptr && (from.protection & PROT_WRITE)) {
-    CopySmall(start, end);
+  if (piece != nullptr && (from.protection & PROT_WRITE) && !CopySmall(start, end)) {
     CopyWorkingSet(start, end);
   }
   Mapping mapping = MappingOf(from, start, end);

@@ -24,40 +24,40 @@ namespace {
 constexpr uint64_t kEntryPresent = uint64_t{1} << 63, kEntrySwapped = uint64_t{1} << 62,
                    kEntryFile = uint64_t{1} << 61, kEntryExclusive = uint64_t{1} << 56;
 
-uint64_t GapOf(TouchedPages::Which which) {
+// What each `Which` looks for.
+struct Search {
+  uint64_t gap;    // parts that are less than this apart are one
+  bool own;        // not pages of a file that is mapped
+  bool exclusive;  // that nobody else has: to be read page by page, for a scan does not tell
+  bool few;        // stops behind kMaxWorkingSetPages
+};
+
+Search SearchFor(TouchedPages::Which which) {
   switch (which) {
     case TouchedPages::Which::kTouched:
-      return 256 << 10;
+      return {.gap = 256 << 10, .own = false, .exclusive = false, .few = false};
     case TouchedPages::Which::kChanged:
-      return 64 << 10;
-    default:
-      return 1;
+      return {.gap = 64 << 10, .own = true, .exclusive = false, .few = false};
+    case TouchedPages::Which::kRecent:
+      return {.gap = 1, .own = true, .exclusive = false, .few = true};
+    case TouchedPages::Which::kLeftBehind:
+      break;
   }
+  return {.gap = 1, .own = true, .exclusive = true, .few = true};
 }
 
-bool ForWorkingSet(TouchedPages::Which which) {
-  return which == TouchedPages::Which::kRecent || which == TouchedPages::Which::kLeftBehind;
+bool Counts(uint64_t entry, const Search& search) {
+  const uint64_t there = search.exclusive ? kEntryPresent : kEntryPresent | kEntrySwapped;
+  return (entry & there) != 0 && (!search.own || (entry & kEntryFile) == 0) &&
+         (!search.exclusive || (entry & kEntryExclusive) != 0);
 }
 
-void Append(uint64_t start, uint64_t end, TouchedPages::Which which,
-            std::vector<AddressRange>* found, size_t first) {
-  if (found->size() > first && start - found->back().end < GapOf(which)) {
+void Append(uint64_t start, uint64_t end, const Search& search, std::vector<AddressRange>* found,
+            size_t first) {
+  if (found->size() > first && start - found->back().end < search.gap) {
     found->back().end = end;
   } else {
     found->push_back({start, end});
-  }
-}
-
-bool Counts(uint64_t entry, TouchedPages::Which which) {
-  const bool there = (entry & (kEntryPresent | kEntrySwapped)) != 0;
-  const bool own = (entry & kEntryFile) == 0;
-  switch (which) {
-    case TouchedPages::Which::kTouched:
-      return there;
-    case TouchedPages::Which::kLeftBehind:
-      return own && (entry & kEntryPresent) != 0 && (entry & kEntryExclusive) != 0;
-    default:
-      return there && own;
   }
 }
 
@@ -97,8 +97,9 @@ std::vector<AddressRange> OccupiedParts(uint64_t start, uint64_t end) {
 
 }  // namespace
 
-absl::StatusOr<TouchedPages> TouchedPages::Open() {
+absl::StatusOr<TouchedPages> TouchedPages::Open(const std::byte* window) {
   TouchedPages pages;
+  pages.window_ = reinterpret_cast<uint64_t>(window);
   pages.pagemap_ = OwnedFd(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
   if (!pages.pagemap_.valid()) return ErrnoStatus(errno, "cannot open /proc/self/pagemap");
   return pages;
@@ -106,8 +107,18 @@ absl::StatusOr<TouchedPages> TouchedPages::Open() {
 
 absl::Status TouchedPages::Find(uint64_t start, uint64_t end, Which which,
                                 std::vector<AddressRange>* found) {
-  // A scan does not tell what the copy has for itself.
-  if (which == Which::kLeftBehind) return ReadEntries(start, end, which, found);
+  const size_t first = found->size();
+  KM_RETURN_IF_ERROR(FindInHost(window_ + start, window_ + end, which, found));
+  for (size_t i = first; i < found->size(); ++i) {
+    (*found)[i].start -= window_;
+    (*found)[i].end -= window_;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status TouchedPages::FindInHost(uint64_t start, uint64_t end, Which which,
+                                      std::vector<AddressRange>* found) {
+  if (SearchFor(which).exclusive) return ReadEntries(start, end, which, found);
   if (scan_works_) {
     absl::Status status = Scan(start, end, which, found);
     if (ErrnoOf(status) != ENOTTY) return status;
@@ -118,18 +129,19 @@ absl::Status TouchedPages::Find(uint64_t start, uint64_t end, Which which,
 
 absl::Status TouchedPages::Scan(uint64_t start, uint64_t end, Which which,
                                 std::vector<AddressRange>* found) {
+  const Search search = SearchFor(which);
   const size_t first = found->size();
   PmScanArg scan = {};
   scan.start = start;
   scan.end = end;
   // Zeros of the kernel's own are no page; what a write made is no file's.
-  scan.category_mask = which == Which::kTouched ? kPageIsZero : kPageIsZero | kPageIsFile;
-  if (ForWorkingSet(which)) scan.max_pages = kMaxWorkingSetPages + 1;
+  scan.category_mask = search.own ? kPageIsZero | kPageIsFile : kPageIsZero;
+  if (search.few) scan.max_pages = kMaxWorkingSetPages + 1;
   scan.category_inverted = scan.category_mask;
   scan.category_anyof_mask = kPageIsPresent | kPageIsSwapped;
   scan.return_mask = kPageIsPresent | kPageIsSwapped;
   const int error = ScanPagemap(pagemap_.get(), scan, [=](const PageRegion& region) {
-    Append(region.start, region.end, which, found, first);
+    Append(region.start, region.end, search, found, first);
   });
   if (error != 0) return ErrnoStatus(error, "cannot scan /proc/self/pagemap");
   return absl::OkStatus();
@@ -147,17 +159,18 @@ absl::Status TouchedPages::ScanParts(uint64_t start, uint64_t end, Which which,
 absl::Status TouchedPages::ReadEntries(uint64_t start, uint64_t end, Which which,
                                        std::vector<AddressRange>* found) {
   std::vector<uint64_t> entries(4096);
-  size_t first = found->size();
+  const Search search = SearchFor(which);
+  const size_t first = found->size();
   uint64_t pages = 0;
-  while (start < end && !(ForWorkingSet(which) && pages > kMaxWorkingSetPages)) {
+  while (start < end && !(search.few && pages > kMaxWorkingSetPages)) {
     size_t count = std::min<size_t>(entries.size(), (end - start) / kPageSize);
     ssize_t bytes = pread(pagemap_.get(), entries.data(), count * sizeof(uint64_t),
                           static_cast<off_t>(start / kPageSize * sizeof(uint64_t)));
     if (bytes <= 0) return ErrnoStatus(bytes < 0 ? errno : EIO, "cannot read /proc/self/pagemap");
     count = static_cast<size_t>(bytes) / sizeof(uint64_t);
     for (size_t i = 0; i < count; ++i, start += kPageSize) {
-      if (Counts(entries[i], which)) {
-        Append(start, start + kPageSize, which, found, first);
+      if (Counts(entries[i], search)) {
+        Append(start, start + kPageSize, search, found, first);
         ++pages;
       }
     }

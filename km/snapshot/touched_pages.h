@@ -2,6 +2,7 @@
 #ifndef KM_SNAPSHOT_TOUCHED_PAGES_H_
 #define KM_SNAPSHOT_TOUCHED_PAGES_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -16,25 +17,30 @@ namespace km {
 // exist, without it in the size of those parts of the range, some GiB each, that have any.
 class TouchedPages {
  public:
-  static absl::StatusOr<TouchedPages> Open();
+  // `window` is the host address of guest address 0.
+  static absl::StatusOr<TouchedPages> Open(const std::byte* window);
 
   // kTouched: there is a page. kChanged: it is not that of the file which is mapped there. The
   // other two are for working sets; there may be more of them than kMaxWorkingSetPages when one
   // more than these is found. kRecent: like kChanged. kLeftBehind: of this copy-on-write copy of
   // another process, which has a page of its own there by now.
   enum class Which { kTouched, kChanged, kRecent, kLeftBehind };
-  // Appends those parts of the host range [start, end), as host addresses, ascending. Of the first
-  // two, parts that are less than a gap apart are joined: every part costs a mapping at the resume,
-  // a gap a hole in the file, or where the memory is a file's, bytes.
+  // Appends those parts of [start, end), ascending; all are guest addresses. Of the first two,
+  // parts that are less than a gap apart are joined: every part costs a mapping at the resume, a
+  // gap a hole in the file, or where the memory is a file's, bytes.
   absl::Status Find(uint64_t start, uint64_t end, Which which, std::vector<AddressRange>* found);
 
  private:
+  // Of host addresses, as all below.
+  absl::Status FindInHost(uint64_t start, uint64_t end, Which which,
+                          std::vector<AddressRange>* found);
   absl::Status Scan(uint64_t start, uint64_t end, Which which, std::vector<AddressRange>* found);
   absl::Status ScanParts(uint64_t start, uint64_t end, Which which,
                          std::vector<AddressRange>* found);
   absl::Status ReadEntries(uint64_t start, uint64_t end, Which which,
                            std::vector<AddressRange>* found);
 
+  uint64_t window_ = 0;
   OwnedFd pagemap_;
   bool scan_works_ = true;
 };

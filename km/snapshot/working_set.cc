@@ -53,7 +53,7 @@ std::vector<uint64_t> WorkingSetEntries(const std::vector<AddressRange>& pages) 
 
 WorkingSetWatch::WorkingSetWatch(const Image& image, const std::byte* window)
     : image_(image),
-      window_(reinterpret_cast<uint64_t>(window)),
+      window_(window),
       next_ns_(HostClock(CLOCK_MONOTONIC) + kFirstLookNs),
       interval_ns_(kFirstLookNs) {}
 
@@ -70,16 +70,14 @@ void WorkingSetWatch::LookNowAndThen() {
 void WorkingSetWatch::Look() {
   if (too_many_) return;
   std::vector<AddressRange> found;
-  absl::StatusOr<TouchedPages> pages = TouchedPages::Open();
+  absl::StatusOr<TouchedPages> pages = TouchedPages::Open(window_);
   if (!pages.ok()) return;
   for (const ImageMemory& piece : image_.memory) {
     if (piece.address >= KM_OBJECT_BASE || PagesIn(found) > kMaxWorkingSetPages) break;
-    const absl::Status status =
-        pages->Find(window_ + piece.address, window_ + piece.address + piece.size,
-                    TouchedPages::Which::kLeftBehind, &found);
+    const absl::Status status = pages->Find(piece.address, piece.address + piece.size,
+                                            TouchedPages::Which::kLeftBehind, &found);
     if (!status.ok()) return;
   }
-  for (AddressRange& range : found) range = {range.start - window_, range.end - window_};
   std::vector<AddressRange> all = Union(image_.working_set, found);
   if (PagesIn(all) > kMaxWorkingSetPages) all = std::move(found);
   too_many_ = PagesIn(all) > kMaxWorkingSetPages;

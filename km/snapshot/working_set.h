@@ -43,7 +43,7 @@ class WorkingSetWatch {
   void Look();
 
   const Image& image_;
-  const uint64_t window_;
+  const std::byte* const window_;
   std::vector<AddressRange> written_;
   bool too_many_ = false;
   int64_t next_ns_;  // of CLOCK_MONOTONIC: when to look again

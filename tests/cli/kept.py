@@ -189,14 +189,20 @@ def kept_under_way():
         expect(not wrong, "; ".join(wrong))
 
 
-@case
-def reset_without_it():
-    """Of the same file: connections are reset where nobody asks for them."""
+def of_one_that_stopped():
+    """A client of a server that has answered it once and is in "file" by now."""
     needs_capability()
     with server() as program:
         client = Client("127.0.0.1")
         expect(client.ask(b"one") == b"1 one", "it does not serve")
         stop(program)
+    return client
+
+
+@case
+def reset_without_it():
+    """Of the same file: connections are reset where nobody asks for them."""
+    client = of_one_that_stopped()
     text = subprocess.run([KMCTL, "inspect", "file"], capture_output=True, text=True).stdout
     expect("reset without --tcp=keep at 127.0.0.1:" in text, "inspect does not tell of the connection")
     with resumed("./file", options=()):
@@ -229,11 +235,7 @@ def goes_on_here_when_no_snapshot_is_taken():
 @case
 def of_a_resume_that_fails():
     """Somebody else has the program's lock by then, which is seen late: the next resume has the connection."""
-    needs_capability()
-    with server() as program:
-        client = Client("127.0.0.1")
-        expect(client.ask(b"one") == b"1 one", "it does not serve")
-        stop(program)
+    client = of_one_that_stopped()
     with open("lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = subprocess.run([KM, "--tcp=keep", "./file"], capture_output=True, text=True, timeout=60)

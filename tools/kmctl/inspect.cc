@@ -9,7 +9,7 @@
 
 #include "km/files/kind.h"
 #include "km/kvm/cpu_features.h"
-#include "km/snapshot/layout.h"
+#include "km/memory/guest_addr.h"
 #include "km/snapshot/working_set.h"
 #include "tools/kmctl/names.h"
 #include "tools/kmctl/symbols.h"
