@@ -234,6 +234,9 @@ class AddressSpace {
   int64_t MapLocked(MapRequest request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int64_t PlaceLocked(const MapRequest& request, uint64_t start, uint64_t length)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void PrepareForWrites(const MapRequest& request, uint64_t start) ABSL_LOCKS_EXCLUDED(mutex_);
+  // `grown`: what was mapped for it, if anything.
+  int64_t BrkLocked(uint64_t end, MapRequest* grown) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int64_t UnmapLocked(uint64_t start, uint64_t end) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int64_t Grow(uint64_t start, uint64_t old_end, uint64_t new_end)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -21,6 +21,9 @@ constexpr int kProtSem = 0x8;       // PROT_SEM of <asm/mman.h>: accepted, witho
 constexpr int kMapDroppable = 0x8;  // of Linux 6.11, a type
 constexpr int kHugeFlags = MAP_HUGETLB | (MAP_HUGE_MASK << MAP_HUGE_SHIFT);
 constexpr int kKeptFlags = MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_NORESERVE | kHugeFlags;
+// Memory up to this size is likely to be written to soon: allocators ask for as much, as python's
+// arenas are.
+constexpr uint64_t kWrittenSoon = uint64_t{1} << 20;
 constexpr int kMonitorFlags = MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_32BIT | MAP_GROWSDOWN;
 
 uint64_t AlignUp(uint64_t value, uint64_t alignment) {
@@ -107,8 +110,29 @@ uint64_t AddressSpace::ChooseAddress(const MapRequest& request) {
 }
 
 int64_t AddressSpace::Map(const MapRequest& request) {
-  absl::MutexLock lock(&mutex_);
-  return MapLocked(request);
+  int64_t start;
+  {
+    absl::MutexLock lock(&mutex_);
+    start = MapLocked(request);
+  }
+  if (start >= 0) PrepareForWrites(request, static_cast<uint64_t>(start));
+  return start;
+}
+
+// The first touch of a page costs a program many times what it costs natively, unless the host has
+// the page already or has a large one (docs/decisions/0028-first-touches.md). Not under the lock:
+// what another thread does to the mapping meanwhile makes this useless, not wrong.
+void AddressSpace::PrepareForWrites(const MapRequest& request, uint64_t start) {
+  constexpr int kOrdinary = MAP_PRIVATE | MAP_ANONYMOUS;
+  constexpr int kOthers = kTypeMask | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_STACK | MAP_HUGETLB;
+  if (!(request.protection & PROT_WRITE) || (request.flags & kOthers) != kOrdinary) return;
+  const uint64_t length = PageUp(request.length);
+  std::byte* host = memory_->window() + start;
+  if (length <= kWrittenSoon) {
+    (void)madvise(host, length, MADV_POPULATE_WRITE);
+  } else if (!(request.flags & MAP_NORESERVE)) {
+    (void)madvise(host, length, MADV_HUGEPAGE);
+  }
 }
 
 // Shared anonymous memory is a file without a name here too: so it can grow, be seen twice, and end
@@ -310,7 +334,17 @@ int64_t AddressSpace::ProtectOne(const Mapping& mapping, uint64_t start, uint64_
 }
 
 int64_t AddressSpace::Brk(uint64_t end) {
-  absl::MutexLock lock(&mutex_);
+  MapRequest grown;
+  int64_t result;
+  {
+    absl::MutexLock lock(&mutex_);
+    result = BrkLocked(end, &grown);
+  }
+  if (grown.length > 0) PrepareForWrites(grown, grown.address);
+  return result;
+}
+
+int64_t AddressSpace::BrkLocked(uint64_t end, MapRequest* grown) {
   uint64_t current = layout_.brk_end;
   if (end < layout_.brk_start || end > memory_->end()) return static_cast<int64_t>(current);
   uint64_t old_page = PageUp(current), new_page = PageUp(end);
@@ -329,7 +363,10 @@ int64_t AddressSpace::Brk(uint64_t end) {
     request.flags = MAP_PRIVATE | MAP_ANONYMOUS;
     request.name = "[heap]";
     request.advice = FutureAdvice();
+    request.address = old_page;
+    request.length = added;
     if (PlaceLocked(request, old_page, added) < 0) return static_cast<int64_t>(current);
+    *grown = request;
   }
   layout_.brk_end = end;
   return static_cast<int64_t>(end);

@@ -327,7 +327,8 @@ absl::Status ControlDesk::StartSnapshot(SnapshotOrder& order) {
   capture.keep_tcp = order.keep_tcp;
   WriteOptions write_options;
   write_options.sync = monitor_.options_.sync;
-  write_options.copy_of_running = !order.stop;
+  KM_ASSIGN_OR_RETURN(TouchedPages running, TouchedPages::Open(process.memory().window()));
+  if (!order.stop) write_options.running = &running;
   const int64_t begin = Now();
   PauseGuard pause(&process);
   KM_ASSIGN_OR_RETURN(Captured captured, Capture(process, capture));

@@ -67,9 +67,14 @@ void SendAll(int fd, const void* bytes, size_t size) {
 // open: whoever reads the other end of a pipe would wait for it.
 [[noreturn]] void WriteAndExit(const Captured& captured, const std::string& path,
                                const WriteOptions& options, int result) {
-  const auto keep = static_cast<unsigned>(result);
-  if (keep > 0) close_range(0, keep - 1, 0);
-  close_range(keep + 1, ~0U, 0);
+  const int pages = options.running != nullptr ? options.running->descriptor() : result;
+  unsigned next = 0;
+  for (const int fd : {std::min(pages, result), std::max(pages, result)}) {
+    const auto keep = static_cast<unsigned>(fd);
+    if (keep > next) close_range(next, keep - 1, 0);
+    next = keep + 1;
+  }
+  close_range(next, ~0U, 0);
   // Nor attached: the program counts attachments. Their bytes are in a copy.
   for (const ImageMapping& mapping : captured.image.mappings) {
     if (!mapping.segment.has_value()) continue;

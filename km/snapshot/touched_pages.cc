@@ -40,7 +40,7 @@ Search SearchFor(TouchedPages::Which which) {
       return {.gap = 64 << 10, .own = true, .exclusive = false, .few = false};
     case TouchedPages::Which::kRecent:
       return {.gap = 1, .own = true, .exclusive = false, .few = true};
-    case TouchedPages::Which::kLeftBehind:
+    case TouchedPages::Which::kUnshared:
       break;
   }
   return {.gap = 1, .own = true, .exclusive = true, .few = true};

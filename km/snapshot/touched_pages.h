@@ -9,7 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "km/base/owned.h"
-#include "km/snapshot/writer.h"
+#include "km/snapshot/image.h"
 
 namespace km {
 
@@ -17,14 +17,16 @@ namespace km {
 // exist, without it in the size of those parts of the range, some GiB each, that have any.
 class TouchedPages {
  public:
-  // `window` is the host address of guest address 0.
+  // `window` is the host address of guest address 0. In a copy that this process makes of itself it
+  // goes on telling of this one, where descriptor() stays open.
   static absl::StatusOr<TouchedPages> Open(const std::byte* window);
+  int descriptor() const { return pagemap_.get(); }
 
   // kTouched: there is a page. kChanged: it is not that of the file which is mapped there. The
   // other two are for working sets; there may be more of them than kMaxWorkingSetPages when one
-  // more than these is found. kRecent: like kChanged. kLeftBehind: of this copy-on-write copy of
-  // another process, which has a page of its own there by now.
-  enum class Which { kTouched, kChanged, kRecent, kLeftBehind };
+  // more than these is found. kRecent: like kChanged. kUnshared: not that of a copy-on-write copy
+  // of the process either, so it was written since that was made.
+  enum class Which { kTouched, kChanged, kRecent, kUnshared };
   // Appends those parts of [start, end), ascending; all are guest addresses. Of the first two,
   // parts that are less than a gap apart are joined: every part costs a mapping at the resume, a
   // gap a hole in the file, or where the memory is a file's, bytes.

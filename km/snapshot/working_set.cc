@@ -12,7 +12,6 @@
 #include "km/memory/guest_addr.h"
 #include "km/process/clock.h"
 #include "km/snapshot/notes.h"
-#include "km/snapshot/touched_pages.h"
 
 namespace km {
 namespace {
@@ -51,9 +50,9 @@ std::vector<uint64_t> WorkingSetEntries(const std::vector<AddressRange>& pages) 
   return entries;
 }
 
-WorkingSetWatch::WorkingSetWatch(const Image& image, const std::byte* window)
+WorkingSetWatch::WorkingSetWatch(const Image& image, TouchedPages& running)
     : image_(image),
-      window_(window),
+      running_(running),
       next_ns_(HostClock(CLOCK_MONOTONIC) + kFirstLookNs),
       interval_ns_(kFirstLookNs) {}
 
@@ -70,12 +69,10 @@ void WorkingSetWatch::LookNowAndThen() {
 void WorkingSetWatch::Look() {
   if (too_many_) return;
   std::vector<AddressRange> found;
-  absl::StatusOr<TouchedPages> pages = TouchedPages::Open(window_);
-  if (!pages.ok()) return;
   for (const ImageMemory& piece : image_.memory) {
     if (piece.address >= KM_OBJECT_BASE || PagesIn(found) > kMaxWorkingSetPages) break;
-    const absl::Status status = pages->Find(piece.address, piece.address + piece.size,
-                                            TouchedPages::Which::kLeftBehind, &found);
+    const absl::Status status = running_.Find(piece.address, piece.address + piece.size,
+                                              TouchedPages::Which::kUnshared, &found);
     if (!status.ok()) return;
   }
   std::vector<AddressRange> all = Union(image_.working_set, found);

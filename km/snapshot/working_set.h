@@ -5,11 +5,11 @@
 #ifndef KM_SNAPSHOT_WORKING_SET_H_
 #define KM_SNAPSHOT_WORKING_SET_H_
 
-#include <cstddef>
 #include <cstdint>
 #include <vector>
 
 #include "km/snapshot/image.h"
+#include "km/snapshot/touched_pages.h"
 
 namespace km {
 
@@ -26,13 +26,12 @@ uint64_t PagesIn(const std::vector<AddressRange>& ranges);
 std::vector<uint64_t> WorkingSetEntries(const std::vector<AddressRange>& pages);
 
 // In a copy-on-write copy of a process, while that runs on: which pages of image.memory it has
-// written since. Not thread-safe.
+// written since the copy was made. Not thread-safe.
 class WorkingSetWatch {
  public:
-  // `window` is the host address of guest address 0.
-  WorkingSetWatch(const Image& image, const std::byte* window);
+  WorkingSetWatch(const Image& image, TouchedPages& running);
 
-  // Looks at the page tables, which costs something for each page: at longer and longer intervals.
+  // Looks at its page tables, which costs something for each page: at longer and longer intervals.
   void LookNowAndThen();
 
   // Looks for the last time. What there was before there were too many pages: these are the ones
@@ -43,7 +42,7 @@ class WorkingSetWatch {
   void Look();
 
   const Image& image_;
-  const std::byte* const window_;
+  TouchedPages& running_;
   std::vector<AddressRange> written_;
   bool too_many_ = false;
   int64_t next_ns_;  // of CLOCK_MONOTONIC: when to look again

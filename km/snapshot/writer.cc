@@ -285,7 +285,7 @@ absl::Status Write(const Image& image, const MemorySource& memory, const std::st
   MemoryFacts facts;
   facts.checksums.resize(chunks);
   facts.working_set = WorkingSetEntries(image.working_set);
-  if (options.copy_of_running) facts.working_set.resize(kMaxWorkingSetPages);
+  if (options.running != nullptr) facts.working_set.resize(kMaxWorkingSetPages);
   const size_t head_size = EncodeHead(image, segments, facts).size();
   facts.file_length = PlaceSegments(head_size, &segments);
   if (facts.file_length > options.size_limit) {
@@ -297,17 +297,18 @@ absl::Status Write(const Image& image, const MemorySource& memory, const std::st
   if (ftruncate(file.fd(), static_cast<off_t>(facts.file_length)) != 0) {
     return ErrnoStatus(errno, absl::StrFormat("making it %u bytes long", facts.file_length));
   }
-  WorkingSetWatch watch(image, memory.window);
+  std::optional<WorkingSetWatch> watch;
+  if (options.running != nullptr) watch.emplace(image, *options.running);
   MemoryWriter writer(file.fd(), image.memory, memory, options.progress,
-                      options.copy_of_running ? &watch : nullptr);
+                      watch.has_value() ? &*watch : nullptr);
   for (const Segment& segment : segments) {
     if (segment.object == 0) KM_RETURN_IF_ERROR(writer.Write(segment));
   }
   KM_RETURN_IF_ERROR(writer.Flush());
   // The head comes last: it holds the checksums of what was written.
   facts.checksums = writer.TakeChecksums();
-  if (options.copy_of_running) {
-    facts.working_set = WorkingSetEntries(watch.Finish());
+  if (watch.has_value()) {
+    facts.working_set = WorkingSetEntries(watch->Finish());
     facts.working_set.resize(kMaxWorkingSetPages);
   }
   const std::vector<uint8_t> head = EncodeHead(image, segments, facts);

@@ -13,6 +13,7 @@
 
 #include "absl/status/status.h"
 #include "km/snapshot/image.h"
+#include "km/snapshot/touched_pages.h"
 
 namespace km {
 
@@ -43,9 +44,9 @@ struct WriteOptions {
   bool sync = true;                  // fsync the file and its directory
   uint64_t size_limit = UINT64_MAX;  // EFBIG for a longer file (RLIMIT_CORE of a core dump)
   WriteProgress* progress = nullptr;
-  // The memory is a copy-on-write copy, this process, of one that runs on: what that writes
+  // Of the process that the memory is a copy-on-write copy of, where that runs on: what it writes
   // meanwhile belongs to the working set in the file.
-  bool copy_of_running = false;
+  TouchedPages* running = nullptr;
 };
 
 // Writes `image` and its memory to the file `path` of the host. The file appears under its name

@@ -34,6 +34,7 @@ static long Resident(uint8_t* memory, size_t pages) {
 static void Lock(void) {
   uint8_t* memory = MapAnonymous(16 * kPage, PROT_READ | PROT_WRITE);
   CHECK_OK(madvise(memory, 16 * kPage, MADV_NOHUGEPAGE));
+  CHECK_OK(madvise(memory, 16 * kPage, MADV_DONTNEED));  // what was mapped ahead
   CHECK_EQ(Resident(memory, 16), 0);
   CHECK_OK(mlock(memory + 10, kPage));  // rounded to the page
   CHECK_EQ(Resident(memory, 16), 2);

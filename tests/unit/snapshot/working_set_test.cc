@@ -76,6 +76,8 @@ TEST(WorkingSet, IsWhatTheProcessWritesBehindItsCopy) {
   const TestDirectory directory;
   Image image = ImageOf(memory, 64);
   image.working_set = {Pages(40, 41)};  // known before
+  absl::StatusOr<TouchedPages> running = TouchedPages::Open(memory.Source().window);
+  ASSERT_TRUE(running.ok()) << running.status();
   int go[2];
   ASSERT_EQ(pipe(go), 0);
   const pid_t child = fork();
@@ -84,7 +86,7 @@ TEST(WorkingSet, IsWhatTheProcessWritesBehindItsCopy) {
     close(go[1]);
     if (read(go[0], &byte, 1) != 0) _exit(1);
     _exit(WriteSnapshot(image, memory.Source(), directory.File("file"),
-                        {.sync = false, .copy_of_running = true})
+                        {.sync = false, .running = &*running})
                   .ok()
               ? 0
               : 2);
@@ -103,6 +105,8 @@ TEST(WorkingSet, IsWhatTheProcessWritesBehindItsCopy) {
 TEST(WorkingSet, OfAProcessThatWritesTooMuchIsWhatItWroteFirst) {
   const TestMemory memory;
   const Image image = ImageOf(memory, 2 * kMaxWorkingSetPages);
+  absl::StatusOr<TouchedPages> running = TouchedPages::Open(memory.Source().window);
+  ASSERT_TRUE(running.ok()) << running.status();
   int first[2], second[2];
   ASSERT_TRUE(pipe(first) == 0 && pipe(second) == 0);
   const pid_t child = fork();
@@ -110,7 +114,7 @@ TEST(WorkingSet, OfAProcessThatWritesTooMuchIsWhatItWroteFirst) {
     char byte;
     close(first[1]);
     close(second[0]);
-    WorkingSetWatch watch(image, memory.Source().window);
+    WorkingSetWatch watch(image, *running);
     if (read(first[0], &byte, 1) != 1) _exit(1);
     usleep(20'000);  // it does not look before
     watch.LookNowAndThen();
