@@ -199,7 +199,10 @@ absl::StatusOr<Json> ControlDesk::Check(const Asked& /*asked*/) {
   }
   uint64_t bytes = 0;
   for (const ImageMemory& piece : captured->image.memory) bytes += piece.size;
-  return Json{{"possible", true}, {"memory_bytes", bytes}, {"stopped_ns", Now() - begin}};
+  return Json{{"possible", true},
+              {"memory_bytes", bytes},
+              {"warnings", captured->warnings},
+              {"stopped_ns", Now() - begin}};
 }
 
 absl::StatusOr<Json> ControlDesk::Signal(const Asked& asked) {
@@ -260,6 +263,8 @@ absl::StatusOr<Json> ControlDesk::Snapshot(const Asked& asked) {
   KM_ASSIGN_OR_RETURN(order.stop, FlagOr(asked.request, "stop", false));
   KM_ASSIGN_OR_RETURN(order.keep_tcp, FlagOr(asked.request, "keep_tcp",
                                              order.stop && monitor_.options_.files.keep_tcp));
+  KM_ASSIGN_OR_RETURN(order.keep_dontdump,
+                      FlagOr(asked.request, "keep_dontdump", monitor_.options_.keep_dontdump));
   if (order.keep_tcp && !order.stop) {
     return absl::InvalidArgumentError(
         "TCP connections can only be kept where the program ends (stop)");
@@ -325,6 +330,7 @@ absl::Status ControlDesk::StartSnapshot(SnapshotOrder& order) {
       monitor_.OptionsFor(process.identity().pid, order.label, order.description);
   KM_ASSIGN_OR_RETURN(capture.on_base, OnBase(order));
   capture.keep_tcp = order.keep_tcp;
+  capture.keep_dontdump = order.keep_dontdump;
   WriteOptions write_options;
   write_options.sync = monitor_.options_.sync;
   KM_ASSIGN_OR_RETURN(TouchedPages running, TouchedPages::Open(process.memory().window()));
@@ -333,6 +339,7 @@ absl::Status ControlDesk::StartSnapshot(SnapshotOrder& order) {
   PauseGuard pause(&process);
   KM_ASSIGN_OR_RETURN(Captured captured, Capture(process, capture));
   order.bases = captured.image.bases.size();
+  order.warnings = std::move(captured.warnings);
   order.connections = std::move(captured.connections);
   KM_ASSIGN_OR_RETURN(live_, LiveWriter::Start(std::move(captured), order.path, write_options));
   // The program does not go on behind what the file says of it.
@@ -378,6 +385,7 @@ void ControlDesk::SnapshotEnded(const absl::Status& status) {
                                                            {"stopped_ns", order.stopped_ns},
                                                            {"elapsed_ns", Now() - order.asked_ns},
                                                            {"bases", order.bases},
+                                                           {"warnings", order.warnings},
                                                            {"ended", order.stop}}));
   if (order.stop) monitor_.EndInFile();
 }

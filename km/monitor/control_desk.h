@@ -53,12 +53,13 @@ class ControlDesk {
     Asked by;
     std::string path, label, description;
     bool stop = false;
-    bool keep_tcp = false;
+    bool keep_tcp = false, keep_dontdump = false;
     HeldConnections connections;  // with keep_tcp; they never go on here where the process ends
     // Whether memory that a snapshot has which the process was resumed from stays there; nothing:
     // where that can be.
     std::optional<bool> base;
     size_t bases = 0;  // how many snapshots it is built on
+    std::vector<std::string> warnings;
     int64_t asked_ns = 0, stopped_ns = 0;
   };
   struct Verb {

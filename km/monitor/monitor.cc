@@ -418,6 +418,7 @@ CaptureOptions Monitor::OptionsFor(uint32_t first_thread, const std::string& lab
   options.producer = absl::StrCat("km ", kKmVersion);
   options.first_thread = first_thread;
   options.unnamed_limit = options_.unnamed_limit;
+  options.keep_dontdump = options_.keep_dontdump;
   return options;
 }
 
@@ -427,6 +428,7 @@ absl::Status Monitor::WriteSnapshotFor(uint32_t tid, const SnapshotRequest& requ
   capture_options.keep_tcp = options_.files.keep_tcp && !request.go_on;
   absl::StatusOr<Captured> captured = Capture(*process_, capture_options);
   KM_RETURN_IF_ERROR(captured.status());
+  for (const std::string& warning : captured->warnings) Log(LogLevel::kWarning, warning);
   *connections = std::move(captured->connections);
   WriteOptions write_options;
   write_options.sync = options_.sync;

@@ -65,6 +65,14 @@ absl::Status SetTcp(absl::string_view what, Options* options) {
   return absl::OkStatus();
 }
 
+absl::Status SetDontDump(absl::string_view what, Options* options) {
+  if (what != "keep" && what != "zero") {
+    return Usage(absl::StrCat("--dontdump takes keep or zero, not '", what, "'"));
+  }
+  options->keep_dontdump = what == "keep";
+  return absl::OkStatus();
+}
+
 absl::Status AddSupplied(absl::string_view value, Options* options) {
   absl::StatusOr<SuppliedFile> supplied = ParseSupplied(value);
   if (!supplied.ok()) return Usage(absl::StrCat("--fd: ", supplied.status().message()));
@@ -110,6 +118,7 @@ absl::Status SetOption(absl::string_view name, absl::string_view value, Options*
   if (name == "log") return SetLevel(value);
   if (name == "files") return SetFilePolicy(value, options);
   if (name == "tcp") return SetTcp(value, options);
+  if (name == "dontdump") return SetDontDump(value, options);
   if (name == "fd") return AddSupplied(value, options);
   if (name == "listen") return AddMoved(value, options);
   if (name == "idle-exit") return SetIdleExit(value, options);
@@ -123,7 +132,7 @@ absl::Status SetOption(absl::string_view name, absl::string_view value, Options*
 bool TakesValue(absl::string_view name) {
   return name == "snapshot" || name == "env" || name == "log" || name == "files" ||
          name == "max-unnamed" || name == "control" || name == "fd" || name == "listen" ||
-         name == "idle-exit" || name == "tcp";
+         name == "idle-exit" || name == "tcp" || name == "dontdump";
 }
 
 // Options without a value. False: it is none of them.
@@ -222,6 +231,8 @@ std::string HelpText() {
          "when\n"
          "                    the program ends in one (CAP_NET_ADMIN); the default, reset, resets "
          "them\n"
+         "  --dontdump=keep   let snapshots hold memory that the program advised not to dump\n"
+         "                    (MADV_DONTDUMP); by default, zero, it is zeros after a resume\n"
          "  --control=PATH    the socket that kmctl talks to; none: without one. Otherwise it is\n"
          "                    PID.sock in $XDG_RUNTIME_DIR/km, or /tmp/km-UID\n"
          "  --on-connection   rest until somebody connects to a socket that SNAPSHOT listens on\n"

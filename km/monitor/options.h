@@ -19,6 +19,7 @@ struct Options {
   Action action = Action::kRun;
   std::string snapshot_path = "kmsnap";
   uint64_t unnamed_limit = kDefaultUnnamedLimit;  // bytes
+  bool keep_dontdump = false;                     // of a snapshot, see CaptureOptions
   FileOptions files;
   std::string control;  // path of the control socket; empty: in ControlFolder(); "none"
   bool paused = false;

@@ -16,7 +16,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
-#include "km/base/log.h"
 #include "km/base/status.h"
 #include "km/files/file_saver.h"
 #include "km/files/named_file.h"
@@ -281,10 +280,10 @@ absl::Status Capturer::CaptureMemory() {
     KM_RETURN_IF_ERROR(CaptureMapping(mapping, pages));
   }
   image().policies = ReadMappingPolicies(process_.changed_settings(), process_.space());
-  if (not_dumped_ != 0 && !options_.fatal_signal.has_value()) {
-    Log(LogLevel::kWarning,
-        absl::StrCat(not_dumped_, " bytes of memory that the program advised not to dump ",
-                     "(MADV_DONTDUMP) are not in the snapshot: zeros after a resume"));
+  if (not_dumped_ != 0) {
+    captured_.warnings.push_back(absl::StrCat(
+        not_dumped_, " bytes of memory that the program advised not to dump (MADV_DONTDUMP) are ",
+        "not in the snapshot: zeros after a resume; with --dontdump=keep they come back"));
   }
   return absl::OkStatus();
 }
@@ -302,6 +301,7 @@ bool Capturer::LeftOut(const Mapping& mapping) {
   if (options_.fatal_signal.has_value()) return not_dumped;
   if (!anonymous) return false;
   if (mapping.advice & kAdviceWipeOnFork) return true;
+  if (options_.keep_dontdump) return false;
   if (not_dumped) not_dumped_ += mapping.end - mapping.start;
   return not_dumped;
 }

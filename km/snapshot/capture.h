@@ -28,6 +28,8 @@ struct CaptureOptions {
   bool on_base = false;
   // TCP connections stand still until Captured::connections is destroyed: for a process that ends.
   bool keep_tcp = false;
+  // Memory that the program advised not to dump (MADV_DONTDUMP) is in the file like any other.
+  bool keep_dontdump = false;
   // For a core dump: what killed the process. Then nothing is refused.
   std::optional<siginfo_t> fatal_signal;
 };
@@ -37,6 +39,7 @@ struct Captured {
   MemorySource memory;
   std::vector<OwnedMapping> objects;  // what memory.objects points to
   HeldConnections connections;
+  std::vector<std::string> warnings;  // what is not as a user may think
 };
 
 // Everything `process` has, while it is paused. EBUSY names all that a snapshot cannot carry.

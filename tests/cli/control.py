@@ -41,6 +41,8 @@ def wrong_usage():
         kmctl("trace", program.pid, "perhaps", status=2)
         kmctl("signal", program.pid, "NONESUCH", status=2)
         kmctl("info", program.pid, "--stop", status=2)
+        kmctl("info", program.pid, "--dontdump=keep", status=2)
+        kmctl("snapshot", program.pid, "--dontdump=some", status=2)
         expect("kmctl list" in kmctl("info", 1, status=1), "no hint")
         expect("kmctl list" in kmctl("info", "nonesuch", status=1), "no hint")
     expect("no km is running" in kmctl("list"), "it is still listed")
@@ -90,6 +92,41 @@ def snapshot_and_stop():
         kmctl("snapshot", program.pid, "--stop", "-o", "file")
         expect(program.process.wait(PATIENCE) == 0, "km does not end well")
     resumes_right("./file")
+
+
+# Of its two pages it wants one in no dump.
+SECRET = """
+import mmap, signal
+memory = mmap.mmap(-1, 8192, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+for i in range(8192): memory[i] = (i * 7 + i // 256) % 251
+memory.madvise(mmap.MADV_DONTDUMP, 0, 4096)
+signal.signal(signal.SIGTERM, lambda *_: None)
+print('ready', flush=True)
+signal.pause()
+print(sum(memory[:4096]), sum(memory[4096:]), flush=True)
+"""
+SECRET_BYTES = bytes((i * 7 + i // 256) % 251 for i in range(8192))
+
+
+@case
+def not_to_be_dumped():
+    """Memory with MADV_DONTDUMP is not in the file, which is said, or is with --dontdump=keep."""
+    for told, asked, kept in ((), (), False), ((), ["--dontdump=keep"], True), (["--dontdump=keep"], (), True), (
+            ["--dontdump=keep"], ["--dontdump=zero"], False):
+        with Program("/usr/bin/python3", "-c", SECRET, options=told) as program:
+            eventually(lambda: os.path.exists(program.socket), "there is no socket")
+            for verb in ["check", str(program.pid)], ["snapshot", str(program.pid), "-o", "file", *asked]:
+                done = subprocess.run([KMCTL, *verb], capture_output=True, text=True, timeout=PATIENCE)
+                expect(done.returncode == 0, done.stderr)
+            warned = "4096 bytes" in done.stderr and "--dontdump=keep" in done.stderr
+            expect(warned != kept, f"{told} {asked}: {done.stderr}")
+            sums = [sum(SECRET_BYTES[:4096]), sum(SECRET_BYTES[4096:])]
+            expect(program.end(signal.SIGTERM) == (f"{sums[0]} {sums[1]}\n", 0), "the program itself has lost it")
+        expect((SECRET_BYTES[1000:1100] in open("file", "rb").read()) == kept, f"{told} {asked}: what the file has")
+        with Program("./file", ready=False) as program:
+            output, status = program.end(signal.SIGTERM)
+        sums[0] *= kept
+        expect((output, status) == (f"{sums[0]} {sums[1]}\n", 0), f"{told} {asked}: {output} {status}")
 
 
 @case

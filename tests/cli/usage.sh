@@ -7,6 +7,7 @@ refused env-without-value 125 'NOEQUALS' "$KM" --env NOEQUALS "$hello"
 for time in 0 30 0s -5s inf 9000h soon ''; do
   refused "idle-exit=$time" 125 '--idle-exit takes a time' "$KM" "--idle-exit=$time" "$hello"
 done
+refused dontdump 125 "--dontdump takes keep or zero, not 'some'" "$KM" --dontdump=some "$hello"
 refused trace-regex 125 '(' "$KM" '--trace=(' "$hello"
 
 limited "$KM" --version >"$TMP/version" 2>&1

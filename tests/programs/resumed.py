@@ -12,6 +12,7 @@ import subprocess
 import sys
 
 from places import HERE, PATIENCE, PYTHON, Failure, connect, expect, free_port, get, run_tests, until
+from resumed_mariadb import mariadb
 
 
 def line(client, text):
@@ -231,8 +232,8 @@ def nginx_http(place):
 
 TESTS = {"python-http": python_http, "asyncio-echo": asyncio_echo, "epoll-echo": epoll_echo,
          "go-http": go_http, "node-http": node_http, "redis-keys": redis_keys, "nginx-http": nginx_http,
-         "sqlite-transaction": sqlite_transaction, "sqlite-shell": sqlite_shell}
-NEEDED = {"node-http": "node", "redis-keys": "redis-server", "sqlite-shell": "sqlite3"}
+         "sqlite-transaction": sqlite_transaction, "sqlite-shell": sqlite_shell, "mariadb": mariadb}
+NEEDED = {"node-http": "node", "redis-keys": "redis-server", "sqlite-shell": "sqlite3", "mariadb": "mariadbd"}
 
 
 if __name__ == "__main__":

@@ -38,8 +38,8 @@ constexpr absl::string_view kHelp =
        kmctl supply TARGET N=PATH|fd:M...
                                         what descriptors of a snapshot that km --paused holds are
                                         open on instead, as with km --fd
-       kmctl snapshot TARGET [-o FILE] [--stop [--tcp=keep]] [--base | --full]
-                      [--label TEXT] [--description TEXT]
+       kmctl snapshot TARGET [-o FILE] [--stop [--tcp=keep]] [--dontdump=keep]
+                      [--base | --full] [--label TEXT] [--description TEXT]
                                         write a snapshot; the program goes on, or ends with --stop
        kmctl check TARGET               would a snapshot be possible now?
        kmctl signal TARGET SIGNAL       send a signal to the program
@@ -179,6 +179,8 @@ int ParseArguments(const std::vector<std::string>& arguments, RemoteCommand* com
       command->stop = true;
     } else if (argument == "--tcp=keep" || argument == "--tcp=reset") {
       command->keep_tcp = argument == "--tcp=keep";
+    } else if (argument == "--dontdump=keep" || argument == "--dontdump=zero") {
+      command->keep_dontdump = argument == "--dontdump=keep";
     } else if (argument == "--once") {
       command->once = true;
     } else if (argument == "--base" || argument == "--full") {
@@ -209,9 +211,11 @@ int Main(const std::vector<std::string>& arguments) {
   if (int done = ParseArguments(arguments, &command); done >= 0) return done;
   if (command.verb.empty()) return WrongUsage("what to do with which program or file?");
   const bool of_snapshot = !command.label.empty() || !command.description.empty() || command.stop ||
-                           command.base.has_value() || command.keep_tcp.has_value();
+                           command.base.has_value() || command.keep_tcp.has_value() ||
+                           command.keep_dontdump.has_value();
   if (of_snapshot && command.verb != "snapshot") {
-    return WrongUsage("--label, --description, --stop, --tcp, --base and --full go with snapshot");
+    return WrongUsage(
+        "--label, --description, --stop, --tcp, --dontdump, --base and --full go with snapshot");
   }
   if (command.keep_tcp.value_or(false) && !command.stop) {
     return WrongUsage("--tcp=keep goes with --stop: a connection has one process at either end");

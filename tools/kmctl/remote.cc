@@ -78,6 +78,13 @@ void ShowProgress(const Json& event) {
   fwrite(line.data(), 1, line.size(), stderr);
 }
 
+void ShowWarnings(const Json& answer) {
+  for (const Json& warning : answer.value("warnings", Json::array())) {
+    if (!warning.is_string()) continue;
+    absl::FPrintF(stderr, "kmctl: warning: %s\n", warning.get<std::string>());
+  }
+}
+
 absl::StatusOr<std::string> Snapshot(const RemoteCommand& command, ControlClient& client) {
   Json request = {{"verb", "snapshot"},
                   {"stop", command.stop},
@@ -89,11 +96,13 @@ absl::StatusOr<std::string> Snapshot(const RemoteCommand& command, ControlClient
   }
   if (command.base.has_value()) request["base"] = *command.base;
   if (command.keep_tcp.has_value()) request["keep_tcp"] = *command.keep_tcp;
+  if (command.keep_dontdump.has_value()) request["keep_dontdump"] = *command.keep_dontdump;
   const bool terminal = isatty(STDERR_FILENO) != 0;
   absl::StatusOr<Json> result = client.Call(std::move(request), ShowProgress);
   if (terminal) fputs("\r\x1b[K", stderr);
   KM_RETURN_IF_ERROR(result.status());
   if (command.json) return Dump(*result);
+  ShowWarnings(*result);
   return absl::StrFormat("%s: %s%s, the program stood still for %.1f ms%s\n", Text(*result, "path"),
                          SizeText(Number(*result, "file_bytes")),
                          Number(*result, "bases") != 0 ? " besides what it is built on" : "",
@@ -109,6 +118,7 @@ absl::StatusOr<std::string> Check(const RemoteCommand& command, ControlClient& c
   if (command.json) return Dump(result);
   if (!possible)
     return absl::StrCat("no snapshot is possible now: ", Text(result, "obstacles"), "\n");
+  ShowWarnings(result);
   return absl::StrCat("a snapshot is possible now, with ", SizeText(Number(result, "memory_bytes")),
                       " of memory\n");
 }

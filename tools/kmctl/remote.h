@@ -19,10 +19,10 @@ struct RemoteCommand {
   // Of snapshot.
   std::string output, label, description;
   bool stop = false;
-  std::optional<bool> base;      // nothing: where it can be
-  std::optional<bool> keep_tcp;  // nothing: as km was told
-  double interval = 1;           // seconds, of stats and top
-  bool once = false;             // of top
+  std::optional<bool> base;                     // nothing: where it can be
+  std::optional<bool> keep_tcp, keep_dontdump;  // nothing: as km was told
+  double interval = 1;                          // seconds, of stats and top
+  bool once = false;                            // of top
 };
 
 bool IsRemoteVerb(const std::string& verb);
