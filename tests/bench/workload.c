@@ -10,8 +10,9 @@
 //                                       prints "resumed", then the milliseconds of reading a byte
 //                                       of each page
 //   workload touch MIB HOW              nanoseconds of the first write to a page of fresh anonymous
-//                                       memory (HOW: plain, huge for MADV_HUGEPAGE), of the median
-//                                       of 21 rounds; again HOW: of reading a word of each page of
+//                                       memory (HOW: plain, without advice; small or huge, with
+//                                       MADV_NOHUGEPAGE or MADV_HUGEPAGE), of the median of 21
+//                                       rounds; again HOW: of reading a word of each page of
 //                                       it once more
 //   workload hold MIB HOW THREADS       fills so many MiB (HOW: plain, huge for MADV_HUGEPAGE),
 //   starts
@@ -281,7 +282,8 @@ static int Touch(size_t mib, const char* how) {
   for (int i = 0; i < kRounds; ++i) {
     void* memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) return Fail("mmap");
-    if (strcmp(how, "plain") != 0) madvise(memory, size, MADV_HUGEPAGE);
+    int small = strcmp(how, "small") == 0;
+    if (strcmp(how, "plain") != 0) madvise(memory, size, small ? MADV_NOHUGEPAGE : MADV_HUGEPAGE);
     rounds[i] = WalkPages(memory, size / kPage, 1);
     if (again) rounds[i] = WalkPages(memory, size / kPage, 0);
     munmap(memory, size);
