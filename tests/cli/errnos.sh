@@ -10,12 +10,13 @@ compile "$errnos" "$here/errnos.c" -std=gnu11 -D_GNU_SOURCE -I. -Wextra -Wno-unu
 differs=
 grep -qw ospke /proc/cpuinfo && differs=" pkey_free pkey_mprotect "
 
-# one_run RESULT COMMAND...: a fresh folder, its results, what was printed, and the status.
+# one_run RESULT COMMAND...: a fresh folder, its results, what was printed, and the status. Descriptor 0 is a
+# pipe at its end: of /dev/null a caller who may would change the mode and the times.
 one_run() {
   local result=$1 folder=$TMP/errnos status=0
   shift
   rm -rf "$folder" && mkdir "$folder"
-  { (cd "$folder" && exec timeout -k 5 60 "$@") >"$result.printed" 2>&1 </dev/null || status=$?; } 2>/dev/null
+  { (cd "$folder" && exec timeout -k 5 60 "$@") >"$result.printed" 2>&1 < <(:) || status=$?; } 2>/dev/null
   { tr -d '\000' <"$folder/results"; cat "$result.printed"; echo "status $status"; } >"$result" 2>/dev/null
 }
 
