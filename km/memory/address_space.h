@@ -3,6 +3,7 @@
 #ifndef KM_MEMORY_ADDRESS_SPACE_H_
 #define KM_MEMORY_ADDRESS_SPACE_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -269,6 +270,7 @@ class AddressSpace {
   static constexpr uint64_t kEagerFill = uint64_t{16} << 20;
 
   mutable absl::Mutex mutex_;
+  std::atomic<uint64_t> ahead_ = 0;  // bytes of small mappings; see PrepareForWrites
   GuestMemory* memory_ = nullptr;
   Tree mappings_ ABSL_GUARDED_BY(mutex_);
   Layout layout_ ABSL_GUARDED_BY(mutex_);

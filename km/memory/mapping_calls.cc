@@ -24,6 +24,9 @@ constexpr int kKeptFlags = MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_NORESERVE | kHuge
 // Memory up to this size is likely to be written to soon: allocators ask for as much, as python's
 // arenas are.
 constexpr uint64_t kWrittenSoon = uint64_t{1} << 20;
+// Of all such together: what a program may take more than natively that maps much and writes
+// little, as to a thousand stacks of its own making.
+constexpr uint64_t kMostAhead = uint64_t{128} << 20;
 constexpr int kMonitorFlags = MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_32BIT | MAP_GROWSDOWN;
 
 uint64_t AlignUp(uint64_t value, uint64_t alignment) {
@@ -129,6 +132,7 @@ void AddressSpace::PrepareForWrites(const MapRequest& request, uint64_t start) {
   const uint64_t length = PageUp(request.length);
   std::byte* host = memory_->window() + start;
   if (length <= kWrittenSoon) {
+    if (ahead_.fetch_add(length) > kMostAhead - length) return;
     (void)madvise(host, length, MADV_POPULATE_WRITE);
   } else if (!(request.flags & MAP_NORESERVE)) {
     (void)madvise(host, length, MADV_HUGEPAGE);

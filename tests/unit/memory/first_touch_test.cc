@@ -70,6 +70,12 @@ TEST_F(FirstTouch, LittleMemoryIsThereAtOnce) {
   EXPECT_EQ(PagesThere(Map(kPageSize, kRw, MAP_NORESERVE), kPageSize), 1U);
 }
 
+TEST_F(FirstTouch, NotOfEverLittleMemory) {
+  for (int i = 0; i < 128; ++i) EXPECT_EQ(PagesThere(Map(kMiB, kRw, 0), kMiB), kMiB / kPageSize);
+  EXPECT_EQ(PagesThere(Map(kPageSize, kRw, 0), kPageSize), 0U);
+  EXPECT_EQ(PagesThere(Map(kMiB, kRw, 0), kMiB), 0U);
+}
+
 TEST_F(FirstTouch, MuchMemoryIsAskedForInLargePages) {
   const uint64_t address = Map(8 * kMiB, kRw, 0);
   EXPECT_EQ(PagesThere(address, 8 * kMiB), 0U);
