@@ -9,37 +9,15 @@
 #include <cerrno>
 #include <cstring>
 
-#include "tests/unit/memory/machine.h"
+#include "tests/unit/memory/space.h"
 
 namespace km {
 namespace {
 
-constexpr int kRw = PROT_READ | PROT_WRITE;
-constexpr uint64_t kBase = 0x100000000000;
-constexpr uint64_t kFixed = 0x200000000;
 constexpr uint64_t kWrite = 6, kRead = 4, kFetch = 0x14;
 
-class AddressSpaceTest : public MachineTest {
+class AddressSpaceTest : public SpaceTest {
  protected:
-  void SetUp() override {
-    MachineTest::SetUp();
-    if (IsSkipped() || HasFatalFailure()) return;
-    space_.SetMemory(memory_.get());
-    AddressSpace::Layout layout;
-    layout.mmap_base = kBase;
-    layout.brk_start = layout.brk_end = 0x500000 + 0x123;
-    space_.SetLayout(layout);
-  }
-
-  int64_t Map(uint64_t address, uint64_t pages, int protection = kRw, int flags = 0) {
-    MapRequest request;
-    request.address = address;
-    request.length = pages * kPageSize;
-    request.protection = protection;
-    request.flags = MAP_PRIVATE | MAP_ANONYMOUS | flags | (address != 0 ? MAP_FIXED : 0);
-    return space_.Map(request);
-  }
-
   // A file of `pages` pages, each filled with its number + 1.
   std::shared_ptr<MappedFile> MakeFile(uint64_t pages) {
     auto file = std::make_shared<MappedFile>();
@@ -82,8 +60,6 @@ class AddressSpaceTest : public MachineTest {
     }
     return text;
   }
-
-  AddressSpace space_;
 };
 
 void ExpectFault(const FaultOutcome& outcome, int sig, int code) {

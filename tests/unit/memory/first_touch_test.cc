@@ -8,35 +8,18 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_format.h"
-#include "km/memory/address_space.h"
-#include "tests/unit/memory/machine.h"
+#include "tests/unit/memory/space.h"
 
 namespace km {
 namespace {
 
-constexpr int kRw = PROT_READ | PROT_WRITE;
-constexpr uint64_t kMiB = uint64_t{1} << 20, kFixed = 0x200000000;
+constexpr uint64_t kMiB = uint64_t{1} << 20;
 
-class FirstTouch : public MachineTest {
+class FirstTouch : public SpaceTest {
  protected:
-  void SetUp() override {
-    MachineTest::SetUp();
-    if (IsSkipped() || HasFatalFailure()) return;
-    space_.SetMemory(memory_.get());
-    AddressSpace::Layout layout;
-    layout.mmap_base = 0x100000000000;
-    layout.brk_start = layout.brk_end = 0x500000;
-    space_.SetLayout(layout);
-  }
-
   // The address of new memory.
-  uint64_t Map(uint64_t length, int protection, int flags) {
-    MapRequest request;
-    request.address = kFixed;
-    request.length = length;
-    request.protection = protection;
-    request.flags = MAP_ANONYMOUS | MAP_FIXED | flags | (flags & MAP_SHARED ? 0 : MAP_PRIVATE);
-    EXPECT_EQ(space_.Map(request), static_cast<int64_t>(kFixed));
+  uint64_t New(uint64_t length, int protection, int flags) {
+    EXPECT_EQ(Map(kFixed, length / kPageSize, protection, flags), static_cast<int64_t>(kFixed));
     return kFixed;
   }
 
@@ -61,46 +44,52 @@ class FirstTouch : public MachineTest {
     ADD_FAILURE() << "there is no mapping at " << begin;
     return false;
   }
-
-  AddressSpace space_;
 };
 
 TEST_F(FirstTouch, LittleMemoryIsThereAtOnce) {
-  EXPECT_EQ(PagesThere(Map(kMiB, kRw, 0), kMiB), kMiB / kPageSize);
-  EXPECT_EQ(PagesThere(Map(kPageSize, kRw, MAP_NORESERVE), kPageSize), 1U);
+  EXPECT_EQ(PagesThere(New(kMiB, kRw, 0), kMiB), kMiB / kPageSize);
+  EXPECT_EQ(PagesThere(New(kPageSize, kRw, MAP_NORESERVE), kPageSize), 1U);
 }
 
 TEST_F(FirstTouch, NotOfEverLittleMemory) {
-  for (int i = 0; i < 128; ++i) EXPECT_EQ(PagesThere(Map(kMiB, kRw, 0), kMiB), kMiB / kPageSize);
-  EXPECT_EQ(PagesThere(Map(kPageSize, kRw, 0), kPageSize), 0U);
-  EXPECT_EQ(PagesThere(Map(kMiB, kRw, 0), kMiB), 0U);
+  for (int i = 0; i < 128; ++i) EXPECT_EQ(PagesThere(New(kMiB, kRw, 0), kMiB), kMiB / kPageSize);
+  EXPECT_EQ(PagesThere(New(kPageSize, kRw, 0), kPageSize), 0U);
+  EXPECT_EQ(PagesThere(New(kMiB, kRw, 0), kMiB), 0U);
 }
 
 TEST_F(FirstTouch, MuchMemoryIsAskedForInLargePages) {
-  const uint64_t address = Map(8 * kMiB, kRw, 0);
+  const uint64_t address = New(8 * kMiB, kRw, 0);
   EXPECT_EQ(PagesThere(address, 8 * kMiB), 0U);
   EXPECT_TRUE(LargePagesAreAskedFor(address));
 }
 
+TEST_F(FirstTouch, TheProgramsAdviceIsTheLastWord) {
+  const uint64_t address = New(8 * kMiB, kRw, 0);
+  EXPECT_EQ(space_.Mappings().front().advice, 0U);  // nothing that a snapshot would keep
+  ASSERT_EQ(space_.Advise(address, 8 * kMiB, MADV_NOHUGEPAGE), 0);
+  EXPECT_FALSE(LargePagesAreAskedFor(address));
+}
+
 TEST_F(FirstTouch, WhatMayStayUntouchedIsLeftAlone) {
   for (const int flags : {MAP_STACK, MAP_GROWSDOWN | MAP_STACK, MAP_SHARED}) {
-    EXPECT_EQ(PagesThere(Map(kMiB, kRw, flags), kMiB), 0U) << flags;
+    EXPECT_EQ(PagesThere(New(kMiB, kRw, flags), kMiB), 0U) << flags;
   }
-  EXPECT_EQ(PagesThere(Map(kMiB, PROT_READ, 0), kMiB), 0U);
-  EXPECT_EQ(PagesThere(Map(kMiB, PROT_NONE, 0), kMiB), 0U);
+  EXPECT_EQ(PagesThere(New(kMiB, PROT_READ, 0), kMiB), 0U);
+  EXPECT_EQ(PagesThere(New(kMiB, PROT_NONE, 0), kMiB), 0U);
   for (const int flags : {MAP_STACK, MAP_NORESERVE}) {
-    EXPECT_FALSE(LargePagesAreAskedFor(Map(8 * kMiB, kRw, flags))) << flags;
+    EXPECT_FALSE(LargePagesAreAskedFor(New(8 * kMiB, kRw, flags))) << flags;
   }
-  EXPECT_FALSE(LargePagesAreAskedFor(Map(8 * kMiB, PROT_READ, 0)));
+  EXPECT_FALSE(LargePagesAreAskedFor(New(8 * kMiB, PROT_READ, 0)));
 }
 
 TEST_F(FirstTouch, AHeapThatGrows) {
-  ASSERT_EQ(space_.Brk(0x500000 + kMiB / 2), static_cast<int64_t>(0x500000 + kMiB / 2));
-  EXPECT_EQ(PagesThere(0x500000, kMiB / 2), kMiB / 2 / kPageSize);
-  ASSERT_EQ(space_.Brk(0x500000 + 4 * kMiB), static_cast<int64_t>(0x500000 + 4 * kMiB));
-  EXPECT_EQ(PagesThere(0x500000 + kMiB / 2, 7 * kMiB / 2), 0U);
+  constexpr uint64_t kPage = PageUp(kBrk);
+  ASSERT_EQ(space_.Brk(kBrk + kMiB / 2), static_cast<int64_t>(kBrk + kMiB / 2));
+  EXPECT_EQ(PagesThere(kPage, kMiB / 2), kMiB / 2 / kPageSize);
+  ASSERT_EQ(space_.Brk(kBrk + 4 * kMiB), static_cast<int64_t>(kBrk + 4 * kMiB));
+  EXPECT_EQ(PagesThere(kPage + kMiB / 2, 7 * kMiB / 2), 0U);
   // What is refused makes nothing.
-  ASSERT_EQ(space_.Brk(~uint64_t{0}), static_cast<int64_t>(0x500000 + 4 * kMiB));
+  ASSERT_EQ(space_.Brk(~uint64_t{0}), static_cast<int64_t>(kBrk + 4 * kMiB));
 }
 
 }  // namespace
