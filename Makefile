@@ -194,7 +194,8 @@ $(FUZZ)/syscalls $(FUZZ)/parse_snapshot $(FUZZ)/control: $(FUZZ)/libmonitor.a $(
 # ---- Checks ----------------------------------------------------------------------------------------
 
 FORMATTED := $(sort $(wildcard km/*.cc $(foreach d,km/* include/* runtime runtime/* payloads payloads/* \
-  tools/* tests/unit tests/unit/* tests/guest tests/snapshot tests/bench tests/programs tests/programs/* tests/cli tests/fuzz, \
+  tools/* tests/unit tests/unit/* tests/guest tests/snapshot tests/bench tests/programs tests/programs/* \
+  tests/cli tests/fuzz, \
   $(d)/*.h $(d)/*.cc $(d)/*.c)))
 # With those of the fuzz targets, which are built last of all: what no longer fits is seen here.
 CLANG_STAMPS := $(patsubst %,$(BUILD)/check/%.clang,$(ALL_SOURCES) $(FUZZED_SOURCES))

@@ -333,8 +333,11 @@ absl::Status ControlDesk::StartSnapshot(SnapshotOrder& order) {
   capture.keep_dontdump = order.keep_dontdump;
   WriteOptions write_options;
   write_options.sync = monitor_.options_.sync;
-  KM_ASSIGN_OR_RETURN(TouchedPages running, TouchedPages::Open(process.memory().window()));
-  if (!order.stop) write_options.running = &running;
+  std::optional<TouchedPages> running;
+  if (!order.stop) {
+    KM_ASSIGN_OR_RETURN(running, TouchedPages::Open(process.memory().window()));
+    write_options.running = &*running;
+  }
   const int64_t begin = Now();
   PauseGuard pause(&process);
   KM_ASSIGN_OR_RETURN(Captured captured, Capture(process, capture));

@@ -57,19 +57,13 @@ absl::Status SetFilePolicy(absl::string_view name, Options* options) {
   return absl::OkStatus();
 }
 
-absl::Status SetTcp(absl::string_view what, Options* options) {
-  if (what != "keep" && what != "reset") {
-    return Usage(absl::StrCat("--tcp takes keep or reset, not '", what, "'"));
+// An option that is "keep", or `otherwise`, the default.
+absl::Status SetKeep(absl::string_view name, absl::string_view otherwise, absl::string_view value,
+                     bool* keep) {
+  if (value != "keep" && value != otherwise) {
+    return Usage(absl::StrCat("--", name, " takes keep or ", otherwise, ", not '", value, "'"));
   }
-  options->files.keep_tcp = what == "keep";
-  return absl::OkStatus();
-}
-
-absl::Status SetDontDump(absl::string_view what, Options* options) {
-  if (what != "keep" && what != "zero") {
-    return Usage(absl::StrCat("--dontdump takes keep or zero, not '", what, "'"));
-  }
-  options->keep_dontdump = what == "keep";
+  *keep = value == "keep";
   return absl::OkStatus();
 }
 
@@ -117,8 +111,8 @@ absl::Status SetOption(absl::string_view name, absl::string_view value, Options*
   if (name == "env") return SetVariable(value, &options->environment);
   if (name == "log") return SetLevel(value);
   if (name == "files") return SetFilePolicy(value, options);
-  if (name == "tcp") return SetTcp(value, options);
-  if (name == "dontdump") return SetDontDump(value, options);
+  if (name == "tcp") return SetKeep(name, "reset", value, &options->files.keep_tcp);
+  if (name == "dontdump") return SetKeep(name, "zero", value, &options->keep_dontdump);
   if (name == "fd") return AddSupplied(value, options);
   if (name == "listen") return AddMoved(value, options);
   if (name == "idle-exit") return SetIdleExit(value, options);

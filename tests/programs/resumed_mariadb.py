@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 
-from places import PATIENCE, Failure, connect, expect, free_port
+from places import PATIENCE, connect, expect, free_port, until
 
 PROGRAM = shutil.which("mariadbd") or "/usr/sbin/mariadbd"
 ROWS = 2000
@@ -60,9 +60,7 @@ def mariadb(place):
         client = place.start("mariadb", "--no-defaults", "-h127.0.0.1", f"-P{server.port}", "-uroot", "d",
                              "-e", "begin; delete from t; select sleep(1000)", stdout=subprocess.DEVNULL)
         waits = "select count(*) from information_schema.processlist where info = 'select sleep(1000)'"
-        while server.say(waits) != "1\n":
-            if client.poll() is not None:
-                raise Failure("the client with a transaction has ended")
+        until("the client in its transaction", lambda: server.say(waits) == "1\n")
         place.take(process)
         process = place.resume("--dontdump=keep")
         connect(server.port, process).close()
