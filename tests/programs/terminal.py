@@ -278,8 +278,9 @@ def python3(run):
     job.expect("ready> ")
     job.type("import os; os.get_terminal_size()\n")
     print(job.expect(r"columns=\d+, lines=\d+"))
-    job.resize(40, 132)
+    # Readline, before each prompt, reads the window's size and sets what it read: behind that.
     job.expect("ready> ")
+    job.resize(40, 132)
     job.type("os.get_terminal_size()\n")
     print(job.expect(r"columns=\d+, lines=\d+"))
     job.expect("ready> ")
