@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -117,6 +118,18 @@ __attribute__((unused)) static int GuestSnapshotAt(const char* file, int line) {
   if (result < 0) GuestFail(file, line, "snapshot refused: %s", strerror((int)-result));
   if (result != 1) GuestFail(file, line, "HC_snapshot that ends returned %ld, expected 1", result);
   return 1;
+}
+
+// Whether both are of one file. What a resume makes anew has another inode then: a snapshot between
+// the two looks does not count.
+__attribute__((unused)) static bool GuestSameFile(int one, int other) {
+  struct stat first, second, again;
+  do {
+    CHECK_OK(fstat(one, &first));
+    CHECK_OK(fstat(other, &second));
+    CHECK_OK(fstat(one, &again));
+  } while (first.st_ino != again.st_ino);
+  return first.st_ino == second.st_ino && first.st_dev == second.st_dev;
 }
 
 __attribute__((unused)) static int64_t NowNs(clockid_t clock) {
