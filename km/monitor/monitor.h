@@ -85,6 +85,7 @@ class Monitor {
   // The thread counts as parked meanwhile: a snapshot may find its registers as they are now.
   void AskMain(Thread& thread, std::function<void()> work) ABSL_LOCKS_EXCLUDED(mutex_);
   Next EndOneThread(Thread& thread, int status);
+  Next EndCompanion(Thread& thread, int wait_status);
   [[noreturn]] void Stay(Thread& thread);
   [[noreturn]] void FailIn(Thread& thread, const absl::Status& status);
 

@@ -30,7 +30,9 @@ Monitor::Next Monitor::DeliverSignals(Thread& thread) {
       // As the kernel does: no room for a frame is a fault, and a fatal one if it was SIGSEGV's
       // own.
       process_->signals().SetMask(thread.tid, delivery->frame_mask);
-      if (delivery->info.si_signo == SIGSEGV) process_->signals().ResetAction(SIGSEGV);
+      if (delivery->info.si_signo == SIGSEGV) {
+        process_->signals().ResetAction(SIGSEGV, thread.tid);
+      }
       process_->signals().Force(thread.tid, KernelSiginfo(SIGSEGV));
     }
   }
@@ -93,6 +95,7 @@ Monitor::Next Monitor::DefaultSignal(Thread& thread, const SignalState::Delivery
     case DefaultActionKind::kCore:
       break;
   }
+  if (thread.companion != nullptr) return EndCompanion(thread, sig);
   ExitStatus status;
   status.signal = sig;
   status.core = DefaultAction(sig) == DefaultActionKind::kCore;

@@ -2,6 +2,7 @@
 // The states are drawn in docs/vcpu-states.md.
 #include <km/layout.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -252,6 +253,9 @@ Monitor::Next Monitor::Finish(Thread& thread, Call& call, const SyscallResult& r
     case NextAction::kExitThread:
       return EndOneThread(thread, static_cast<int>(result.value));
     case NextAction::kExitProcess:
+      if (thread.companion != nullptr) {
+        return EndOneThread(thread, static_cast<int>(result.value));
+      }
       RequestEnd({static_cast<int>(result.value), 0, false, thread.tid, {}});
       Stay(thread);
     case NextAction::kSnapshot:
@@ -266,6 +270,7 @@ Monitor::Next Monitor::Finish(Thread& thread, Call& call, const SyscallResult& r
 }
 
 Monitor::Next Monitor::EndOneThread(Thread& thread, int status) {
+  if (thread.companion != nullptr) return EndCompanion(thread, W_EXITCODE(status & 0xff, 0));
   // The last one ends the process; its status is the process's, as natively.
   if (process_->thread_count() == 1) {
     RequestEnd({status, 0, false, thread.tid, {}});
@@ -273,9 +278,19 @@ Monitor::Next Monitor::EndOneThread(Thread& thread, int status) {
   }
   if (tracer_ != nullptr) tracer_->ThreadExited(thread.tid, status);
   ReleaseThread(*process_, thread);
-  if (!process_->EndThread(&thread)) {
+  if (!process_->EndThread(&thread, W_EXITCODE(status & 0xff, 0))) {
     RequestEnd({status, 0, false, 0, {}});
   }
+  return Next::kLeave;
+}
+
+// A process beside the program: that goes on.
+Monitor::Next Monitor::EndCompanion(Thread& thread, int wait_status) {
+  if (tracer_ != nullptr && WIFEXITED(wait_status)) {
+    tracer_->ThreadExited(thread.tid, WEXITSTATUS(wait_status));
+  }
+  ReleaseThread(*process_, thread);
+  (void)process_->EndThread(&thread, wait_status);
   return Next::kLeave;
 }
 

@@ -87,12 +87,16 @@ void Process::SetNextTid(uint32_t tid) {
 
 bool Process::HasThread(uint32_t tid) const {
   absl::MutexLock lock(&mutex_);
-  return threads_.contains(tid);
+  auto it = threads_.find(tid);
+  return it != threads_.end() && it->second->companion == nullptr;
 }
 
 size_t Process::thread_count() const {
   absl::MutexLock lock(&mutex_);
-  return threads_.size();
+  if (companions_.empty()) return threads_.size();
+  return static_cast<size_t>(std::count_if(threads_.begin(), threads_.end(), [](const auto& it) {
+    return it.second->companion == nullptr;
+  }));
 }
 
 uint64_t Process::exit_count() const {
@@ -105,7 +109,9 @@ uint64_t Process::exit_count() const {
 std::vector<uint32_t> Process::Tids() const {
   absl::MutexLock lock(&mutex_);
   std::vector<uint32_t> tids;
-  for (const auto& [tid, thread] : threads_) tids.push_back(tid);
+  for (const auto& [tid, thread] : threads_) {
+    if (thread->companion == nullptr) tids.push_back(tid);
+  }
   return tids;
 }
 
@@ -135,6 +141,10 @@ void Process::RedirectSignals() {
 }
 
 int Process::Signal(const siginfo_t& info) {
+  if (info.si_signo == SIGKILL) {
+    absl::MutexLock lock(&mutex_);
+    ReleaseTraced();
+  }
   SignalState::SendResult result = signals_.SendToProcess(info);
   if (result.interrupt_tid != 0) Interrupt(result.interrupt_tid);
   return result.error;
@@ -145,6 +155,7 @@ int Process::SignalThread(uint32_t tid, const siginfo_t& info) {
   auto it = threads_.find(tid);
   if (it == threads_.end()) return -ESRCH;
   if (info.si_signo == 0) return 0;
+  if (info.si_signo == SIGKILL) ReleaseTraced();
   SignalState::SendResult result = signals_.SendToThread(tid, info);
   if (result.interrupt_tid != 0) InterruptLocked(*it->second);
   return result.error;
@@ -166,7 +177,7 @@ void Process::Resume() {
 void Process::ParkWhilePaused(Thread& thread) {
   {
     absl::MutexLock lock(&mutex_);
-    if (pauses_ == 0) return;
+    if (!MustPark(thread)) return;
   }
   if (absl::Status status = SaveState(thread); !status.ok()) {
     Log(LogLevel::kError, status.message());
@@ -174,7 +185,10 @@ void Process::ParkWhilePaused(Thread& thread) {
   absl::MutexLock lock(&mutex_);
   --running_;
   changed_.SignalAll();
-  while (pauses_ > 0) changed_.Wait(&mutex_);
+  while (MustPark(thread)) {
+    StopIfTraced(thread);
+    changed_.Wait(&mutex_);
+  }
   ++running_;
 }
 

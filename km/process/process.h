@@ -27,6 +27,7 @@
 #include "km/memory/address_space.h"
 #include "km/memory/guest_memory.h"
 #include "km/process/clock.h"
+#include "km/process/companion.h"
 #include "km/process/pi_futex.h"
 #include "km/process/process_ids.h"
 #include "km/process/settings.h"
@@ -102,6 +103,23 @@ class Process {
   // A new thread, not yet running. `tid` 0: the next free one. Errors mean EAGAIN.
   absl::StatusOr<Thread*> NewThread(uint32_t tid, SignalSet mask, VcpuFrom from)
       ABSL_LOCKS_EXCLUDED(mutex_);
+  // The same for a process that shares the program's memory. It is not counted among the threads.
+  absl::StatusOr<Thread*> NewCompanion(SignalSet mask) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Null: no such, or somebody has waited for its end (ForgetCompanion).
+  std::shared_ptr<Companion> FindCompanion(uint32_t pid) const ABSL_LOCKS_EXCLUDED(mutex_);
+  void ForgetCompanion(uint32_t pid) ABSL_LOCKS_EXCLUDED(mutex_);
+  std::vector<uint32_t> CompanionPids() const ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // ptrace(2) by a companion: makes a thread of the program stop where it is next interrupted. 0,
+  // -ESRCH or -EPERM (it is traced).
+  int Attach(const Thread& tracer, uint32_t tid) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Null: `tracer` does not trace it.
+  std::shared_ptr<Trace> FindTrace(const Thread& tracer, uint32_t tid) const
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  // The thread goes on; of one that has ended nothing is known any more.
+  void Detach(uint32_t tid) ABSL_LOCKS_EXCLUDED(mutex_);
+  // A thread that `tracer` has stopped, and may look at until it detaches; or null.
+  const Thread* StoppedThread(const Thread& tracer, uint32_t tid) const ABSL_LOCKS_EXCLUDED(mutex_);
   // For a thread without a vCPU, called by itself: gives it one, with its state. Look at
   // `attention` behind it: a kick before it did not reach the vCPU.
   absl::Status GiveVcpu(Thread& thread) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -111,8 +129,9 @@ class Process {
   void OnHostThread(Thread* thread, std::function<void()> work) ABSL_LOCKS_EXCLUDED(mutex_);
   // Every thread there is, of which none runs yet: all at once, so that HostTid waits for each.
   void StartAll() ABSL_LOCKS_EXCLUDED(mutex_);
-  // The end of the calling guest thread; `thread` is gone afterwards. False: it was the last one.
-  bool EndThread(Thread* thread) ABSL_LOCKS_EXCLUDED(mutex_);
+  // The end of the calling guest thread; `thread` is gone afterwards. `wait_status`: as wait(2)
+  // tells it, whom it concerns. False: it was the last one.
+  bool EndThread(Thread* thread, int wait_status) ABSL_LOCKS_EXCLUDED(mutex_);
   uint32_t next_tid() const ABSL_LOCKS_EXCLUDED(mutex_);
   void SetNextTid(uint32_t tid) ABSL_LOCKS_EXCLUDED(mutex_);
   bool HasThread(uint32_t tid) const ABSL_LOCKS_EXCLUDED(mutex_);
@@ -137,7 +156,7 @@ class Process {
   // as there were Pauses. For the main thread.
   void Pause() ABSL_LOCKS_EXCLUDED(mutex_);
   void Resume() ABSL_LOCKS_EXCLUDED(mutex_);
-  // For a guest thread that was interrupted: stays here while a pause lasts.
+  // For a guest thread that was interrupted: stays here while a pause lasts, or a trace's stop.
   void ParkWhilePaused(Thread& thread) ABSL_LOCKS_EXCLUDED(mutex_);
   // A guest thread waits until the main thread has done what it asked for: counted as parked.
   void BeginParked(Thread& thread) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -190,7 +209,14 @@ class Process {
   void StartLocked(Thread* thread) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SetHostTid(Thread* thread, pid_t host_tid) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   uint32_t FreeTid() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  bool ForgetThread(Thread* thread) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::StatusOr<Thread*> NewThreadLocked(uint32_t tid, SignalSet mask, VcpuFrom from,
+                                          std::shared_ptr<Companion> companion)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool ForgetThread(Thread* thread, int wait_status) ABSL_LOCKS_EXCLUDED(mutex_);
+  void EndTraces(const Thread& thread, int wait_status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool MustPark(const Thread& thread) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void StopIfTraced(const Thread& thread) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ReleaseTraced() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ReadLimits() ABSL_LOCKS_EXCLUDED(mutex_);
   void SetMemoryLimits() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status StartHost(Worker* worker) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -222,6 +248,9 @@ class Process {
   mutable absl::Mutex mutex_;
   mutable absl::CondVar changed_;  // threads parked or resumed, a worker got a thread
   absl::btree_map<uint32_t, std::unique_ptr<Thread>> threads_ ABSL_GUARDED_BY(mutex_);
+  // Also those that have ended and were not waited for.
+  absl::btree_map<uint32_t, std::shared_ptr<Companion>> companions_ ABSL_GUARDED_BY(mutex_);
+  absl::btree_map<uint32_t, std::shared_ptr<Trace>> traces_ ABSL_GUARDED_BY(mutex_);  // by thread
   std::vector<std::unique_ptr<Worker>> workers_ ABSL_GUARDED_BY(mutex_);
   std::vector<Worker*> idle_ ABSL_GUARDED_BY(mutex_);
   uint32_t next_tid_ ABSL_GUARDED_BY(mutex_) = 0;

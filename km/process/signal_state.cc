@@ -7,9 +7,11 @@
 
 namespace km {
 
-void SignalState::AddThread(uint32_t tid, SignalSet mask) {
+void SignalState::AddThread(uint32_t tid, SignalSet mask, Owner owner) {
   absl::MutexLock lock(&mutex_);
-  threads_[tid].mask = mask & ~kUnblockable;
+  PerThread& thread = threads_[tid];
+  thread.mask = mask & ~kUnblockable;
+  if (owner == Owner::kProcess) thread.own_actions = std::make_unique<SignalActions>(actions_);
 }
 
 void SignalState::RemoveThread(uint32_t tid) {
@@ -18,26 +20,54 @@ void SignalState::RemoveThread(uint32_t tid) {
   TellSignalFds(0);
 }
 
-SignalAction SignalState::Action(int sig) const {
-  absl::MutexLock lock(&mutex_);
-  return actions_.Get(sig);
+const SignalActions& SignalState::ActionsOf(uint32_t tid) const {
+  auto it = threads_.find(tid);
+  return it != threads_.end() && it->second.own_actions != nullptr ? *it->second.own_actions
+                                                                   : actions_;
 }
 
-int SignalState::SetAction(int sig, const SignalAction& action) {
+SignalActions& SignalState::ActionsOf(uint32_t tid) {
+  return const_cast<SignalActions&>(std::as_const(*this).ActionsOf(tid));
+}
+
+SignalAction SignalState::Action(int sig, uint32_t tid) const {
   absl::MutexLock lock(&mutex_);
-  if (int error = actions_.Set(sig, action); error != 0) return error;
-  if (actions_.Ignored(sig)) DiscardEverywhere(SignalBit(sig));
+  return ActionsOf(tid).Get(sig);
+}
+
+int SignalState::SetAction(int sig, const SignalAction& action, uint32_t tid) {
+  absl::MutexLock lock(&mutex_);
+  SignalActions& actions = ActionsOf(tid);
+  if (int error = actions.Set(sig, action); error != 0) return error;
+  if (!actions.Ignored(sig)) return 0;
+  if (&actions == &actions_) {
+    DiscardEverywhere(SignalBit(sig));
+  } else {
+    threads_.at(tid).pending.Discard(SignalBit(sig));
+  }
   return 0;
 }
 
-void SignalState::ResetAction(int sig) {
+void SignalState::ResetAction(int sig, uint32_t tid) {
   absl::MutexLock lock(&mutex_);
-  actions_.ResetToDefault(sig);
+  ActionsOf(tid).ResetToDefault(sig);
+}
+
+SignalSet SignalState::Shared(const PerThread& thread) const {
+  return thread.own_actions == nullptr ? pending_.set() : 0;
+}
+
+std::optional<siginfo_t> SignalState::Take(PerThread& thread, SignalSet set) {
+  std::optional<siginfo_t> info = thread.pending.Next(set);
+  if (!info.has_value() && thread.own_actions == nullptr) info = pending_.Next(set);
+  return info;
 }
 
 void SignalState::DiscardEverywhere(SignalSet signals) {
   pending_.Discard(signals);
-  for (auto& [tid, thread] : threads_) thread.pending.Discard(signals);
+  for (auto& [tid, thread] : threads_) {
+    if (thread.own_actions == nullptr) thread.pending.Discard(signals);
+  }
   TellSignalFds(0);
 }
 
@@ -88,8 +118,8 @@ bool SignalState::Wants(const PerThread& thread, int sig) const {
 
 // A signal that is ignored is thrown away when it is sent, unless it is blocked: then the
 // disposition may change before it is looked at.
-bool SignalState::Dropped(int sig, SignalSet blocked) const {
-  return actions_.Ignored(sig) && !Contains(blocked, sig);
+bool SignalState::Dropped(const SignalActions& actions, int sig, SignalSet blocked) {
+  return actions.Ignored(sig) && !Contains(blocked, sig);
 }
 
 void SignalState::CancelOpposites(int sig) {
@@ -112,12 +142,14 @@ SignalState::SendResult SignalState::SendToProcessLocked(const siginfo_t& info, 
   CancelOpposites(sig);
   if (threads_.empty()) return {};
   SignalSet blocked_by_all = ~SignalSet{0};
-  for (const auto& [tid, thread] : threads_) blocked_by_all &= thread.mask | thread.waiting;
-  if (Dropped(sig, blocked_by_all)) return {.dropped = true};
+  for (const auto& [tid, thread] : threads_) {
+    if (thread.own_actions == nullptr) blocked_by_all &= thread.mask | thread.waiting;
+  }
+  if (Dropped(actions_, sig, blocked_by_all)) return {.dropped = true};
   if (!Queue(pending_, info, has_room)) return {.error = -EAGAIN};
   // The oldest thread that does not block it, as Linux prefers the main thread.
   for (const auto& [tid, thread] : threads_) {
-    if (Wants(thread, sig)) return {.interrupt_tid = tid};
+    if (thread.own_actions == nullptr && Wants(thread, sig)) return {.interrupt_tid = tid};
   }
   return {};
 }
@@ -127,7 +159,7 @@ SignalState::SendResult SignalState::SendToThreadLocked(uint32_t tid, const sigi
   int sig = info.si_signo;
   CancelOpposites(sig);
   PerThread& thread = threads_.at(tid);
-  if (Dropped(sig, thread.mask | thread.waiting)) return {.dropped = true};
+  if (Dropped(ActionsOf(tid), sig, thread.mask | thread.waiting)) return {.dropped = true};
   if (!Queue(thread.pending, info, has_room)) return {.error = -EAGAIN};
   return {.interrupt_tid = Wants(thread, sig) ? tid : 0};
 }
@@ -168,8 +200,9 @@ void SignalState::Force(uint32_t tid, const siginfo_t& info) {
   absl::MutexLock lock(&mutex_);
   PerThread& thread = threads_.at(tid);
   int sig = info.si_signo;
-  if (Contains(thread.mask, sig) || actions_.Ignored(sig)) {
-    actions_.ResetToDefault(sig);
+  SignalActions& actions = ActionsOf(tid);
+  if (Contains(thread.mask, sig) || actions.Ignored(sig)) {
+    actions.ResetToDefault(sig);
     thread.mask &= ~SignalBit(sig);
   }
   [[maybe_unused]] bool queued = thread.pending.Add(info, std::numeric_limits<size_t>::max());
@@ -178,13 +211,14 @@ void SignalState::Force(uint32_t tid, const siginfo_t& info) {
 
 SignalSet SignalState::Pending(uint32_t tid) const {
   absl::MutexLock lock(&mutex_);
-  return threads_.at(tid).pending.set() | pending_.set();
+  const PerThread& thread = threads_.at(tid);
+  return thread.pending.set() | Shared(thread);
 }
 
 bool SignalState::HasDeliverable(uint32_t tid) const {
   absl::MutexLock lock(&mutex_);
   const PerThread& thread = threads_.at(tid);
-  return ((thread.pending.set() | pending_.set()) & ~thread.mask) != 0;
+  return ((thread.pending.set() | Shared(thread)) & ~thread.mask) != 0;
 }
 
 std::vector<uint32_t> SignalState::Candidates() const {
@@ -192,7 +226,7 @@ std::vector<uint32_t> SignalState::Candidates() const {
   std::vector<uint32_t> tids;
   if (pending_.set() == 0) return tids;
   for (const auto& [tid, thread] : threads_) {
-    if (pending_.set() & (~thread.mask | thread.waiting | thread.reading)) tids.push_back(tid);
+    if (Shared(thread) & (~thread.mask | thread.waiting | thread.reading)) tids.push_back(tid);
   }
   return tids;
 }
@@ -200,16 +234,16 @@ std::vector<uint32_t> SignalState::Candidates() const {
 std::optional<SignalState::Delivery> SignalState::Next(uint32_t tid) {
   absl::MutexLock lock(&mutex_);
   PerThread& thread = threads_.at(tid);
-  std::optional<siginfo_t> info = thread.pending.Next(~thread.mask);
-  if (!info.has_value()) info = pending_.Next(~thread.mask);
+  std::optional<siginfo_t> info = Take(thread, ~thread.mask);
   if (!info.has_value()) return std::nullopt;
   TellSignalFds(0);
   int sig = info->si_signo;
+  SignalActions& actions = ActionsOf(tid);
   Delivery delivery;
   delivery.info = *info;
-  delivery.ignored = actions_.Ignored(sig);
+  delivery.ignored = actions.Ignored(sig);
   if (delivery.ignored) return delivery;
-  delivery.action = actions_.TakeForDelivery(sig);
+  delivery.action = actions.TakeForDelivery(sig);
   delivery.frame_mask = thread.saved_mask.value_or(thread.mask);
   if (!delivery.action.is_default()) {
     thread.saved_mask.reset();
@@ -223,8 +257,7 @@ std::optional<siginfo_t> SignalState::Wait(uint32_t tid, SignalSet set) {
   absl::MutexLock lock(&mutex_);
   PerThread& thread = threads_.at(tid);
   set &= ~kUnblockable;
-  std::optional<siginfo_t> info = thread.pending.Next(set);
-  if (!info.has_value()) info = pending_.Next(set);
+  std::optional<siginfo_t> info = Take(thread, set);
   thread.waiting = info.has_value() ? 0 : set;
   if (info.has_value()) TellSignalFds(0);
   return info;
@@ -278,8 +311,7 @@ SignalSet SignalState::SignalFdMask(const SignalFd& fd) const {
 std::optional<siginfo_t> SignalState::Read(uint32_t tid, const SignalFd& fd, bool wait) {
   absl::MutexLock lock(&mutex_);
   PerThread& thread = threads_.at(tid);
-  std::optional<siginfo_t> info = thread.pending.Next(fd.mask);
-  if (!info.has_value()) info = pending_.Next(fd.mask);
+  std::optional<siginfo_t> info = Take(thread, fd.mask);
   thread.reading = wait && !info.has_value() ? fd.mask : 0;
   if (info.has_value()) TellSignalFds(0);
   return info;

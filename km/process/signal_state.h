@@ -36,14 +36,19 @@ class SignalState {
     SignalSet frame_mask = 0;  // what sigreturn restores
   };
 
-  void AddThread(uint32_t tid, SignalSet mask) ABSL_LOCKS_EXCLUDED(mutex_);
+  // kProcess: a process of its own (companion.h), which has a copy of the actions and takes no
+  // signal that is sent to the program as a whole.
+  enum class Owner { kProgram, kProcess };
+  void AddThread(uint32_t tid, SignalSet mask, Owner owner = Owner::kProgram)
+      ABSL_LOCKS_EXCLUDED(mutex_);
   void RemoveThread(uint32_t tid) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  SignalAction Action(int sig) const ABSL_LOCKS_EXCLUDED(mutex_);
+  // The actions are the program's, or those of the process of its own that `tid` is.
+  SignalAction Action(int sig, uint32_t tid = 0) const ABSL_LOCKS_EXCLUDED(mutex_);
   // 0 or -EINVAL. A signal that is ignored now is forgotten where it was pending.
-  int SetAction(int sig, const SignalAction& action) ABSL_LOCKS_EXCLUDED(mutex_);
+  int SetAction(int sig, const SignalAction& action, uint32_t tid = 0) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  void ResetAction(int sig) ABSL_LOCKS_EXCLUDED(mutex_);  // to SIG_DFL
+  void ResetAction(int sig, uint32_t tid) ABSL_LOCKS_EXCLUDED(mutex_);  // to SIG_DFL
 
   SignalSet Mask(uint32_t tid) const ABSL_LOCKS_EXCLUDED(mutex_);
   void SetMask(uint32_t tid, SignalSet mask) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -106,6 +111,7 @@ class SignalState {
     SignalSet waiting = 0;  // what sigtimedwait waits for
     SignalSet reading = 0;  // what a read of a signalfd waits for
     PendingSignals pending;
+    std::unique_ptr<SignalActions> own_actions;  // of a process of its own
   };
 
   SendResult SendToProcessLocked(const siginfo_t& info, bool has_room)
@@ -116,7 +122,14 @@ class SignalState {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   size_t Room() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool Wants(const PerThread& thread, int sig) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  bool Dropped(int sig, SignalSet blocked) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  const SignalActions& ActionsOf(uint32_t tid) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  SignalActions& ActionsOf(uint32_t tid) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // What is pending for the program as a whole, as far as it concerns the thread: nothing for a
+  // process of its own.
+  SignalSet Shared(const PerThread& thread) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::optional<siginfo_t> Take(PerThread& thread, SignalSet set)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  static bool Dropped(const SignalActions& actions, int sig, SignalSet blocked);
   void CancelOpposites(int sig) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void DiscardEverywhere(SignalSet signals) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 

@@ -7,14 +7,17 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "km/base/host_call.h"
 #include "km/kvm/vcpu.h"
 #include "km/memory/guest_addr.h"
 #include "km/process/clock.h"
+#include "km/process/companion.h"
 #include "km/process/settings.h"
 #include "km/signals/alt_stack.h"
 #include "km/signals/frame.h"
@@ -60,7 +63,8 @@ class SyscallSites {
 // Belongs to its host thread while that runs; to the main thread while it is parked (see Process).
 // Its signals are in SignalState.
 struct Thread {
-  explicit Thread(uint32_t thread_id) : tid(thread_id) {}
+  explicit Thread(uint32_t thread_id, std::shared_ptr<Companion> process = nullptr)
+      : tid(thread_id), companion(std::move(process)) {}
   Thread(const Thread&) = delete;
   Thread& operator=(const Thread&) = delete;
 
@@ -77,6 +81,8 @@ struct Thread {
   }
 
   const uint32_t tid;
+  // Set: it is no thread of the program's but a process of its own, `tid` its id.
+  const std::shared_ptr<Companion> companion;
   std::string comm;            // see Process::Comm
   Registers registers;         // fs_base and gs_base only after SaveState
   std::vector<uint8_t> xsave;  // after SaveState

@@ -95,12 +95,18 @@ uint32_t Process::FreeTid() {
   while (true) {
     uint32_t tid = next_tid_;
     next_tid_ = next_tid_ >= FUTEX_TID_MASK ? kFirstTidAgain : next_tid_ + 1;
-    if (tid != 0 && tid <= FUTEX_TID_MASK && !threads_.contains(tid)) return tid;
+    const bool taken = threads_.contains(tid) || companions_.contains(tid) || traces_.contains(tid);
+    if (tid != 0 && tid <= FUTEX_TID_MASK && !taken) return tid;
   }
 }
 
 absl::StatusOr<Thread*> Process::NewThread(uint32_t tid, SignalSet mask, VcpuFrom from) {
   absl::MutexLock lock(&mutex_);
+  return NewThreadLocked(tid, mask, from, nullptr);
+}
+
+absl::StatusOr<Thread*> Process::NewThreadLocked(uint32_t tid, SignalSet mask, VcpuFrom from,
+                                                 std::shared_ptr<Companion> companion) {
   if (tid == 0) tid = FreeTid();
   if (threads_.contains(tid)) return absl::AlreadyExistsError("two threads have the same id");
   KM_ASSIGN_OR_RETURN(Worker * worker, IdleWorker());
@@ -110,10 +116,12 @@ absl::StatusOr<Thread*> Process::NewThread(uint32_t tid, SignalSet mask, VcpuFro
     idle_.push_back(worker);
     return status;
   }
-  auto thread = std::make_unique<Thread>(tid);
+  signals_.AddThread(
+      tid, mask,
+      companion == nullptr ? SignalState::Owner::kProgram : SignalState::Owner::kProcess);
+  auto thread = std::make_unique<Thread>(tid, std::move(companion));
   thread->vcpu = worker->vcpu.get();
   worker->thread = thread.get();
-  signals_.AddThread(tid, mask);
   Thread* result = thread.get();
   threads_[tid] = std::move(thread);
   return result;
@@ -195,16 +203,17 @@ void Process::HostThreadsDiffer() {
   changed_.SignalAll();
 }
 
-bool Process::EndThread(Thread* thread) {
+bool Process::EndThread(Thread* thread, int wait_status) {
   SetCurrentThread(nullptr);
   timers_.ThreadEnded(thread->tid);
-  bool others = ForgetThread(thread);
+  bool others = ForgetThread(thread, wait_status);
   RedirectSignals();
   return others;
 }
 
-bool Process::ForgetThread(Thread* thread) {
+bool Process::ForgetThread(Thread* thread, int wait_status) {
   absl::MutexLock lock(&mutex_);
+  EndTraces(*thread, wait_status);
   signals_.RemoveThread(thread->tid);
   Worker& worker = WorkerOf(thread);
   worker.thread = nullptr;
@@ -214,7 +223,8 @@ bool Process::ForgetThread(Thread* thread) {
   threads_.erase(thread->tid);
   --running_;
   changed_.SignalAll();
-  return !threads_.empty();
+  return std::any_of(threads_.begin(), threads_.end(),
+                     [](const auto& it) { return it.second->companion == nullptr; });
 }
 
 }  // namespace km

@@ -197,6 +197,7 @@ absl::Status Capturer::CaptureDirectory() {
 void Capturer::CaptureThreads() {
   SignalState& signals = process_.signals();
   for (Thread* thread : process_.ParkedThreads()) {
+    if (thread->companion != nullptr) continue;
     ImageThread to;
     to.tid = thread->tid;
     to.comm = thread->comm;
@@ -242,6 +243,10 @@ void Capturer::CheckUncarried() {
     image().process.aio = *std::move(aio);
   } else {
     obstacles_.emplace_back(aio.status().message());
+  }
+  for (const uint32_t pid : process_.CompanionPids()) {
+    obstacles_.push_back(absl::StrCat("its child process ", pid,
+                                      ", which shares its memory (clone), has not been waited for"));
   }
   if (process_.changed_settings().Has(Setting::kHomeNode)) {
     obstacles_.push_back(

@@ -124,7 +124,8 @@ int64_t GetAuxv(Call& call) {
 // The program names a process that may trace it, which is to say the monitor.
 int64_t SetPtracer(Call& call) {
   uint64_t pid = call.arguments[1];
-  bool own = pid == call.process.identity().pid;
+  bool own =
+      pid == call.process.identity().pid || call.process.FindCompanion(call.Uint(1)) != nullptr;
   return HostResult(syscall(SYS_prctl, PR_SET_PTRACER, own ? getpid() : pid, 0, 0, 0));
 }
 
@@ -145,6 +146,10 @@ int64_t GetBase(Call& call, uint64_t Registers::*base) {
 
 SyscallResult Prctl(Call& call) {
   int number = call.Int(0);
+  // A process beside the program ends with it in any case.
+  if (number == PR_SET_PDEATHSIG && call.thread.companion != nullptr) {
+    return call.arguments[1] == 0 || ValidSignal(call.Int(1)) ? 0 : -EINVAL;
+  }
   auto known = std::find_if(std::begin(kHostOptions), std::end(kHostOptions),
                             [number](const HostOption& o) { return o.number == number; });
   if (known != std::end(kHostOptions)) return HostPrctl(call, *known);

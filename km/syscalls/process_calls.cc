@@ -12,6 +12,7 @@
 
 #include "km/files/pidfd.h"
 #include "km/signals/siginfo.h"
+#include "km/syscalls/companion_calls.h"
 #include "km/syscalls/handlers.h"
 #include "km/syscalls/host.h"
 #include "km/syscalls/paths.h"
@@ -33,8 +34,7 @@ int64_t Moved(Call& call, int64_t result) {
 }
 
 int64_t SignalSelf(Call& call, int sig) {
-  siginfo_t info =
-      SenderSiginfo(sig, SI_USER, static_cast<int32_t>(call.process.identity().pid), getuid());
+  siginfo_t info = SenderSiginfo(sig, SI_USER, static_cast<int32_t>(call.pid()), getuid());
   if (!call.Addr(2).null()) {
     if (int error = call.memory().CopyIn(&info, call.Addr(2)); error != 0) return error;
     if (info.si_signo != sig) return -EINVAL;
@@ -47,8 +47,13 @@ int64_t SignalSelf(Call& call, int sig) {
 
 }  // namespace
 
-SyscallResult Getpid(Call& call) { return call.process.identity().pid; }
-SyscallResult Getppid(Call&) { return getppid(); }
+SyscallResult Getpid(Call& call) { return call.pid(); }
+
+SyscallResult Getppid(Call& call) {
+  if (call.thread.companion != nullptr) return call.process.identity().pid;
+  return getppid();
+}
+
 SyscallResult Getpgrp(Call& call) { return GuestGroupOf(call, getpgrp()); }
 
 SyscallResult Getpgid(Call& call) {
@@ -76,9 +81,12 @@ uint64_t WithoutWriter(uint64_t options) {
   return options & __WCLONE ? options | __WNOTHREAD : options;
 }
 
-// A child that the monitor was started with is the program's.
+// A child that the monitor was started with is the program's. Those that share its memory have no
+// exit signal, and are waited for one by one.
 SyscallResult Wait4(Call& call) {
   int pid = call.Int(0);
+  if (pid > 0 && call.thread.companion != nullptr) return WaitForTraced(call);
+  if (pid > 0 && call.process.FindCompanion(call.Uint(0)) != nullptr) return WaitForCompanion(call);
   if (pid > 0) pid = call.process.HostTid(pid);
   if (pid < -1 && pid != INT_MIN) pid = -call.process.ids().HostGroup(-pid);
   return call.thread.Block(SYS_wait4, static_cast<uint64_t>(pid), call.HostArg(1, sizeof(int)),

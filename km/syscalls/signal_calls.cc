@@ -10,6 +10,7 @@
 
 #include "km/process/clock.h"
 #include "km/signals/siginfo.h"
+#include "km/syscalls/companion_calls.h"
 #include "km/syscalls/handlers.h"
 #include "km/syscalls/host.h"
 #include "km/syscalls/signal_masks.h"
@@ -18,7 +19,7 @@ namespace km {
 namespace {
 
 siginfo_t FromSelf(Call& call, int sig, int code) {
-  return SenderSiginfo(sig, code, static_cast<int32_t>(call.process.identity().pid), getuid());
+  return SenderSiginfo(sig, code, static_cast<int32_t>(call.pid()), getuid());
 }
 
 // Reads an optional sigset; its size must be the kernel's.
@@ -69,10 +70,10 @@ SyscallResult RtSigaction(Call& call) {
   int sig = call.Int(0);
   if (call.arguments[3] != sizeof(SignalSet) || !ValidSignal(sig)) return -EINVAL;
   SignalState& signals = call.process.signals();
-  SignalAction action, old = signals.Action(sig);
+  SignalAction action, old = signals.Action(sig, call.thread.tid);
   if (!call.Addr(1).null()) {
     if (int error = call.memory().CopyIn(&action, call.Addr(1)); error != 0) return error;
-    if (int error = signals.SetAction(sig, action); error != 0) return error;
+    if (int error = signals.SetAction(sig, action, call.thread.tid); error != 0) return error;
     call.process.timers().SignalDiscarded(sig);
   }
   return call.Addr(2).null() ? 0 : call.memory().CopyOut(call.Addr(2), old);
@@ -164,6 +165,9 @@ SyscallResult Kill(Call& call) {
     if (sig != 0 && !ValidSignal(sig)) return -EINVAL;
     return sig == 0 ? 0 : call.process.Signal(FromSelf(call, sig, SI_USER));
   }
+  if (pid > 0 && IsOwnTask(call, call.Uint(0))) {
+    return SendTo(call, call.Uint(0), sig, FromSelf(call, sig, SI_USER));
+  }
   if (pid > 0) return HostResult(kill(call.process.HostTid(pid), sig));
   if (pid < -1 && pid != INT_MIN) pid = -call.process.ids().HostGroup(-pid);
   int64_t result = HostResult(kill(pid, sig));
@@ -173,7 +177,7 @@ SyscallResult Kill(Call& call) {
 
 SyscallResult Tkill(Call& call) {
   int tid = call.Int(0), sig = call.Int(1);
-  if (tid > 0 && call.process.HasThread(call.Uint(0))) {
+  if (tid > 0 && IsOwnTask(call, call.Uint(0))) {
     return SendTo(call, call.Uint(0), sig, FromSelf(call, sig, SI_TKILL));
   }
   return HostResult(syscall(SYS_tkill, call.process.HostTid(tid), sig));
@@ -181,8 +185,8 @@ SyscallResult Tkill(Call& call) {
 
 SyscallResult Tgkill(Call& call) {
   int pid = call.Int(0), tid = call.Int(1), sig = call.Int(2);
-  if (pid > 0 && tid > 0 && call.process.HasThread(call.Uint(1))) {
-    if (call.Uint(0) != call.process.identity().pid) return -ESRCH;
+  if (pid > 0 && tid > 0 && IsOwnTask(call, call.Uint(1))) {
+    if (call.Uint(0) != ProcessOf(call, call.Uint(1))) return -ESRCH;
     return SendTo(call, call.Uint(1), sig, FromSelf(call, sig, SI_TKILL));
   }
   int host_pid = call.process.ids().HostProcess(pid);
@@ -194,6 +198,9 @@ SyscallResult RtSigqueueinfo(Call& call) {
   int pid = call.Int(0), sig = call.Int(1);
   if (int error = ReadInfo(call, 2, sig, &info); error != 0) return error;
   if (Poses(call, pid, info)) return -EPERM;
+  if (pid > 0 && call.process.FindCompanion(call.Uint(0)) != nullptr) {
+    return SendTo(call, call.Uint(0), sig, info);
+  }
   if (!IsOwnProcess(call, pid)) {
     return HostResult(syscall(SYS_rt_sigqueueinfo, call.process.HostTid(pid), sig, &info));
   }
@@ -207,8 +214,8 @@ SyscallResult RtTgsigqueueinfo(Call& call) {
   if (int error = ReadInfo(call, 3, sig, &info); error != 0) return error;
   if (pid <= 0 || tid <= 0) return -EINVAL;
   if (Poses(call, tid, info)) return -EPERM;
-  if (call.process.HasThread(call.Uint(1))) {
-    if (call.Uint(0) != call.process.identity().pid) return -ESRCH;
+  if (IsOwnTask(call, call.Uint(1))) {
+    if (call.Uint(0) != ProcessOf(call, call.Uint(1))) return -ESRCH;
     return SendTo(call, call.Uint(1), sig, info);
   }
   int host_pid = call.process.ids().HostProcess(pid);

@@ -20,7 +20,7 @@ namespace {
 constexpr uint64_t kThreadFlags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD;
 constexpr uint64_t kKnownFlags = kThreadFlags | CLONE_SYSVSEM | CLONE_SETTLS | CLONE_PARENT_SETTID |
                                  CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID | CLONE_DETACHED |
-                                 CSIGNAL;
+                                 CLONE_UNTRACED | CSIGNAL;
 // As the kernel does (ROBUST_LIST_LIMIT): a list may be circular or endless.
 constexpr int kRobustListLimit = 2048;
 
@@ -31,17 +31,25 @@ struct CloneRequest {
   uint64_t tls = 0;
 };
 
+// A process of its own that shares all that it could (companion.h). Made by the program itself.
+bool IsCompanion(uint64_t flags) {
+  constexpr uint64_t kShared = CLONE_VM | CLONE_FS | CLONE_FILES;
+  return (flags & (kThreadFlags | CLONE_VFORK | CSIGNAL)) == kShared;
+}
+
 SyscallResult CloneThread(Call& call, const CloneRequest& request) {
   if ((request.flags & CLONE_THREAD) && !(request.flags & CLONE_SIGHAND)) return -EINVAL;
   if ((request.flags & CLONE_SIGHAND) && !(request.flags & CLONE_VM)) return -EINVAL;
-  if ((request.flags & kThreadFlags) != kThreadFlags) return -ENOSYS;
+  const bool thread = (request.flags & kThreadFlags) == kThreadFlags;
+  if (!thread && !IsCompanion(request.flags)) return -ENOSYS;
   if (request.flags & ~kKnownFlags) return -EINVAL;
   if ((request.flags & CLONE_SETTLS) && request.tls >= call.memory().end()) return -EPERM;
   Process& process = call.process;
   Thread& parent = call.thread;
   if (!process.SaveState(parent).ok()) return -EAGAIN;
+  const SignalSet mask = process.signals().Mask(parent.tid);
   absl::StatusOr<Thread*> made =
-      process.NewThread(0, process.signals().Mask(parent.tid), Process::VcpuFrom::kStart);
+      thread ? process.NewThread(0, mask, Process::VcpuFrom::kStart) : process.NewCompanion(mask);
   if (!made.ok()) {
     Log(LogLevel::kInfo, made.status().message());
     return -EAGAIN;
@@ -149,8 +157,9 @@ SyscallResult Clone3(Call& call) {
   if ((args.stack == 0) != (args.stack_size == 0)) return -EINVAL;
   if (args.flags & (CLONE_DETACHED | CSIGNAL)) return -EINVAL;
   if ((args.flags & CLONE_THREAD) && args.exit_signal != 0) return -EINVAL;
+  if (args.exit_signal & ~uint64_t{CSIGNAL}) return -EINVAL;
   CloneRequest request;
-  request.flags = args.flags;
+  request.flags = args.flags | args.exit_signal;
   if (args.stack != 0) request.stack = GuestAddr(args.stack + args.stack_size);
   request.parent_tid = GuestAddr(args.parent_tid);
   request.child_tid = GuestAddr(args.child_tid);

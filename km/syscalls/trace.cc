@@ -21,6 +21,10 @@ std::string Prefix(uint32_t tid, bool several) {
   return several ? absl::StrFormat("[pid %5u] ", tid) : std::string();
 }
 
+bool HasOthers(const Process& process) {
+  return process.thread_count() > 1 || !process.CompanionPids().empty();
+}
+
 auto Reader(GuestMemory& memory) {
   return [&memory](void* to, uint64_t from, size_t size) {
     return memory.CopyIn(to, GuestAddr(from), size) == 0;
@@ -63,12 +67,12 @@ TraceLine Tracer::Begin(const Call& call, const SyscallRow* row) const {
 }
 
 void Tracer::End(const TraceLine& line, const Call& call, std::optional<int64_t> result) const {
-  std::string prefix = Prefix(call.thread.tid, call.process.thread_count() > 1);
+  std::string prefix = Prefix(call.thread.tid, HasOthers(call.process));
   Write(EndTraceLine(prefix, line, call.number, call.arguments, result, Reader(call.memory())));
 }
 
 void Tracer::Signal(Process& process, const Thread& thread, const siginfo_t& info) const {
-  Write(absl::StrCat(Prefix(thread.tid, process.thread_count() > 1), "--- ",
+  Write(absl::StrCat(Prefix(thread.tid, HasOthers(process)), "--- ",
                      FormatSignal(info.si_signo), " ", FormatSiginfo(info), " ---"));
 }
 

@@ -278,8 +278,14 @@ constexpr Name kAioOpcode[] = {
     {0, "IOCB_CMD_PREAD"}, {1, "IOCB_CMD_PWRITE"}, {2, "IOCB_CMD_FSYNC"},  {3, "IOCB_CMD_FDSYNC"},
     {5, "IOCB_CMD_POLL"},  {6, "IOCB_CMD_NOOP"},   {7, "IOCB_CMD_PREADV"}, {8, "IOCB_CMD_PWRITEV"}};
 constexpr Name kOwnerType[] = {{0, "F_OWNER_TID"}, {1, "F_OWNER_PID"}, {2, "F_OWNER_PGRP"}};
-constexpr Name kWait[] = {
-    {1, "WNOHANG"}, {2, "WUNTRACED"}, {4, "WEXITED"}, {8, "WCONTINUED"}, {0x1000000, "WNOWAIT"}};
+constexpr Name kWait[] = {{1, "WNOHANG"},         {2, "WUNTRACED"},
+                          {4, "WEXITED"},         {8, "WCONTINUED"},
+                          {0x1000000, "WNOWAIT"}, {0x20000000, "__WNOTHREAD"},
+                          {0x40000000, "__WALL"}, {0x80000000, "__WCLONE"}};
+constexpr Name kPtrace[] = {{0, "PTRACE_TRACEME"},   {8, "PTRACE_KILL"},
+                            {12, "PTRACE_GETREGS"},  {16, "PTRACE_ATTACH"},
+                            {17, "PTRACE_DETACH"},   {0x4204, "PTRACE_GETREGSET"},
+                            {0x4206, "PTRACE_SEIZE"}};
 constexpr Name kPollEvents[] = {
     {0x1, "POLLIN"},       {0x2, "POLLPRI"},      {0x4, "POLLOUT"},     {0x8, "POLLERR"},
     {0x10, "POLLHUP"},     {0x20, "POLLNVAL"},    {0x40, "POLLRDNORM"}, {0x80, "POLLRDBAND"},
@@ -370,6 +376,7 @@ constexpr NameSet kSets[] = {
     {"aio_opcode", kAioOpcode, kAll},
     {"owner_type", kOwnerType, kAll},
     {"wait_flags", kWait},
+    {"ptrace_request", kPtrace, kAll},
     {"poll_events", kPollEvents},
     {"epoll_events", kEpollEvents},
     {"lock_type", kLockType, kAll},

@@ -329,6 +329,7 @@ static const struct Exception kExceptions[] = {
     {"clone3", ANY, NULL, "natively it forks: tests/guest/thread_clone.c"},
     {"fork", ANY, NULL, "forks"},
     {"vfork", ANY, NULL, "forks"},
+    {"ptrace", ANY, NULL, "natively its parent traces it: tests/guest/process_trace.c"},
     {"execve", ANY, NULL, "replaces the caller"},
     {"execveat", ANY, NULL, "replaces the caller"},
     {"seccomp", ANY, NULL, "its filters act upon all that follows"},

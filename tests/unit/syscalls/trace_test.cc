@@ -6,10 +6,12 @@
 #include <linux/futex.h>
 #include <poll.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
 #include <sys/select.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 
 #include <cerrno>
 #include <cstring>
@@ -174,6 +176,10 @@ TEST(Trace, ThreadsAndSleep) {
   EXPECT_EQ(Trace(SYS_clone, {0x3d0f00, 0x7000, 0, 0, 0}, 12),
             "clone(CLONE_VM|CLONE_FS|CLONE_FILES|CLONE_SIGHAND|CLONE_THREAD|CLONE_SYSVSEM|"
             "CLONE_SETTLS|CLONE_PARENT_SETTID|CLONE_CHILD_CLEARTID, 0x7000, NULL, NULL, 0) = 12");
+  EXPECT_EQ(Trace(SYS_ptrace, {PTRACE_GETREGSET, 12, 1, 0x7000}, 0),
+            "ptrace(PTRACE_GETREGSET, 12, 0x1, 0x7000) = 0");
+  EXPECT_EQ(Trace(SYS_wait4, {12, 0, __WALL | WNOHANG, 0}, -ECHILD),
+            "wait4(12, NULL, WNOHANG|__WALL, NULL) = -1 ECHILD (No child processes)");
   timespec time = {0, 1000};
   std::string address = FormatAddress(At(&time));
   EXPECT_EQ(Trace(SYS_nanosleep, {At(&time), At(&time)}, 0),
