@@ -346,9 +346,15 @@ absl::StatusOr<std::vector<uint8_t>> Vcpu::ReadXsave() {
 }
 
 absl::Status Vcpu::WriteXsave(absl::Span<const uint8_t> area) {
-  std::vector<uint8_t> whole(xsave_size_);
-  memcpy(whole.data(), area.data(), std::min(area.size(), whole.size()));
-  if (ioctl(fd_.get(), KVM_SET_XSAVE, whole.data()) < 0) {
+  std::vector<uint8_t> whole;
+  const uint8_t* bytes = area.data();
+  // KVM reads as much as the host's format has.
+  if (area.size() < xsave_size_) {
+    whole.assign(area.begin(), area.end());
+    whole.resize(xsave_size_);
+    bytes = whole.data();
+  }
+  if (ioctl(fd_.get(), KVM_SET_XSAVE, bytes) < 0) {
     return ErrnoStatus(errno, "cannot set the vector registers (KVM_SET_XSAVE)");
   }
   return absl::OkStatus();

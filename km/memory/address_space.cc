@@ -135,13 +135,13 @@ uint64_t AddressSpace::ReadableEnd(const Mapping& mapping) {
   return std::min(mapping.end, mapping.start + (size - mapping.offset));
 }
 
-bool AddressSpace::FillAround(const Mapping& mapping, uint64_t start, uint64_t end) {
+bool AddressSpace::FillWithin(const Mapping& mapping, uint64_t start, uint64_t end,
+                              uint64_t room_start, uint64_t room_end) {
   if (mapping.protection == PROT_NONE) return true;
   end = std::min(end, ReadableEnd(mapping));
   for (uint64_t va = start; va < end;) {
     uint64_t chunk_end = 0;
-    absl::StatusOr<uint64_t> gpa =
-        memory_->PhysicalAddress(va, mapping.start, mapping.end, &chunk_end);
+    absl::StatusOr<uint64_t> gpa = memory_->PhysicalAddress(va, room_start, room_end, &chunk_end);
     absl::Status status = gpa.status();
     uint64_t next = std::min(end, chunk_end);
     if (status.ok()) status = memory_->tables().Fill(va, next, *gpa, mapping.protection);
@@ -249,10 +249,12 @@ std::vector<Mapping> AddressSpace::Mappings() const {
   return all;
 }
 
-void AddressSpace::Adopt(Mapping mapping) {
+void AddressSpace::Adopt(Mapping mapping, uint64_t room_start, uint64_t room_end) {
   absl::MutexLock lock(&mutex_);
   if (mapping.advice != 0) AdviseHost(mapping.start, mapping.end, mapping.advice);
-  if (mapping.end - mapping.start <= kEagerFill) FillAround(mapping, mapping.start, mapping.end);
+  if (mapping.end - mapping.start <= kEagerFill) {
+    FillWithin(mapping, mapping.start, mapping.end, room_start, room_end);
+  }
   Insert(std::move(mapping));
 }
 

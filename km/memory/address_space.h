@@ -174,8 +174,9 @@ class AddressSpace {
   // A copy of all mappings, ascending.
   std::vector<Mapping> Mappings() const ABSL_LOCKS_EXCLUDED(mutex_);
   // Records a mapping that the host window already holds (a restore), and makes a small one
-  // present. Not overlapping others.
-  void Adopt(Mapping mapping) ABSL_LOCKS_EXCLUDED(mutex_);
+  // present. Not overlapping others. [room_start, room_end): all that is the program's of which it
+  // is a piece.
+  void Adopt(Mapping mapping, uint64_t room_start, uint64_t room_end) ABSL_LOCKS_EXCLUDED(mutex_);
   // The text of /proc/PID/maps.
   std::string MapsText() const ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -264,7 +265,12 @@ class AddressSpace {
   // Makes [start, end) of the mapping present, as far as its file reaches. False (and a message)
   // when the machine has no more room.
   bool FillAround(const Mapping& mapping, uint64_t start, uint64_t end)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return FillWithin(mapping, start, end, mapping.start, mapping.end);
+  }
+  // The same; [room_start, room_end) is the program's, and may be given to the machine at once.
+  bool FillWithin(const Mapping& mapping, uint64_t start, uint64_t end, uint64_t room_start,
+                  uint64_t room_end) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // Mappings up to this size are made present at once: cheaper than one page fault.
   static constexpr uint64_t kEagerFill = uint64_t{16} << 20;

@@ -98,8 +98,9 @@ class Process {
   const XsaveFormat& xsave_format() const { return xsave_format_; }
   uint64_t xcr0() const { return vm_->xcr0(); }
 
-  // When a new thread gets its vCPU, whose making takes longer than that of the host thread.
-  enum class VcpuFrom { kStart, kFirstNeed };
+  // When a new thread gets its vCPU, whose making takes longer than that of the host thread: before
+  // it is there; from its host thread, while the caller goes on; when it first enters the machine.
+  enum class VcpuFrom { kStart, kHostThread, kFirstNeed };
   // A new thread, not yet running. `tid` 0: the next free one. Errors mean EAGAIN.
   absl::StatusOr<Thread*> NewThread(uint32_t tid, SignalSet mask, VcpuFrom from)
       ABSL_LOCKS_EXCLUDED(mutex_);
@@ -200,6 +201,7 @@ class Process {
     OwnedFd place;               // for it, which the program could take
     Thread* thread = nullptr;
     bool started = false;
+    bool wants_vcpu = false;     // its host thread is to make it
     std::function<void()> work;  // for OnHostThread
     pid_t host_tid = 0;          // 0: none
   };
@@ -224,6 +226,8 @@ class Process {
   // The one that runs `thread`, which is among threads_.
   Worker& WorkerOf(const Thread* thread) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status MakeVcpu(Worker& worker) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void KeepVcpu(Worker& worker, std::unique_ptr<Vcpu> vcpu) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void MakeWantedVcpu(Worker& worker) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status HoldPlace(Worker& worker) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void InterruptLocked(Thread& thread) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "km/base/log.h"
 #include "km/base/status.h"
 #include "km/process/host_signals.h"
 #include "km/process/process.h"
@@ -49,10 +50,28 @@ Process::Worker& Process::WorkerOf(const Thread* thread) {
 absl::Status Process::MakeVcpu(Worker& worker) {
   if (worker.vcpu != nullptr) return absl::OkStatus();
   worker.place = OwnedFd();
-  KM_ASSIGN_OR_RETURN(worker.vcpu, Vcpu::Create(*vm_, worker.pages));
+  KM_ASSIGN_OR_RETURN(std::unique_ptr<Vcpu> vcpu, Vcpu::Create(*vm_, worker.pages));
+  KeepVcpu(worker, std::move(vcpu));
+  return absl::OkStatus();
+}
+
+void Process::KeepVcpu(Worker& worker, std::unique_ptr<Vcpu> vcpu) {
+  worker.vcpu = std::move(vcpu);
+  worker.place = OwnedFd();
   // The host's getcpu, run in the guest, would tell the number of a processor that is not there.
   if (worker.vcpu->hides_processor()) memory_->vdso_data()->host_getcpu = 0;
-  return absl::OkStatus();
+}
+
+// Beside whatever else is done meanwhile. Without a vCPU the thread asks for it again when it
+// needs it, and then it is a failure.
+void Process::MakeWantedVcpu(Worker& worker) {
+  worker.wants_vcpu = false;
+  mutex_.Unlock();
+  absl::StatusOr<std::unique_ptr<Vcpu>> vcpu = Vcpu::Create(*vm_, worker.pages);
+  mutex_.Lock();
+  if (!vcpu.ok()) return Log(LogLevel::kInfo, vcpu.status().message());
+  KeepVcpu(worker, *std::move(vcpu));
+  worker.thread->vcpu = worker.vcpu.get();
 }
 
 absl::Status Process::HoldPlace(Worker& worker) {
@@ -111,8 +130,10 @@ absl::StatusOr<Thread*> Process::NewThreadLocked(uint32_t tid, SignalSet mask, V
   if (threads_.contains(tid)) return absl::AlreadyExistsError("two threads have the same id");
   KM_ASSIGN_OR_RETURN(Worker * worker, IdleWorker());
   absl::Status status = from == VcpuFrom::kStart ? MakeVcpu(*worker) : HoldPlace(*worker);
+  worker->wants_vcpu = from == VcpuFrom::kHostThread && worker->vcpu == nullptr;
   if (status.ok() && worker->host_tid == 0) status = StartHost(worker);
   if (!status.ok()) {
+    worker->wants_vcpu = false;
     idle_.push_back(worker);
     return status;
   }
@@ -122,6 +143,7 @@ absl::StatusOr<Thread*> Process::NewThreadLocked(uint32_t tid, SignalSet mask, V
   auto thread = std::make_unique<Thread>(tid, std::move(companion));
   thread->vcpu = worker->vcpu.get();
   worker->thread = thread.get();
+  changed_.SignalAll();
   Thread* result = thread.get();
   threads_[tid] = std::move(thread);
   return result;
@@ -168,6 +190,10 @@ void Process::WorkerMain(Worker* worker) {
   worker->host_tid = self;
   // Another host thread may have taken its place (HostThreadsDiffer).
   while (worker->host_tid == self) {
+    if (worker->wants_vcpu) {
+      MakeWantedVcpu(*worker);
+      continue;
+    }
     if (worker->work) {
       mutex_.Unlock();
       worker->work();

@@ -322,7 +322,7 @@ absl::Status Restorer::RestoreThread(const ImageThread& from) {
   const bool waits = from.blocked_call.has_value() && from.tid != image_.process.pid;
   KM_ASSIGN_OR_RETURN(Thread * thread, process_.NewThread(from.tid, from.signal_mask,
                                                           waits ? Process::VcpuFrom::kFirstNeed
-                                                                : Process::VcpuFrom::kStart));
+                                                                : Process::VcpuFrom::kHostThread));
   thread->comm = from.comm;
   thread->registers = from.registers;
   thread->settings = from.settings;

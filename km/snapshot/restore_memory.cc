@@ -179,7 +179,7 @@ absl::Status MemoryRestorer::MapPiece(const ImageMapping& from, uint64_t start, 
     mapping.source_offset = piece->file_offset;
   }
   mapping.snapshot_file_end = !anonymous && piece == nullptr ? start : anonymous ? 0 : end;
-  process_.space().Adopt(std::move(mapping));
+  process_.space().Adopt(std::move(mapping), from.start, from.end);
   return absl::OkStatus();
 }
 
@@ -209,7 +209,7 @@ absl::Status MemoryRestorer::RestoreSharedMemory(const ImageMapping& from) {
   Mapping mapping = MappingOf(from, from.start, from.end);
   mapping.file = std::move(memory_file);
   mapping.offset = 0;
-  process_.space().Adopt(std::move(mapping));
+  process_.space().Adopt(std::move(mapping), from.start, from.end);
   return absl::OkStatus();
 }
 

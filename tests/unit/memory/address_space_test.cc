@@ -294,7 +294,7 @@ TEST_F(AddressSpaceTest, DontneedOfSnapshotMemoryGivesZerosToo) {
   mapping.protection = kRw;
   mapping.flags = MAP_PRIVATE | MAP_ANONYMOUS;
   mapping.from_snapshot = true;
-  space_.Adopt(mapping);
+  space_.Adopt(mapping, mapping.start, mapping.end);
   ExpectFault(Fault(kFixed, kRead), 0, 0);
   EXPECT_EQ(*Host(kFixed + kPageSize), 2);
   EXPECT_EQ(space_.Advise(kFixed + kPageSize, kPageSize, MADV_DONTNEED), 0);
