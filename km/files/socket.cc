@@ -128,9 +128,12 @@ absl::Status SaveUnix(const OpenFile& file, FileSaver& saver, SocketState* state
                        ? saver.HostFd(status.st_dev, info.peer)
                        : -1;
   KM_RETURN_IF_ERROR(SaveSocketQueue(fd, peer, saver, state));
-  // One that no name leads to was one of a pair.
-  if (!paired && state->name.empty() && !state->messages.empty()) {
+  // One that no name leads to was one of a pair. One whose other end is closed will be again.
+  const bool nameless = state->name.empty() && !state->messages.empty();
+  const bool deserted = info.deserted && state->messages.empty();
+  if (!paired && (nameless || deserted)) {
     bool first = false;
+    if (deserted) state->peer.clear();
     state->condition = KM_SOCKET_PAIRED;
     state->pair = static_cast<uint32_t>(saver.Object(status.st_dev, status.st_ino, &first));
   }

@@ -27,6 +27,7 @@ void ReadAttribute(const rtattr& attribute, UnixSocketInfo* info) {
   size_t size = RTA_PAYLOAD(&attribute);
   if (attribute.rta_type == UNIX_DIAG_PEER && size >= sizeof(uint32_t)) {
     std::memcpy(&info->peer, data, sizeof(uint32_t));
+    info->deserted = info->peer == 0;
   }
   if (attribute.rta_type == UNIX_DIAG_RQLEN && size >= sizeof(unix_diag_rqlen)) {
     unix_diag_rqlen lengths;

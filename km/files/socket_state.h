@@ -58,7 +58,8 @@ absl::Status SetSocketOptions(int host_fd, const SocketState& state);
 
 // What UNIX sockets do not tell of themselves: unix_diag of sock_diag(7).
 struct UnixSocketInfo {
-  uint32_t peer = 0;  // inode of the other end; 0: none, or it is closed
+  uint32_t peer = 0;      // inode of the other end; 0: none, or it is closed
+  bool deserted = false;  // there is one, and it is closed
   bool connected = false;
   uint32_t waiting = 0, backlog = 0;
   uint32_t shut = 0;

@@ -195,6 +195,36 @@ static void TestUnix(void) {
   Say("unix");
 }
 
+// Datagram sockets whose other end is gone, with nothing left to read: the first send notices.
+static void TestDeserted(void) {
+  int pair[2], bound[2];
+  CHECK_OK(socketpair(AF_UNIX, SOCK_DGRAM, 0, pair));
+  CHECK_OK(socketpair(AF_UNIX, SOCK_DGRAM, 0, bound));
+  struct sockaddr_un name = {AF_UNIX, "bound"}, server = {AF_UNIX, "server"};
+  CHECK_OK(bind(bound[0], (struct sockaddr*)&name, sizeof name));
+  int far = socket(AF_UNIX, SOCK_DGRAM, 0), near = socket(AF_UNIX, SOCK_DGRAM, 0);
+  CHECK_OK(bind(far, (struct sockaddr*)&server, sizeof server));
+  CHECK_OK(connect(near, (struct sockaddr*)&server, sizeof server));
+  CHECK_OK(close(pair[1]));
+  CHECK_OK(close(bound[1]));
+  CHECK_OK(close(far));
+  CHECK_OK(unlink("server"));
+  for (int round = 0; round < 2; round++) GuestSnapshot();
+  int all[] = {pair[0], bound[0], near};
+  for (int i = 0; i < 3; i++) {
+    char byte;
+    CHECK_ERRNO(recv(all[i], &byte, 1, MSG_DONTWAIT), EAGAIN);
+    CHECK_ERRNO(send(all[i], "x", 1, MSG_NOSIGNAL), ECONNREFUSED);
+    CHECK_ERRNO(send(all[i], "x", 1, MSG_NOSIGNAL), ENOTCONN);
+  }
+  struct sockaddr_un own = {0};
+  socklen_t size = sizeof own;
+  CHECK_OK(getsockname(bound[0], (struct sockaddr*)&own, &size));
+  Say("deserted, %s", own.sun_path);
+  for (int i = 0; i < 3; i++) CHECK_OK(close(all[i]));
+  CHECK_OK(unlink("bound"));
+}
+
 static struct sockaddr_in Name(int fd) {
   struct sockaddr_in name;
   socklen_t size = sizeof name;
@@ -344,6 +374,7 @@ int main(void) {
   TestPairs();
   TestShutdown();
   TestUnix();
+  TestDeserted();
   TestInternet();
   TestFilter();
   if (!GuestInjected()) TestLost();
