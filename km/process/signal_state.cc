@@ -20,19 +20,20 @@ void SignalState::RemoveThread(uint32_t tid) {
   TellSignalFds(0);
 }
 
-const SignalActions& SignalState::ActionsOf(uint32_t tid) const {
+SignalActions* SignalState::OwnActions(uint32_t tid) const {
   auto it = threads_.find(tid);
-  return it != threads_.end() && it->second.own_actions != nullptr ? *it->second.own_actions
-                                                                   : actions_;
+  return it != threads_.end() ? it->second.own_actions.get() : nullptr;
 }
 
 SignalActions& SignalState::ActionsOf(uint32_t tid) {
-  return const_cast<SignalActions&>(std::as_const(*this).ActionsOf(tid));
+  SignalActions* own = OwnActions(tid);
+  return own != nullptr ? *own : actions_;
 }
 
 SignalAction SignalState::Action(int sig, uint32_t tid) const {
   absl::MutexLock lock(&mutex_);
-  return ActionsOf(tid).Get(sig);
+  const SignalActions* own = OwnActions(tid);
+  return own != nullptr ? own->Get(sig) : actions_.Get(sig);
 }
 
 int SignalState::SetAction(int sig, const SignalAction& action, uint32_t tid) {

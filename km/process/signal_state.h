@@ -122,7 +122,7 @@ class SignalState {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   size_t Room() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool Wants(const PerThread& thread, int sig) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  const SignalActions& ActionsOf(uint32_t tid) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  SignalActions* OwnActions(uint32_t tid) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   SignalActions& ActionsOf(uint32_t tid) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // What is pending for the program as a whole, as far as it concerns the thread: nothing for a
   // process of its own.

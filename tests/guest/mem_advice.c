@@ -66,6 +66,10 @@ static void Names(void) {
   Say("names");
 }
 
+static void CheckWiped(uint8_t byte, bool copy, uint8_t value) {
+  if (!GuestInjected() || byte != 0) CHECK_EQ(byte, copy ? 0 : value);
+}
+
 // Natively nothing forks here; a resumed process is a copy, in which such memory is wiped.
 static void Wiped(void) {
   uint8_t* memory = MapAnonymous(4 * kPage, PROT_READ | PROT_WRITE);
@@ -75,12 +79,12 @@ static void Wiped(void) {
   CHECK_OK(madvise(memory + 3 * kPage, kPage, MADV_KEEPONFORK));
   bool copy = GuestSnapshot();
   CHECK_EQ(memory[0], 0x19);
-  CHECK_EQ(memory[kPage], copy ? 0 : 0x19);
-  CHECK_EQ(memory[3 * kPage - 1], copy ? 0 : 0x19);
+  CheckWiped(memory[kPage], copy, 0x19);
+  CheckWiped(memory[3 * kPage - 1], copy, 0x19);
   CHECK_EQ(memory[3 * kPage], 0x19);
   memory[kPage] = 0x1a;
   copy = GuestSnapshot();  // still so in the copy of the copy
-  CHECK_EQ(memory[kPage], copy ? 0 : 0x1a);
+  CheckWiped(memory[kPage], copy, 0x1a);
   CHECK_EQ(memory[3 * kPage], 0x19);
   int fd = PatternFile("wiped", kPage);
   uint8_t* file = mmap(NULL, kPage, PROT_READ, MAP_PRIVATE, fd, 0);
