@@ -117,7 +117,7 @@ class Resumes:
     def first_answer(self, name, command, warm, question, target, peers):
         """Median milliseconds from the start of km to the first byte of an answer; cold: from that of the program,
         without what it had warmed."""
-        snapshot, port = self.bench.tmpfs / "server", free_port()
+        snapshot, port = self.bench.disk / "server", free_port()
         command = command(port) if callable(command) else [*command, port]
         with self.started([self.km, "--no-sync", f"--snapshot={snapshot}", *command]) as server:
             wait_for(port)
