@@ -13,6 +13,7 @@
 #include <sys/time.h>
 #include <sys/times.h>
 #include <sys/utsname.h>
+#include <sys/wait.h>
 
 #include <cstring>
 
@@ -222,6 +223,25 @@ std::string Text(const iocb& i) {
   return text + "}";
 }
 
+// wait(2)'s.
+struct WaitStatus {
+  int value;
+};
+std::string Text(const WaitStatus& status) {
+  const int s = status.value;
+  if (WIFEXITED(s)) {
+    return absl::StrFormat("[{WIFEXITED(s) && WEXITSTATUS(s) == %d}]", WEXITSTATUS(s));
+  }
+  if (WIFSTOPPED(s)) {
+    return absl::StrCat("[{WIFSTOPPED(s) && WSTOPSIG(s) == ", FormatSignal(WSTOPSIG(s)), "}]");
+  }
+  if (WIFSIGNALED(s)) {
+    return absl::StrCat("[{WIFSIGNALED(s) && WTERMSIG(s) == ", FormatSignal(WTERMSIG(s)),
+                        WCOREDUMP(s) ? " && WCOREDUMP(s)}]" : "}]");
+  }
+  return WIFCONTINUED(s) ? "[{WIFCONTINUED(s)}]" : absl::StrFormat("[%#x]", s);
+}
+
 struct OneAddress {
   uint64_t value;
 };
@@ -290,6 +310,7 @@ constexpr StructKind kStructs[] = {
     {"fd_pair", ReadText<FdPair>},
     {"int", ReadText<OneInt>},
     {"long", ReadText<OneLong>},
+    {"wait_status", ReadText<WaitStatus>},
     {"utsname", ReadText<utsname>},
     {"sysinfo", ReadText<struct sysinfo>},
     {"tms", ReadText<tms>},

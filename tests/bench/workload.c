@@ -14,8 +14,7 @@
 //                                       MADV_NOHUGEPAGE or MADV_HUGEPAGE), of the median of 21
 //                                       rounds; again HOW: of reading a word of each page of
 //                                       it once more
-//   workload hold MIB HOW THREADS       fills so many MiB (HOW: plain, huge for MADV_HUGEPAGE),
-//   starts
+//   workload hold MIB HOW THREADS       fills so many MiB (HOW: plain, huge for MADV_HUGEPAGE), has
 //                                       threads that are busy, prints 0 and stays; at a SIGUSR1 it
 //                                       writes to every hundredth page and prints 1
 //   workload mapped FILE                milliseconds of the same reading of a file mapped privately

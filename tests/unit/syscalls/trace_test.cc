@@ -15,7 +15,9 @@
 
 #include <cerrno>
 #include <cstring>
+#include <initializer_list>
 #include <set>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
@@ -180,6 +182,16 @@ TEST(Trace, ThreadsAndSleep) {
             "ptrace(PTRACE_GETREGSET, 12, 0x1, 0x7000) = 0");
   EXPECT_EQ(Trace(SYS_wait4, {12, 0, __WALL | WNOHANG, 0}, -ECHILD),
             "wait4(12, NULL, WNOHANG|__WALL, NULL) = -1 ECHILD (No child processes)");
+  for (const auto& [status, text] : std::initializer_list<std::pair<int, const char*>>{
+           {W_EXITCODE(7, 0), "WIFEXITED(s) && WEXITSTATUS(s) == 7"},
+           {W_EXITCODE(0, SIGKILL), "WIFSIGNALED(s) && WTERMSIG(s) == SIGKILL"},
+           {W_EXITCODE(0, SIGSEGV) | WCOREFLAG,
+            "WIFSIGNALED(s) && WTERMSIG(s) == SIGSEGV && WCOREDUMP(s)"},
+           {W_STOPCODE(SIGSTOP), "WIFSTOPPED(s) && WSTOPSIG(s) == SIGSTOP"},
+           {0xffff, "WIFCONTINUED(s)"}}) {
+    EXPECT_EQ(Trace(SYS_wait4, {12, At(&status), 0, 0}, 12),
+              absl::StrCat("wait4(12, [{", text, "}], 0, NULL) = 12"));
+  }
   timespec time = {0, 1000};
   std::string address = FormatAddress(At(&time));
   EXPECT_EQ(Trace(SYS_nanosleep, {At(&time), At(&time)}, 0),
