@@ -9,6 +9,9 @@
 
 #include <atomic>
 #include <cstdint>
+#include <vector>
+
+#include "km/kvm/vcpu.h"
 
 namespace km {
 
@@ -28,6 +31,12 @@ struct Trace {
   std::atomic<uint32_t> state = kAsked;
   bool told = false;    // the tracer has waited for the stop
   int exit_status = 0;  // of a thread that has ended
+};
+
+// Of a thread that is stopped.
+struct StoppedState {
+  Registers registers;
+  std::vector<uint8_t> xsave;
 };
 
 }  // namespace km

@@ -42,9 +42,9 @@ std::shared_ptr<Companion> Process::FindCompanion(uint32_t pid) const {
   return it != companions_.end() ? it->second : nullptr;
 }
 
-void Process::ForgetCompanion(uint32_t pid) {
+bool Process::ForgetCompanion(uint32_t pid) {
   absl::MutexLock lock(&mutex_);
-  companions_.erase(pid);
+  return companions_.erase(pid) != 0;
 }
 
 std::vector<uint32_t> Process::CompanionPids() const {
@@ -76,11 +76,16 @@ void Process::Detach(uint32_t tid) {
   changed_.SignalAll();
 }
 
-const Thread* Process::StoppedThread(const Thread& tracer, uint32_t tid) const {
+// A copy, made while it cannot go on: a signal that kills may release it at any time.
+std::optional<StoppedState> Process::Stopped(const Thread& tracer, uint32_t tid) const {
   absl::MutexLock lock(&mutex_);
   auto trace = traces_.find(tid);
-  if (trace == traces_.end() || trace->second->tracer != tracer.tid) return nullptr;
-  return trace->second->state.load() == Trace::kStopped ? threads_.at(tid).get() : nullptr;
+  if (trace == traces_.end() || trace->second->tracer != tracer.tid ||
+      trace->second->state.load() != Trace::kStopped) {
+    return std::nullopt;
+  }
+  const Thread& thread = *threads_.at(tid);
+  return StoppedState{thread.registers, thread.xsave};
 }
 
 bool Process::MustPark(const Thread& thread) const {

@@ -155,7 +155,7 @@ int Process::SignalThread(uint32_t tid, const siginfo_t& info) {
   auto it = threads_.find(tid);
   if (it == threads_.end()) return -ESRCH;
   if (info.si_signo == 0) return 0;
-  if (info.si_signo == SIGKILL) ReleaseTraced();
+  if (info.si_signo == SIGKILL && it->second->companion == nullptr) ReleaseTraced();
   SignalState::SendResult result = signals_.SendToThread(tid, info);
   if (result.interrupt_tid != 0) InterruptLocked(*it->second);
   return result.error;

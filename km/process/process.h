@@ -106,9 +106,10 @@ class Process {
       ABSL_LOCKS_EXCLUDED(mutex_);
   // The same for a process that shares the program's memory. It is not counted among the threads.
   absl::StatusOr<Thread*> NewCompanion(SignalSet mask) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Null: no such, or somebody has waited for its end (ForgetCompanion).
+  // Null: no such, or somebody has waited for its end.
   std::shared_ptr<Companion> FindCompanion(uint32_t pid) const ABSL_LOCKS_EXCLUDED(mutex_);
-  void ForgetCompanion(uint32_t pid) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Of those who waited the first one has it: true.
+  bool ForgetCompanion(uint32_t pid) ABSL_LOCKS_EXCLUDED(mutex_);
   std::vector<uint32_t> CompanionPids() const ABSL_LOCKS_EXCLUDED(mutex_);
 
   // ptrace(2) by a companion: makes a thread of the program stop where it is next interrupted. 0,
@@ -119,8 +120,9 @@ class Process {
       ABSL_LOCKS_EXCLUDED(mutex_);
   // The thread goes on; of one that has ended nothing is known any more.
   void Detach(uint32_t tid) ABSL_LOCKS_EXCLUDED(mutex_);
-  // A thread that `tracer` has stopped, and may look at until it detaches; or null.
-  const Thread* StoppedThread(const Thread& tracer, uint32_t tid) const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Of a thread that `tracer` has stopped.
+  std::optional<StoppedState> Stopped(const Thread& tracer, uint32_t tid) const
+      ABSL_LOCKS_EXCLUDED(mutex_);
   // For a thread without a vCPU, called by itself: gives it one, with its state. Look at
   // `attention` behind it: a kick before it did not reach the vCPU.
   absl::Status GiveVcpu(Thread& thread) ABSL_LOCKS_EXCLUDED(mutex_);

@@ -246,7 +246,7 @@ void Capturer::CheckUncarried() {
   }
   for (const uint32_t pid : process_.CompanionPids()) {
     obstacles_.push_back(absl::StrCat("its child process ", pid,
-                                      ", which shares its memory (clone), has not been waited for"));
+                                      ", which shares its memory (clone), is there or was not waited for"));
   }
   if (process_.changed_settings().Has(Setting::kHomeNode)) {
     obstacles_.push_back(

@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <memory>
+#include <optional>
 
 #include "km/signals/siginfo.h"
 #include "km/syscalls/handlers.h"
@@ -51,7 +52,7 @@ int64_t WaitForCompanion(Call& call) {
   if ((call.arguments[2] & kWaitsForClones) == 0) return -ECHILD;
   if ((call.arguments[2] & WNOHANG) && companion->ended.load() == 0) return 0;
   if (!AwaitChange(call.thread, companion->ended, 0)) return kRestart;
-  call.process.ForgetCompanion(call.Uint(0));
+  if (!call.process.ForgetCompanion(call.Uint(0))) return -ECHILD;
   return Waited(call, companion->status, companion->usage);
 }
 
@@ -79,7 +80,7 @@ uint32_t ProcessOf(const Call& call, uint32_t tid) {
 namespace {
 
 // PTRACE_GETREGSET: as much of it as the caller has room for.
-int64_t GetRegisterSet(Call& call, const Thread& thread) {
+int64_t GetRegisterSet(Call& call, const StoppedState& thread) {
   iovec wanted;
   if (int error = call.memory().CopyIn(&wanted, call.Addr(3)); error != 0) return error;
   const void* set = nullptr;
@@ -117,8 +118,8 @@ SyscallResult Ptrace(Call& call) {
   const auto request = call.arguments[0];
   if (request == PTRACE_ATTACH) return call.process.Attach(call.thread, tid);
   if (request == PTRACE_TRACEME || request == PTRACE_SEIZE) return -EPERM;
-  const Thread* thread = call.process.StoppedThread(call.thread, tid);
-  if (thread == nullptr) return -ESRCH;
+  const std::optional<StoppedState> thread = call.process.Stopped(call.thread, tid);
+  if (!thread.has_value()) return -ESRCH;
   switch (request) {
     case PTRACE_DETACH:
       return Detach(call, tid, static_cast<int>(call.arguments[3]));
