@@ -92,8 +92,7 @@ absl::StatusOr<std::vector<AioContextState>> AioContexts::Save() {
     if (count.all == 0) continue;
     return absl::FailedPreconditionError(absl::StrFormat(
         "it has asynchronous I/O under way (io_submit): %u requests in the context %#x, of which "
-        "%u "
-        "wait until a descriptor is ready; take their events, or io_cancel them, before",
+        "%u wait until a descriptor is ready; take their events, or io_cancel them, before",
         count.all, name, count.polls));
   }
   absl::MutexLock lock(&mutex_);

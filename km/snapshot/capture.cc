@@ -245,8 +245,9 @@ void Capturer::CheckUncarried() {
     obstacles_.emplace_back(aio.status().message());
   }
   for (const uint32_t pid : process_.CompanionPids()) {
-    obstacles_.push_back(absl::StrCat("its child process ", pid,
-                                      ", which shares its memory (clone), is there or was not waited for"));
+    obstacles_.push_back(
+        absl::StrCat("its child process ", pid,
+                     ", which shares its memory (clone), is there or was not waited for"));
   }
   if (process_.changed_settings().Has(Setting::kHomeNode)) {
     obstacles_.push_back(

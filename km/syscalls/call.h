@@ -46,9 +46,7 @@ struct Call {
 
   GuestMemory& memory() const { return process.memory(); }
   // The caller's process, as it knows it: the program, or a process beside it (companion.h).
-  uint32_t pid() const {
-    return thread.companion != nullptr ? thread.tid : process.identity().pid;
-  }
+  uint32_t pid() const { return thread.companion != nullptr ? thread.tid : process.identity().pid; }
   GuestAddr Addr(size_t i) const { return GuestAddr(arguments[i]); }
   // An argument that the kernel takes as int or unsigned int: the upper half does not count.
   int Int(size_t i) const { return static_cast<int>(arguments[i]); }

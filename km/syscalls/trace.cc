@@ -72,8 +72,8 @@ void Tracer::End(const TraceLine& line, const Call& call, std::optional<int64_t>
 }
 
 void Tracer::Signal(Process& process, const Thread& thread, const siginfo_t& info) const {
-  Write(absl::StrCat(Prefix(thread.tid, HasOthers(process)), "--- ",
-                     FormatSignal(info.si_signo), " ", FormatSiginfo(info), " ---"));
+  Write(absl::StrCat(Prefix(thread.tid, HasOthers(process)), "--- ", FormatSignal(info.si_signo),
+                     " ", FormatSiginfo(info), " ---"));
 }
 
 void Tracer::ThreadExited(uint32_t tid, int status) const {
