@@ -101,7 +101,7 @@ void OnFault(int sig, siginfo_t* info, void* context) {
 
 void ThreadMain(Thread& thread) {
   ReleaseThread(*process, thread);
-  process->EndThread(&thread);
+  process->EndThread(&thread, 0);
 }
 
 void MakeProcess() {
