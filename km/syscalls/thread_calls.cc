@@ -31,7 +31,7 @@ struct CloneRequest {
   uint64_t tls = 0;
 };
 
-// A process of its own that shares all that it could (companion.h). Made by the program itself.
+// A process of its own that shares all that it could (companion.h).
 bool IsCompanion(uint64_t flags) {
   constexpr uint64_t kShared = CLONE_VM | CLONE_FS | CLONE_FILES;
   return (flags & (kThreadFlags | CLONE_VFORK | CSIGNAL)) == kShared;
@@ -41,7 +41,8 @@ SyscallResult CloneThread(Call& call, const CloneRequest& request) {
   if ((request.flags & CLONE_THREAD) && !(request.flags & CLONE_SIGHAND)) return -EINVAL;
   if ((request.flags & CLONE_SIGHAND) && !(request.flags & CLONE_VM)) return -EINVAL;
   const bool thread = (request.flags & kThreadFlags) == kThreadFlags;
-  if (!thread && !IsCompanion(request.flags)) return -ENOSYS;
+  // Such a process makes neither: what it made would be the program's.
+  if (call.thread.companion != nullptr || (!thread && !IsCompanion(request.flags))) return -ENOSYS;
   if (request.flags & ~kKnownFlags) return -EINVAL;
   if ((request.flags & CLONE_SETTLS) && request.tls >= call.memory().end()) return -EPERM;
   Process& process = call.process;

@@ -9,10 +9,21 @@
 static atomic_int shared, handled, sender;
 static atomic_bool go;
 
+// Natively it could make threads and processes; under km it makes none (docs/syscalls.md).
+static bool UnderKm(void) {
+  uint8_t id[16];
+  km_hc_args_t arguments = {.arg1 = (uint64_t)(uintptr_t)id};
+  return km_hcall(HC_generation, &arguments) == 0;
+}
+
 static int Ids(void* parent) {
   CHECK_EQ(Raw(SYS_getppid, 0, 0, 0, 0), *(pid_t*)parent);
   CHECK_EQ(Raw(SYS_getpid, 0, 0, 0, 0), Raw(SYS_gettid, 0, 0, 0, 0));
   CHECK(Raw(SYS_getpid, 0, 0, 0, 0) != *(pid_t*)parent);
+  if (UnderKm()) {
+    CHECK_EQ(Raw(SYS_clone, kCompanionFlags, 0, 0, 0), -ENOSYS);
+    CHECK_EQ(Raw(SYS_clone, kCompanionFlags | CLONE_SIGHAND | CLONE_THREAD, 0, 0, 0), -ENOSYS);
+  }
   CHECK_OK(Raw(SYS_dup2, 1, 99, 0, 0));
   CHECK_OK(Raw(SYS_chdir, (long)"below", 0, 0, 0));
   atomic_store(&shared, 42);
