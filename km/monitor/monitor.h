@@ -84,8 +84,7 @@ class Monitor {
   bool TestSnapshotIsDue(const Thread& thread);
   // The thread counts as parked meanwhile: a snapshot may find its registers as they are now.
   void AskMain(Thread& thread, std::function<void()> work) ABSL_LOCKS_EXCLUDED(mutex_);
-  Next EndOneThread(Thread& thread, int status);
-  Next EndCompanion(Thread& thread, int wait_status);
+  Next EndOneThread(Thread& thread, int wait_status);
   [[noreturn]] void Stay(Thread& thread);
   [[noreturn]] void FailIn(Thread& thread, const absl::Status& status);
 

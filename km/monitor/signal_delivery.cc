@@ -1,4 +1,6 @@
 // Signals on their way into the program. Source: signal(7), arch/x86/kernel/signal.c.
+#include <sys/wait.h>
+
 #include <cerrno>
 
 #include "km/base/log.h"
@@ -95,7 +97,7 @@ Monitor::Next Monitor::DefaultSignal(Thread& thread, const SignalState::Delivery
     case DefaultActionKind::kCore:
       break;
   }
-  if (thread.companion != nullptr) return EndCompanion(thread, sig);
+  if (thread.companion != nullptr) return EndOneThread(thread, W_EXITCODE(0, sig));
   ExitStatus status;
   status.signal = sig;
   status.core = DefaultAction(sig) == DefaultActionKind::kCore;

@@ -251,10 +251,10 @@ Monitor::Next Monitor::Finish(Thread& thread, Call& call, const SyscallResult& r
     case NextAction::kKeepRegisters:
       return Next::kRun;
     case NextAction::kExitThread:
-      return EndOneThread(thread, static_cast<int>(result.value));
+      return EndOneThread(thread, W_EXITCODE(result.value & 0xff, 0));
     case NextAction::kExitProcess:
       if (thread.companion != nullptr) {
-        return EndOneThread(thread, static_cast<int>(result.value));
+        return EndOneThread(thread, W_EXITCODE(result.value & 0xff, 0));
       }
       RequestEnd({static_cast<int>(result.value), 0, false, thread.tid, {}});
       Stay(thread);
@@ -269,28 +269,19 @@ Monitor::Next Monitor::Finish(Thread& thread, Call& call, const SyscallResult& r
   return Next::kRun;
 }
 
-Monitor::Next Monitor::EndOneThread(Thread& thread, int status) {
-  if (thread.companion != nullptr) return EndCompanion(thread, W_EXITCODE(status & 0xff, 0));
-  // The last one ends the process; its status is the process's, as natively.
-  if (process_->thread_count() == 1) {
+// `wait_status`: as wait(2) tells it. Only a process beside the program has one of a signal here.
+Monitor::Next Monitor::EndOneThread(Thread& thread, int wait_status) {
+  const int status = WEXITSTATUS(wait_status);
+  // The program's last one ends the process; its status is the process's, as natively.
+  if (thread.companion == nullptr && process_->thread_count() == 1) {
     RequestEnd({status, 0, false, thread.tid, {}});
     Stay(thread);
   }
-  if (tracer_ != nullptr) tracer_->ThreadExited(thread.tid, status);
+  if (tracer_ != nullptr && WIFEXITED(wait_status)) tracer_->ThreadExited(thread.tid, status);
   ReleaseThread(*process_, thread);
-  if (!process_->EndThread(&thread, W_EXITCODE(status & 0xff, 0))) {
+  if (!process_->EndThread(&thread, wait_status)) {
     RequestEnd({status, 0, false, 0, {}});
   }
-  return Next::kLeave;
-}
-
-// A process beside the program: that goes on.
-Monitor::Next Monitor::EndCompanion(Thread& thread, int wait_status) {
-  if (tracer_ != nullptr && WIFEXITED(wait_status)) {
-    tracer_->ThreadExited(thread.tid, WEXITSTATUS(wait_status));
-  }
-  ReleaseThread(*process_, thread);
-  (void)process_->EndThread(&thread, wait_status);
   return Next::kLeave;
 }
 

@@ -54,6 +54,12 @@ std::vector<uint32_t> Process::CompanionPids() const {
   return pids;
 }
 
+uint32_t Process::ProcessOf(uint32_t tid) const {
+  absl::MutexLock lock(&mutex_);
+  if (companions_.contains(tid)) return tid;
+  return threads_.contains(tid) ? identity_.pid : 0;
+}
+
 int Process::Attach(const Thread& tracer, uint32_t tid) {
   absl::MutexLock lock(&mutex_);
   auto it = threads_.find(tid);
@@ -66,6 +72,10 @@ int Process::Attach(const Thread& tracer, uint32_t tid) {
 
 std::shared_ptr<Trace> Process::FindTrace(const Thread& tracer, uint32_t tid) const {
   absl::MutexLock lock(&mutex_);
+  return TraceLocked(tracer, tid);
+}
+
+std::shared_ptr<Trace> Process::TraceLocked(const Thread& tracer, uint32_t tid) const {
   auto it = traces_.find(tid);
   return it != traces_.end() && it->second->tracer == tracer.tid ? it->second : nullptr;
 }
@@ -79,11 +89,8 @@ void Process::Detach(uint32_t tid) {
 // A copy, made while it cannot go on: a signal that kills may release it at any time.
 std::optional<StoppedState> Process::Stopped(const Thread& tracer, uint32_t tid) const {
   absl::MutexLock lock(&mutex_);
-  auto trace = traces_.find(tid);
-  if (trace == traces_.end() || trace->second->tracer != tracer.tid ||
-      trace->second->state.load() != Trace::kStopped) {
-    return std::nullopt;
-  }
+  const std::shared_ptr<Trace> trace = TraceLocked(tracer, tid);
+  if (trace == nullptr || trace->state.load() != Trace::kStopped) return std::nullopt;
   const Thread& thread = *threads_.at(tid);
   return StoppedState{thread.registers, thread.xsave};
 }

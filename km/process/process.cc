@@ -93,6 +93,10 @@ bool Process::HasThread(uint32_t tid) const {
 
 size_t Process::thread_count() const {
   absl::MutexLock lock(&mutex_);
+  return ThreadCountLocked();
+}
+
+size_t Process::ThreadCountLocked() const {
   if (companions_.empty()) return threads_.size();
   return static_cast<size_t>(std::count_if(threads_.begin(), threads_.end(), [](const auto& it) {
     return it.second->companion == nullptr;

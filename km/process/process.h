@@ -111,6 +111,8 @@ class Process {
   // Of those who waited the first one has it: true.
   bool ForgetCompanion(uint32_t pid) ABSL_LOCKS_EXCLUDED(mutex_);
   std::vector<uint32_t> CompanionPids() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // The process, the program or a companion, that a thread or process of that id is of; 0: neither.
+  uint32_t ProcessOf(uint32_t tid) const ABSL_LOCKS_EXCLUDED(mutex_);
 
   // ptrace(2) by a companion: makes a thread of the program stop where it is next interrupted. 0,
   // -ESRCH or -EPERM (it is traced).
@@ -217,6 +219,9 @@ class Process {
                                           std::shared_ptr<Companion> companion)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool ForgetThread(Thread* thread, int wait_status) ABSL_LOCKS_EXCLUDED(mutex_);
+  std::shared_ptr<Trace> TraceLocked(const Thread& tracer, uint32_t tid) const
+      ABSL_SHARED_LOCKS_REQUIRED(mutex_);
+  size_t ThreadCountLocked() const ABSL_SHARED_LOCKS_REQUIRED(mutex_);
   void EndTraces(const Thread& thread, int wait_status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool MustPark(const Thread& thread) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void StopIfTraced(const Thread& thread) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

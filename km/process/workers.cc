@@ -249,8 +249,7 @@ bool Process::ForgetThread(Thread* thread, int wait_status) {
   threads_.erase(thread->tid);
   --running_;
   changed_.SignalAll();
-  return std::any_of(threads_.begin(), threads_.end(),
-                     [](const auto& it) { return it.second->companion == nullptr; });
+  return ThreadCountLocked() > 0;
 }
 
 }  // namespace km

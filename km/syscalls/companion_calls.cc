@@ -47,13 +47,12 @@ constexpr uint64_t kWaitsForClones = uint64_t{__WALL} | __WCLONE;
 
 }  // namespace
 
-int64_t WaitForCompanion(Call& call) {
-  const std::shared_ptr<Companion> companion = call.process.FindCompanion(call.Uint(0));
+int64_t WaitForCompanion(Call& call, Companion& companion) {
   if ((call.arguments[2] & kWaitsForClones) == 0) return -ECHILD;
-  if ((call.arguments[2] & WNOHANG) && companion->ended.load() == 0) return 0;
-  if (!AwaitChange(call.thread, companion->ended, 0)) return kRestart;
+  if ((call.arguments[2] & WNOHANG) && companion.ended.load() == 0) return 0;
+  if (!AwaitChange(call.thread, companion.ended, 0)) return kRestart;
   if (!call.process.ForgetCompanion(call.Uint(0))) return -ECHILD;
-  return Waited(call, companion->status, companion->usage);
+  return Waited(call, companion.status, companion.usage);
 }
 
 // For a thread that the caller, a process beside the program, traces.
@@ -67,14 +66,6 @@ int64_t WaitForTraced(Call& call) {
   if (trace->state.load() == Trace::kStopped) return Waited(call, W_STOPCODE(SIGSTOP), {});
   call.process.Detach(call.Uint(0));
   return Waited(call, trace->exit_status, {});
-}
-
-bool IsOwnTask(const Call& call, uint32_t tid) {
-  return call.process.HasThread(tid) || call.process.FindCompanion(tid) != nullptr;
-}
-
-uint32_t ProcessOf(const Call& call, uint32_t tid) {
-  return call.process.FindCompanion(tid) != nullptr ? tid : call.process.identity().pid;
 }
 
 namespace {

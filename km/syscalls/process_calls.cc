@@ -9,6 +9,7 @@
 
 #include <cerrno>
 #include <climits>
+#include <memory>
 
 #include "km/files/pidfd.h"
 #include "km/signals/siginfo.h"
@@ -86,7 +87,9 @@ uint64_t WithoutWriter(uint64_t options) {
 SyscallResult Wait4(Call& call) {
   int pid = call.Int(0);
   if (pid > 0 && call.thread.companion != nullptr) return WaitForTraced(call);
-  if (pid > 0 && call.process.FindCompanion(call.Uint(0)) != nullptr) return WaitForCompanion(call);
+  // Looked for once: another thread may have waited for it meanwhile.
+  const std::shared_ptr<Companion> companion = call.process.FindCompanion(call.Uint(0));
+  if (companion != nullptr) return WaitForCompanion(call, *companion);
   if (pid > 0) pid = call.process.HostTid(pid);
   if (pid < -1 && pid != INT_MIN) pid = -call.process.ids().HostGroup(-pid);
   return call.thread.Block(SYS_wait4, static_cast<uint64_t>(pid), call.HostArg(1, sizeof(int)),

@@ -7,10 +7,10 @@
 #include <array>
 #include <cerrno>
 #include <climits>
+#include <optional>
 
 #include "km/process/clock.h"
 #include "km/signals/siginfo.h"
-#include "km/syscalls/companion_calls.h"
 #include "km/syscalls/handlers.h"
 #include "km/syscalls/host.h"
 #include "km/syscalls/signal_masks.h"
@@ -28,16 +28,20 @@ int ReadSet(Call& call, size_t pointer, size_t size, SignalSet* set) {
   return call.memory().CopyIn(set, call.Addr(pointer));
 }
 
-// The program's own: its number means another process on the host.
-bool IsOwnProcess(Call& call, int pid) {
-  // As natively the id of any thread names the process.
-  return pid > 0 &&
-         (call.Uint(0) == call.process.identity().pid || call.process.HasThread(call.Uint(0)));
-}
-
 int64_t SendTo(Call& call, uint32_t tid, int sig, const siginfo_t& info) {
   if (sig != 0 && !ValidSignal(sig)) return -EINVAL;
   return call.process.SignalThread(tid, info);
+}
+
+// To the program or a process beside it, if `pid` names one: its number means another process on
+// the host. As natively the id of any thread names its process.
+std::optional<int64_t> SendToOwn(Call& call, int pid, int sig, const siginfo_t& info) {
+  const uint32_t program = call.process.identity().pid, id = static_cast<uint32_t>(pid);
+  const uint32_t to = id == program ? id : call.process.ProcessOf(id);
+  if (pid <= 0 || to == 0) return std::nullopt;
+  if (to != program) return SendTo(call, to, sig, info);
+  if (sig != 0 && !ValidSignal(sig)) return -EINVAL;
+  return sig == 0 ? 0 : call.process.Signal(info);
 }
 
 // The siginfo of rt_sigqueueinfo: the program says what is in it ...
@@ -161,13 +165,8 @@ SyscallResult RtSigtimedwait(Call& call) {
 
 SyscallResult Kill(Call& call) {
   int pid = call.Int(0), sig = call.Int(1);
-  if (IsOwnProcess(call, pid)) {
-    if (sig != 0 && !ValidSignal(sig)) return -EINVAL;
-    return sig == 0 ? 0 : call.process.Signal(FromSelf(call, sig, SI_USER));
-  }
-  if (pid > 0 && IsOwnTask(call, call.Uint(0))) {
-    return SendTo(call, call.Uint(0), sig, FromSelf(call, sig, SI_USER));
-  }
+  const siginfo_t info = FromSelf(call, sig, SI_USER);
+  if (std::optional<int64_t> sent = SendToOwn(call, pid, sig, info)) return *sent;
   if (pid > 0) return HostResult(kill(call.process.HostTid(pid), sig));
   if (pid < -1 && pid != INT_MIN) pid = -call.process.ids().HostGroup(-pid);
   int64_t result = HostResult(kill(pid, sig));
@@ -177,7 +176,7 @@ SyscallResult Kill(Call& call) {
 
 SyscallResult Tkill(Call& call) {
   int tid = call.Int(0), sig = call.Int(1);
-  if (tid > 0 && IsOwnTask(call, call.Uint(0))) {
+  if (tid > 0 && call.process.ProcessOf(call.Uint(0)) != 0) {
     return SendTo(call, call.Uint(0), sig, FromSelf(call, sig, SI_TKILL));
   }
   return HostResult(syscall(SYS_tkill, call.process.HostTid(tid), sig));
@@ -185,8 +184,9 @@ SyscallResult Tkill(Call& call) {
 
 SyscallResult Tgkill(Call& call) {
   int pid = call.Int(0), tid = call.Int(1), sig = call.Int(2);
-  if (pid > 0 && tid > 0 && IsOwnTask(call, call.Uint(1))) {
-    if (call.Uint(0) != ProcessOf(call, call.Uint(1))) return -ESRCH;
+  const uint32_t own = call.process.ProcessOf(call.Uint(1));
+  if (pid > 0 && tid > 0 && own != 0) {
+    if (call.Uint(0) != own) return -ESRCH;
     return SendTo(call, call.Uint(1), sig, FromSelf(call, sig, SI_TKILL));
   }
   int host_pid = call.process.ids().HostProcess(pid);
@@ -198,14 +198,8 @@ SyscallResult RtSigqueueinfo(Call& call) {
   int pid = call.Int(0), sig = call.Int(1);
   if (int error = ReadInfo(call, 2, sig, &info); error != 0) return error;
   if (Poses(call, pid, info)) return -EPERM;
-  if (pid > 0 && call.process.FindCompanion(call.Uint(0)) != nullptr) {
-    return SendTo(call, call.Uint(0), sig, info);
-  }
-  if (!IsOwnProcess(call, pid)) {
-    return HostResult(syscall(SYS_rt_sigqueueinfo, call.process.HostTid(pid), sig, &info));
-  }
-  if (sig == 0) return 0;
-  return ValidSignal(sig) ? call.process.Signal(info) : -EINVAL;
+  if (std::optional<int64_t> sent = SendToOwn(call, pid, sig, info)) return *sent;
+  return HostResult(syscall(SYS_rt_sigqueueinfo, call.process.HostTid(pid), sig, &info));
 }
 
 SyscallResult RtTgsigqueueinfo(Call& call) {
@@ -214,8 +208,8 @@ SyscallResult RtTgsigqueueinfo(Call& call) {
   if (int error = ReadInfo(call, 3, sig, &info); error != 0) return error;
   if (pid <= 0 || tid <= 0) return -EINVAL;
   if (Poses(call, tid, info)) return -EPERM;
-  if (IsOwnTask(call, call.Uint(1))) {
-    if (call.Uint(0) != ProcessOf(call, call.Uint(1))) return -ESRCH;
+  if (const uint32_t own = call.process.ProcessOf(call.Uint(1)); own != 0) {
+    if (call.Uint(0) != own) return -ESRCH;
     return SendTo(call, call.Uint(1), sig, info);
   }
   int host_pid = call.process.ids().HostProcess(pid);

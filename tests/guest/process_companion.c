@@ -127,6 +127,45 @@ static void Signals(void) {
 
 static int Exits(void* status) { return *(int*)status; }
 
+static _Atomic pid_t awaited;
+static atomic_int had, rounds_waited;
+
+static void* WaitAlongside(void* unused) {
+  (void)unused;
+  for (pid_t pid, last = 0; (pid = atomic_load(&awaited)) >= 0;) {
+    if (pid == last || pid == 0) continue;
+    // Again and again, so that it is in the call at every moment of the other's.
+    int status = 0;
+    pid_t got;
+    while ((got = waitpid(pid, &status, __WALL | WNOHANG)) == 0) continue;
+    CHECK(got == pid ? status == W_EXITCODE(4, 0) : errno == ECHILD);
+    atomic_fetch_add(&had, got == pid);
+    last = pid;
+    atomic_fetch_add(&rounds_waited, 1);
+  }
+  return NULL;
+}
+
+// Of several who wait for one it is one who has it.
+static void Waiters(void) {
+  enum { kRounds = 300 };
+  pthread_t other = StartThread(WaitAlongside, NULL);
+  int code = 4, status;
+  for (int i = 1; i <= kRounds; i++) {
+    pid_t pid = StartCompanion(Exits, &code);
+    atomic_store(&awaited, pid);
+    pid_t got;
+    while ((got = waitpid(pid, &status, __WALL | WNOHANG)) == 0) continue;
+    CHECK(got == pid ? status == W_EXITCODE(4, 0) : errno == ECHILD);
+    atomic_fetch_add(&had, got == pid);
+    AwaitAtLeast(&rounds_waited, i);
+    CHECK_EQ(atomic_load(&had), i);
+  }
+  atomic_store(&awaited, -1);
+  JoinThread(other);
+  Say("one of the waiters has it");
+}
+
 // More of them than there may be at once, waited for by another thread.
 static void* Many(void* unused) {
   (void)unused;
@@ -143,6 +182,7 @@ int main(void) {
   Ends();
   Signals();
   JoinThread(StartThread(Many, NULL));
+  Waiters();
   GuestSnapshot();
   Ends();
   return 0;
