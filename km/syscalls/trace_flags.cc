@@ -282,10 +282,10 @@ constexpr Name kWait[] = {{1, "WNOHANG"},         {2, "WUNTRACED"},
                           {4, "WEXITED"},         {8, "WCONTINUED"},
                           {0x1000000, "WNOWAIT"}, {0x20000000, "__WNOTHREAD"},
                           {0x40000000, "__WALL"}, {0x80000000, "__WCLONE"}};
-constexpr Name kPtrace[] = {{0, "PTRACE_TRACEME"},   {8, "PTRACE_KILL"},
-                            {12, "PTRACE_GETREGS"},  {16, "PTRACE_ATTACH"},
-                            {17, "PTRACE_DETACH"},   {0x4204, "PTRACE_GETREGSET"},
-                            {0x4206, "PTRACE_SEIZE"}};
+constexpr Name kPtrace[] = {
+    {0, "PTRACE_TRACEME"}, {1, "PTRACE_PEEKTEXT"},       {2, "PTRACE_PEEKDATA"},
+    {8, "PTRACE_KILL"},    {12, "PTRACE_GETREGS"},       {16, "PTRACE_ATTACH"},
+    {17, "PTRACE_DETACH"}, {0x4204, "PTRACE_GETREGSET"}, {0x4206, "PTRACE_SEIZE"}};
 constexpr Name kPollEvents[] = {
     {0x1, "POLLIN"},       {0x2, "POLLPRI"},      {0x4, "POLLOUT"},     {0x8, "POLLERR"},
     {0x10, "POLLHUP"},     {0x20, "POLLNVAL"},    {0x40, "POLLRDNORM"}, {0x80, "POLLRDBAND"},

@@ -38,7 +38,20 @@ static void Attach(pid_t tid) {
   CHECK_EQ(Raw(SYS_wait4, tid, (long)&status, __WALL | WNOHANG, 0), 0);  // told once
 }
 
+// The memory is shared, and can be asked for nevertheless.
+static void Peek(pid_t tid) {
+  static long word = 0x1122334455667788;
+  long got = 0;
+  CHECK_EQ(Trace(PTRACE_PEEKDATA, tid, (long)&word, &got), 0);
+  CHECK_EQ(got, word);
+  CHECK_EQ(Trace(PTRACE_PEEKTEXT, tid, (long)&word + 1, &got), 0);
+  CHECK_EQ(got & 0xffffffffffffff, word >> 8);
+  CHECK_EQ(Trace(PTRACE_PEEKDATA, tid, 8, &got), -EIO);
+  CHECK_EQ(Trace(PTRACE_PEEKDATA, tid, (long)&word, (void*)8), -EFAULT);
+}
+
 static void LookAtRegisters(pid_t tid) {
+  Peek(tid);
   struct user_regs_struct all, some;
   CHECK_EQ(Trace(PTRACE_GETREGS, tid, 0, &all), 0);
   CHECK(all.rsp != 0 && all.rip != 0);
