@@ -240,11 +240,12 @@ class AddressSpace {
   // `grown`: what was mapped for it, if anything.
   int64_t BrkLocked(uint64_t end, MapRequest* grown) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int64_t UnmapLocked(uint64_t start, uint64_t end) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  int64_t Grow(uint64_t start, uint64_t old_end, uint64_t new_end)
+  int64_t Grow(uint64_t start, uint64_t old_end, uint64_t new_end, bool moved)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  int64_t GrowObject(const Mapping& mapping, uint64_t start, uint64_t new_end)
+  int64_t GrowInHost(const Mapping& mapping, uint64_t start, uint64_t new_end)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool OneMapping(uint64_t start, uint64_t end) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool Reserve(uint64_t start, uint64_t end);  // false, with errno, when the host cannot
   void ReserveAgain(uint64_t start, uint64_t end) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int64_t Move(uint64_t from, uint64_t to, uint64_t length, bool keep)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

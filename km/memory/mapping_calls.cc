@@ -195,16 +195,20 @@ int64_t AddressSpace::MapLocked(MapRequest request) {
   return PlaceLocked(request, start, length);
 }
 
+// The window stays reserved where the program has nothing: nothing of the monitor's may come to lie
+// in it.
+bool AddressSpace::Reserve(uint64_t start, uint64_t end) {
+  return mmap(memory_->window() + start, end - start, PROT_NONE,
+              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != MAP_FAILED;
+}
+
 // A fixed mapping failed. Kernels before 6.12 may have taken away by then what was there; the
 // window must not have a hole that a mapping of the monitor's could come to lie in.
 void AddressSpace::ReserveAgain(uint64_t start, uint64_t end) {
   std::byte* host = memory_->window() + start;
   // msync says ENOMEM for a range with a hole.
   if (msync(host, end - start, MS_ASYNC) == 0 || errno != ENOMEM) return;
-  if (mmap(host, end - start, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
-           -1, 0) != MAP_FAILED) {
-    Erase(start, end);
-  }
+  if (Reserve(start, end)) Erase(start, end);
 }
 
 // What was there goes: its entries first, then the host's mapping is replaced.
@@ -273,11 +277,7 @@ int64_t AddressSpace::UnmapLocked(uint64_t start, uint64_t end) {
   if (RangeFree(start, end)) return 0;
   if (AnySealed(start, end)) return -EPERM;
   Must(memory_->tables().Clear(start, end));
-  // The window stays reserved: nothing of the monitor's may come to lie in it.
-  if (mmap(memory_->window() + start, end - start, PROT_NONE,
-           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED) {
-    return -errno;
-  }
+  if (!Reserve(start, end)) return -errno;
   Erase(start, end);
   return 0;
 }

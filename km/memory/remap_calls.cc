@@ -29,32 +29,49 @@ bool AddressSpace::OneMapping(uint64_t start, uint64_t end) const {
   return true;
 }
 
-// Extends a mapping of a file or of shared memory, which only mremap can do without a descriptor
-// that maps. The host's mapping grows outside the window, where there is room behind it.
-int64_t AddressSpace::GrowObject(const Mapping& mapping, uint64_t start, uint64_t new_end) {
-  uint64_t old_length = mapping.end - start, new_length = new_end - start;
+// Extends the host's own mapping, which only mremap can do: for files and shared memory there is no
+// descriptor that maps, and to memory that was moved the kernel joins nothing new: each time it
+// would become one more mapping of the host's. It grows outside the window, where there is room
+// behind it, and as far into a large page as it is here: so such pages stay in one piece.
+int64_t AddressSpace::GrowInHost(const Mapping& mapping, uint64_t start, uint64_t new_end) {
+  constexpr int kMove = MREMAP_MAYMOVE | MREMAP_FIXED;
+  const uint64_t old_length = mapping.end - start, new_length = new_end - start;
+  const uint64_t room_length = new_length + kLargePageSize;
   std::byte* host = memory_->window() + start;
+  void* room =
+      mmap(nullptr, room_length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (room == MAP_FAILED) return -errno;
+  const uint64_t front = (start - reinterpret_cast<uint64_t>(room)) % kLargePageSize;
+  std::byte* scratch = static_cast<std::byte*>(room) + front;
   Must(memory_->tables().Clear(start, new_end));
-  // Without an address it is a hint all the same, which glibc leaves to chance.
-  void* scratch = mremap(host, old_length, old_length, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, nullptr);
-  if (scratch == MAP_FAILED) return -errno;
+  if (mremap(host, old_length, old_length, kMove | MREMAP_DONTUNMAP, scratch) == MAP_FAILED) {
+    int error = errno;
+    munmap(room, room_length);
+    return -error;
+  }
+  munmap(scratch + old_length, room_length - front - old_length);
+  // Moves on, should a thread of the monitor have taken that place.
   void* grown = mremap(scratch, old_length, new_length, MREMAP_MAYMOVE);
-  int error = grown == MAP_FAILED ? errno : 0;
-  uint64_t length = grown == MAP_FAILED ? old_length : new_length;
-  mremap(grown == MAP_FAILED ? scratch : grown, length, length, MREMAP_MAYMOVE | MREMAP_FIXED,
-         host);
+  const int error = grown == MAP_FAILED ? errno : 0;
+  if (error == 0) {
+    mremap(grown, new_length, new_length, kMove, host);
+  } else {
+    mremap(scratch, old_length, old_length, kMove, host);
+  }
+  if (front != 0) munmap(room, front);
   if (error != 0) return -error;
   Mapping added = mapping;
-  added.offset += mapping.end - mapping.start;
-  added.start = mapping.end;
+  CutBelow(mapping.end, &added);
   added.end = new_end;
   Insert(std::move(added));
   return static_cast<int64_t>(start);
 }
 
-// Extends the mapping that ends at `old_end`; [old_end, new_end) is free.
-int64_t AddressSpace::Grow(uint64_t start, uint64_t old_end, uint64_t new_end) {
+// Extends the mapping that ends at `old_end` and was moved there or not; [old_end, new_end) is
+// free.
+int64_t AddressSpace::Grow(uint64_t start, uint64_t old_end, uint64_t new_end, bool moved) {
   Mapping mapping = FindMapping(old_end - 1)->second;
+  const uint64_t first = std::max(start, mapping.start);
   MapRequest request = MoreOf(mapping);
   if (mapping.from_snapshot && !(mapping.flags & MAP_ANONYMOUS)) {
     // What the snapshot has behind it is something else.
@@ -63,12 +80,33 @@ int64_t AddressSpace::Grow(uint64_t start, uint64_t old_end, uint64_t new_end) {
     request.host_fd = request.file->fd.get();
     request.offset = mapping.offset + (mapping.end - mapping.start);
   } else if (mapping.file != nullptr || (mapping.flags & MAP_SHARED)) {
-    int64_t grown = GrowObject(mapping, std::max(start, mapping.start), new_end);
+    int64_t grown = GrowInHost(mapping, first, new_end);
     return grown < 0 ? grown : static_cast<int64_t>(start);
+  } else if (moved && !mapping.from_snapshot && GrowInHost(mapping, first, new_end) >= 0) {
+    if (new_end - first <= kEagerFill) FillAround(FindMapping(first)->second, first, new_end);
+    return static_cast<int64_t>(start);
   }
   int64_t placed = PlaceLocked(request, old_end, new_end - old_end);
   return placed < 0 ? placed : static_cast<int64_t>(start);
 }
+
+namespace {
+
+// Moves what the host has mapped at [from, from + length), in as many steps as it takes: before
+// Linux 6.17 a call that spans two of the host's mappings is refused and moves nothing, and how
+// many there are is the kernel's to know. 0, or a negative errno with all where it was.
+int64_t MoveInHost(std::byte* from, std::byte* to, uint64_t length) {
+  constexpr int kFlags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
+  if (mremap(from, length, length, kFlags, to) != MAP_FAILED) return 0;
+  if (errno != EFAULT || length <= kPageSize) return -errno;
+  const uint64_t half = PageUp(length / 2);
+  if (int64_t error = MoveInHost(from, to, half); error < 0) return error;
+  const int64_t error = MoveInHost(from + half, to + half, length - half);
+  if (error < 0) (void)MoveInHost(to, from, half);
+  return error;
+}
+
+}  // namespace
 
 // Moves [from, from + length) to the free range at `to`. The host's mapping is not taken away in
 // the same step (MREMAP_DONTUNMAP): a hole in the window could be filled by a mapping of the
@@ -82,9 +120,9 @@ int64_t AddressSpace::Move(uint64_t from, uint64_t to, uint64_t length, bool kee
   }
   Must(memory_->tables().Clear(from, from + length));
   std::byte* window = memory_->window();
-  if (mremap(window + from, length, length, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,
-             window + to) == MAP_FAILED) {
-    return -errno;
+  if (int64_t error = MoveInHost(window + from, window + to, length); error < 0) {
+    Reserve(to, to + length);
+    return error;
   }
   for (Mapping& piece : pieces) {
     piece.start = piece.start - from + to;
@@ -197,7 +235,7 @@ int64_t AddressSpace::Remap(uint64_t address, uint64_t old_length, uint64_t new_
     if (new_length == old_length) return static_cast<int64_t>(address);
     uint64_t new_end = address + new_length;
     if (ValidRange(address, new_length) && RangeFree(end, new_end)) {
-      if (int64_t grown = Grow(address, end, new_end); grown >= 0) return grown;
+      if (int64_t grown = Grow(address, end, new_end, false); grown >= 0) return grown;
     }
     if (!(flags & MREMAP_MAYMOVE)) return -ENOMEM;
   }
@@ -209,7 +247,7 @@ int64_t AddressSpace::Remap(uint64_t address, uint64_t old_length, uint64_t new_
   if (int64_t error = UnmapLocked(target, target + new_length); error < 0) return error;
   if (int64_t error = Move(address, target, old_length, keep); error < 0) return error;
   if (new_length == old_length) return static_cast<int64_t>(target);
-  int64_t grown = Grow(target, target + old_length, target + new_length);
+  int64_t grown = Grow(target, target + old_length, target + new_length, true);
   if (grown >= 0) return grown;
   // A failed mremap leaves everything where it was.
   Move(target, address, old_length, false);
