@@ -30,6 +30,7 @@ KM=$BUILD/km
 KMCTL=$BUILD/kmctl
 OUT=$BUILD/$(basename "$(dirname "$(realpath "$0")")")-tests
 TMP=$(mktemp -d)
+chmod 755 "$TMP"
 mkdir -p "$OUT"
 trap 'rm -rf "$TMP"' EXIT
 failed_count=0

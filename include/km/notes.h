@@ -99,6 +99,10 @@ enum km_vcpu_tag {
   KM_VCPU_PERSONALITY = KM_TAG_REQUIRED | 115,   /* u32 */
   KM_VCPU_MEMORY_POLICY = KM_TAG_REQUIRED | 116, /* u32 mode, u32 0, u64...: bits of nodes */
   KM_VCPU_PRCTL = KM_TAG_REQUIRED | 117, /* u32 PR_SET_ option, u32 0, u64 value; repeated */
+  /* u32 users: real, effective, saved, of the file system; u32 groups, the same four; u64
+     capabilities by CAP_ number: permitted, effective, inheritable, bounding, ambient; u32...:
+     supplementary groups, ascending */
+  KM_VCPU_CREDENTIALS = KM_TAG_REQUIRED | 118,
 };
 
 enum km_program_tag {                                 /* NT_KM_GUEST and NT_KM_DYNLINKER */
@@ -124,8 +128,9 @@ enum km_process_tag {
   /* A context of io_setup(2): u64 name, u32 room for requests, u32 0, and events that were not
      taken: u64 data, u64 iocb, s64 result, s64 second result each; repeated */
   KM_PROCESS_AIO = KM_TAG_REQUIRED | 119,
-  KM_PROCESS_LEADS = KM_TAG_REQUIRED | 118, /* u32 KM_LEADS_ bits, u32 0 */
-  KM_PROCESS_PRCTL = KM_TAG_REQUIRED | 117, /* u32 PR_SET_ option, u32 0, u64 value; repeated */
+  KM_PROCESS_OOM_SCORE = KM_TAG_REQUIRED | 120, /* s32, as in /proc/self/oom_score_adj; u32 0 */
+  KM_PROCESS_LEADS = KM_TAG_REQUIRED | 118,     /* u32 KM_LEADS_ bits, u32 0 */
+  KM_PROCESS_PRCTL = KM_TAG_REQUIRED | 117,     /* u32 PR_SET_ option, u32 0, u64 value; repeated */
 };
 
 /* What the program has made itself the leader of. */

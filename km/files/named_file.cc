@@ -79,8 +79,13 @@ std::string PathNow(const OpenFile& file) {
 
 bool HasName(int host_fd, const std::string& path) {
   struct stat by_descriptor, by_path;
-  return fstat(host_fd, &by_descriptor) == 0 && stat(path.c_str(), &by_path) == 0 &&
-         by_descriptor.st_ino == by_path.st_ino && by_descriptor.st_dev == by_path.st_dev;
+  if (fstat(host_fd, &by_descriptor) != 0) return false;
+  if (stat(path.c_str(), &by_path) == 0) {
+    return by_descriptor.st_ino == by_path.st_ino && by_descriptor.st_dev == by_path.st_dev;
+  }
+  // A process that gave up its rights may not look there any more. Behind the name of a file that was
+  // deleted the kernel says so.
+  return errno == EACCES && by_descriptor.st_nlink > 0 && HostPathOf(host_fd) == path;
 }
 
 absl::Status CheckOutsideProc(int host_fd) {

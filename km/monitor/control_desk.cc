@@ -335,7 +335,8 @@ absl::Status ControlDesk::StartSnapshot(SnapshotOrder& order) {
   write_options.sync = monitor_.options_.sync;
   std::optional<TouchedPages> running;
   if (!order.stop) {
-    KM_ASSIGN_OR_RETURN(running, TouchedPages::Open(process.memory().window()));
+    KM_ASSIGN_OR_RETURN(running,
+                        TouchedPages::Open(process.memory().window(), process.OpenPagemap()));
     write_options.running = &*running;
   }
   const int64_t begin = Now();

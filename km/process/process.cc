@@ -1,5 +1,6 @@
 #include "km/process/process.h"
 
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -216,6 +217,24 @@ std::vector<Thread*> Process::ParkedThreads() {
   std::vector<Thread*> all;
   for (auto& [tid, thread] : threads_) all.push_back(thread.get());
   return all;
+}
+
+namespace {
+
+constexpr char kPagemap[] = "/proc/self/pagemap";
+
+}  // namespace
+
+void Process::KeepPagemap() {
+  absl::MutexLock lock(&mutex_);
+  if (!pagemap_.valid()) pagemap_ = OwnedFd(open(kPagemap, O_RDONLY | O_CLOEXEC));
+}
+
+OwnedFd Process::OpenPagemap() const {
+  OwnedFd anew(open(kPagemap, O_RDONLY | O_CLOEXEC));
+  absl::MutexLock lock(&mutex_);
+  if (anew.valid() || !pagemap_.valid()) return anew;
+  return OwnedFd(fcntl(pagemap_.get(), F_DUPFD_CLOEXEC, 0));
 }
 
 absl::Status Process::SaveState(Thread& thread) {

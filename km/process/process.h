@@ -180,6 +180,10 @@ class Process {
   // same for all. From now on a new thread gets a host thread of its own, made by its parent's, so
   // that it inherits as natively; those that wait for work end.
   void HostThreadsDiffer() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Before credentials change: behind that the host may refuse to open what tells of the process.
+  void KeepPagemap() ABSL_LOCKS_EXCLUDED(mutex_);
+  // /proc/self/pagemap, opened anew or then; invalid, with errno, when the host refuses.
+  OwnedFd OpenPagemap() const ABSL_LOCKS_EXCLUDED(mutex_);
 
   // set_robust_list(2), and of any thread: 0 or -ESRCH.
   void SetRobustList(Thread& thread, GuestAddr list) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -251,6 +255,7 @@ class Process {
   CpuTime cpu_offset_;
   SysvObjects sysv_;
   ChangedSettings changed_settings_;
+  OwnedFd pagemap_ ABSL_GUARDED_BY(mutex_);  // see KeepPagemap
   std::atomic<uint32_t> membarrier_ = 0;
   ProcessIds ids_;
   Identity identity_;

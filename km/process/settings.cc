@@ -1,5 +1,6 @@
 #include "km/process/settings.h"
 
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/prctl.h>
 #include <linux/securebits.h>
@@ -17,11 +18,13 @@
 #include <iterator>
 #include <string>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "km/base/host_files.h"
 #include "km/base/log.h"
+#include "km/base/owned.h"
 #include "km/base/status.h"
 #include "km/memory/address_space.h"
 
@@ -105,6 +108,9 @@ long Write(const PrctlRow& row, uint64_t value) {
       return SetSecureBits(value);
     case PR_MCE_KILL:
       return syscall(SYS_prctl, PR_MCE_KILL, PR_MCE_KILL_SET, value, 0, 0);
+    case PR_SET_DUMPABLE:  // what the kernel makes of a change of users may not be set: 2, as good
+                           // as 0
+      return syscall(SYS_prctl, row.set, value == 1 ? 1 : 0, 0, 0, 0);
     case PR_SET_THP_DISABLE:  // PR_GET_THP_DISABLE adds the flags of argument 2
       return syscall(SYS_prctl, row.set, value & 1, value & ~uint64_t{1}, 0, 0);
     default:
@@ -185,6 +191,7 @@ uint64_t NodeBits(const MemoryPolicy& policy) {
   return policy.nodes.empty() ? 0 : policy.nodes.size() * 64 + 1;
 }
 
+constexpr char kOomScoreFile[] = "/proc/self/oom_score_adj";
 constexpr char kNodesHelp[] = "resume it on a machine with the memory nodes that it names";
 
 // Of the calling thread, or with MPOL_F_ADDR of the memory at a host address.
@@ -254,6 +261,7 @@ void ReadOwnSettings(const ChangedSettings& changed, ThreadSettings* to) {
     if (!row.of_thread || !changed.Has(row.setting)) continue;
     if (std::optional<PrctlSetting> setting = Read(row)) to->prctl.push_back(*setting);
   }
+  if (changed.Has(Setting::kCredentials)) to->credentials = ReadCredentials();
 }
 
 void ReadScheduling(const ChangedSettings& changed, pid_t host_tid, ThreadSettings* to) {
@@ -302,6 +310,11 @@ absl::Status ApplyOwnSettings(const ThreadSettings& from, absl::string_view whos
     }
     changed->Note(Setting::kMemoryPolicy);
   }
+  KM_RETURN_IF_ERROR(ApplyPrctl(from.prctl, whose, false, changed));
+  if (!from.credentials.has_value()) return absl::OkStatus();
+  KM_RETURN_IF_ERROR(ApplyCredentials(*from.credentials, whose));
+  changed->Note(Setting::kCredentials);
+  // The change took some of them back: PR_SET_PDEATHSIG and PR_SET_KEEPCAPS.
   return ApplyPrctl(from.prctl, whose, false, changed);
 }
 
@@ -335,6 +348,28 @@ absl::Status FollowSettings(const ThreadSettings& first) {
   }
   if (first.personality.has_value()) (void)personality(*first.personality);
   return ApplyPrctl(first.prctl, kWhose, true, nullptr);
+}
+
+absl::Status FollowCredentials(const ThreadSettings& first) {
+  if (!first.credentials.has_value()) return absl::OkStatus();
+  return ApplyCredentials(*first.credentials, "the process");
+}
+
+std::optional<int32_t> ReadOomScore(const ChangedSettings& changed) {
+  int32_t score = 0;
+  if (!changed.Has(Setting::kOomScore)) return std::nullopt;
+  if (!absl::SimpleAtoi(HostText(kOomScoreFile), &score)) return std::nullopt;
+  return score;
+}
+
+absl::Status ApplyOomScore(int32_t score, ChangedSettings* changed) {
+  changed->Note(Setting::kOomScore);
+  if (ReadOomScore(*changed) == score) return absl::OkStatus();
+  const std::string text = absl::StrCat(score);
+  const OwnedFd file(open(kOomScoreFile, O_WRONLY | O_CLOEXEC));
+  if (file.valid() && write(file.get(), text.data(), text.size()) >= 0) return absl::OkStatus();
+  return Refused("the process", absl::StrCat("oom_score_adj ", score),
+                 "resume it with CAP_SYS_RESOURCE");
 }
 
 absl::Status ApplyProcessSettings(const std::vector<PrctlSetting>& from, ChangedSettings* changed) {

@@ -15,6 +15,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "km/process/credentials.h"
 
 namespace km {
 
@@ -40,6 +41,8 @@ enum class Setting : uint32_t {
   kSubreaper,
   kHugePages,
   kMemoryMerge,
+  kOomScore,     // /proc/self/oom_score_adj
+  kCredentials,  // users, groups, capabilities, where they are others than before
 };
 
 // Thread-safe.
@@ -85,7 +88,7 @@ struct PrctlSetting {
 struct ThreadSettings {
   bool empty() const {
     return !scheduling && processors.empty() && !io_priority && !personality && !memory_policy &&
-           prctl.empty();
+           prctl.empty() && !credentials;
   }
   std::optional<SchedulingSetting> scheduling;
   std::vector<uint64_t> processors;  // bits
@@ -93,6 +96,7 @@ struct ThreadSettings {
   std::optional<uint32_t> personality;
   std::optional<MemoryPolicy> memory_policy;
   std::vector<PrctlSetting> prctl;
+  std::optional<Credentials> credentials;
 };
 
 // Which setting a successful prctl(2) with this option changes, if any that is kept here.
@@ -121,6 +125,11 @@ absl::Status ApplyScheduling(const ThreadSettings& from, pid_t host_tid, absl::s
 // On the main thread, when the program's first thread has them: what whoever looks at the process
 // sees (docs/decisions/0019). Not the processors, and no deadline, which it would eat up.
 absl::Status FollowSettings(const ThreadSettings& first);
+// The same of credentials, which leave no privilege for what else is to be done.
+absl::Status FollowCredentials(const ThreadSettings& first);
+// Of /proc/self/oom_score_adj, in its units; none when the program did not open it to write to it.
+std::optional<int32_t> ReadOomScore(const ChangedSettings& changed);
+absl::Status ApplyOomScore(int32_t score, ChangedSettings* changed);
 absl::Status ApplyProcessSettings(const std::vector<PrctlSetting>& from, ChangedSettings* changed);
 
 // The main thread takes over the scheduling of the host thread `first`, as far as it is allowed.

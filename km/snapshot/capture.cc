@@ -159,6 +159,7 @@ void Capturer::CaptureProcess() {
   constexpr unsigned long kQueryPersonality = 0xffffffff;
   to.personality = static_cast<uint32_t>(personality(kQueryPersonality));
   to.prctl = ReadProcessSettings(process_.changed_settings());
+  to.oom_score = ReadOomScore(process_.changed_settings());
   for (int sig = 1; sig <= kMaxSignal; ++sig) {
     SignalAction action = process_.signals().Action(sig);
     to.actions[static_cast<size_t>(sig - 1)] = {action.handler, action.flags, action.restorer,
@@ -269,7 +270,8 @@ void Capturer::CaptureTimers() {
 
 absl::Status Capturer::CaptureMemory() {
   captured_.memory.window = process_.memory().window();
-  KM_ASSIGN_OR_RETURN(TouchedPages pages, TouchedPages::Open(captured_.memory.window));
+  KM_ASSIGN_OR_RETURN(TouchedPages pages,
+                      TouchedPages::Open(captured_.memory.window, process_.OpenPagemap()));
   CaptureMemorySettings();
   for (const Mapping& mapping : process_.space().Mappings()) {
     ImageMapping to;

@@ -122,6 +122,7 @@ struct ImageProcess {
   int32_t next_timer_id = 0;
   ImageCpuTime cpu_time;
   std::vector<PrctlSetting> prctl;
+  std::optional<int32_t> oom_score;
   uint32_t leads = 0;  // KM_LEADS_*
   std::vector<AioContextState> aio;
 };

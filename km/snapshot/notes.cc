@@ -112,6 +112,12 @@ void EncodeProcess(const ImageProcess& process, ByteWriter* out) {
   }
   CpuTimeRecord(KM_PROCESS_CPU_TIME, process.cpu_time, out);
   EncodePrctl(KM_PROCESS_PRCTL, process.prctl, out);
+  if (process.oom_score.has_value()) {
+    record = out->BeginRecord(KM_PROCESS_OOM_SCORE);
+    out->U32(static_cast<uint32_t>(*process.oom_score));
+    out->U32(0);
+    out->EndRecord(record);
+  }
   EncodeAio(process.aio, out);
   if (process.leads != 0) {
     record = out->BeginRecord(KM_PROCESS_LEADS);

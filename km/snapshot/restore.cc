@@ -131,6 +131,7 @@ class Restorer : public Restoration {
     KM_RETURN_IF_ERROR(RestoreSettings(image_, process_));
     KM_RETURN_IF_ERROR(RestoreTimers());
     for (const std::function<absl::Status()>& work : last_) KM_RETURN_IF_ERROR(work());
+    KM_RETURN_IF_ERROR(RestoreCredentials(image_, process_));
     process_.SetNextTid(std::max(image_.process.next_tid, LargestTid() + 1));
     ipc_.Keep();
     made_queues_.clear();

@@ -40,6 +40,7 @@ absl::Status RestoreThread(const ImageThread& from, Thread* thread, Process& pro
   if (from.settings.empty()) return absl::OkStatus();
   const std::string whose = absl::StrCat("thread ", from.tid);
   ChangedSettings* changed = &process.changed_settings();
+  if (from.settings.credentials.has_value()) process.KeepPagemap();
   absl::Status status;
   pid_t host_tid = 0;
   process.OnHostThread(thread, [&] {
@@ -56,8 +57,7 @@ absl::Status RestoreThread(const ImageThread& from, Thread* thread, Process& pro
 
 void RestoreLimits(const Image& image, Process& process) { SetLimits(image, false, process); }
 
-// The main thread comes behind all others, whose host threads it has made. Whether the process may
-// be dumped, which decides who may read /proc/self, comes at last.
+// The main thread comes behind all others, whose host threads it has made.
 absl::Status RestoreSettings(const Image& image, Process& process) {
   ChangedSettings& changed = process.changed_settings();
   KM_RETURN_IF_ERROR(ApplyMappingPolicies(image.policies, process.space(), &changed));
@@ -72,7 +72,17 @@ absl::Status RestoreSettings(const Image& image, Process& process) {
     if (from.tid == image.process.pid) KM_RETURN_IF_ERROR(FollowSettings(from.settings));
   }
   SetLimits(image, true, process);
-  return ApplyProcessSettings(image.process.prctl, &changed);
+  if (!image.process.oom_score.has_value()) return absl::OkStatus();
+  return ApplyOomScore(*image.process.oom_score, &changed);
+}
+
+// Whether the process may be dumped, which decides who may read /proc/self, and which a change of
+// credentials changes, comes at last.
+absl::Status RestoreCredentials(const Image& image, Process& process) {
+  for (const ImageThread& from : image.threads) {
+    if (from.tid == image.process.pid) KM_RETURN_IF_ERROR(FollowCredentials(from.settings));
+  }
+  return ApplyProcessSettings(image.process.prctl, &process.changed_settings());
 }
 
 }  // namespace km

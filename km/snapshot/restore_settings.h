@@ -16,6 +16,9 @@ void RestoreLimits(const Image& image, Process& process);
 // memory are there and none of the threads runs. Errors name what the host refuses.
 absl::Status RestoreSettings(const Image& image, Process& process);
 
+// What of them takes the privileges away that restoring the rest may need. Behind all else.
+absl::Status RestoreCredentials(const Image& image, Process& process);
+
 }  // namespace km
 
 #endif  // KM_SNAPSHOT_RESTORE_SETTINGS_H_

@@ -1,6 +1,7 @@
 // Records of what a program set for its threads, itself and its memory: km/process/settings.h.
 #include <km/layout.h>
 #include <km/notes.h>
+#include <linux/limits.h>
 
 #include <algorithm>
 
@@ -75,6 +76,34 @@ void EncodeScheduling(const SchedulingSetting& scheduling, ByteWriter* out) {
   out->EndRecord(record);
 }
 
+void EncodeCredentials(const Credentials& credentials, ByteWriter* out) {
+  const size_t record = out->BeginRecord(KM_VCPU_CREDENTIALS);
+  for (const uint32_t user : credentials.users) out->U32(user);
+  for (const uint32_t group : credentials.groups) out->U32(group);
+  out->U64(credentials.permitted);
+  out->U64(credentials.effective);
+  out->U64(credentials.inheritable);
+  out->U64(credentials.bounding);
+  out->U64(credentials.ambient);
+  for (const uint32_t group : credentials.supplementary) out->U32(group);
+  out->EndRecord(record);
+}
+
+// False: there are too many groups, or they are not in order.
+bool ReadCredentials(ByteReader* value, Credentials* credentials) {
+  for (uint32_t& user : credentials->users) user = value->U32();
+  for (uint32_t& group : credentials->groups) group = value->U32();
+  credentials->permitted = value->U64();
+  credentials->effective = value->U64();
+  credentials->inheritable = value->U64();
+  credentials->bounding = value->U64();
+  credentials->ambient = value->U64();
+  std::vector<gid_t>& groups = credentials->supplementary;
+  if (value->rest().size() > NGROUPS_MAX * sizeof(gid_t)) return false;
+  while (!value->empty() && value->ok()) groups.push_back(value->U32());
+  return std::is_sorted(groups.begin(), groups.end());
+}
+
 void U32Record(uint32_t tag, const std::optional<uint32_t>& number, ByteWriter* out) {
   if (!number.has_value()) return;
   const size_t record = out->BeginRecord(tag);
@@ -109,6 +138,7 @@ void EncodeThreadSettings(const ThreadSettings& settings, ByteWriter* out) {
     out->EndRecord(record);
   }
   EncodePrctl(KM_VCPU_PRCTL, settings.prctl, out);
+  if (settings.credentials.has_value()) EncodeCredentials(*settings.credentials, out);
 }
 
 void EncodeAio(const std::vector<AioContextState>& contexts, ByteWriter* out) {
@@ -158,6 +188,9 @@ bool DecodeThreadSetting(uint32_t tag, ByteReader* value, ThreadSettings* settin
       settings->prctl.push_back(ReadPrctl(value));
       *valid = *valid && IsThreadPrctl(settings->prctl.back().option);
       return true;
+    case KM_VCPU_CREDENTIALS:
+      *valid = *valid && ReadCredentials(value, &settings->credentials.emplace());
+      return true;
     default:
       return false;
   }
@@ -194,6 +227,11 @@ bool DecodeProcessSetting(uint32_t tag, ByteReader* value, ImageProcess* process
   if (tag == KM_PROCESS_AIO) {
     process->aio.push_back(ReadAio(value));
     *valid = *valid && ValidAio(process->aio);
+    return true;
+  }
+  if (tag == KM_PROCESS_OOM_SCORE) {
+    process->oom_score = static_cast<int32_t>(value->U32());
+    value->U32();
     return true;
   }
   if (tag == KM_PROCESS_LEADS) {

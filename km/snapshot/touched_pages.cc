@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
@@ -97,10 +98,10 @@ std::vector<AddressRange> OccupiedParts(uint64_t start, uint64_t end) {
 
 }  // namespace
 
-absl::StatusOr<TouchedPages> TouchedPages::Open(const std::byte* window) {
+absl::StatusOr<TouchedPages> TouchedPages::Open(const std::byte* window, OwnedFd pagemap) {
   TouchedPages pages;
   pages.window_ = reinterpret_cast<uint64_t>(window);
-  pages.pagemap_ = OwnedFd(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
+  pages.pagemap_ = std::move(pagemap);
   if (!pages.pagemap_.valid()) return ErrnoStatus(errno, "cannot open /proc/self/pagemap");
   return pages;
 }

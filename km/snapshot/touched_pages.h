@@ -18,8 +18,9 @@ namespace km {
 class TouchedPages {
  public:
   // `window` is the host address of guest address 0. In a copy that this process makes of itself it
-  // goes on telling of this one, where descriptor() stays open.
-  static absl::StatusOr<TouchedPages> Open(const std::byte* window);
+  // goes on telling of this one, where descriptor() stays open. `pagemap` is open for reading; when
+  // it is invalid errno tells why.
+  static absl::StatusOr<TouchedPages> Open(const std::byte* window, OwnedFd pagemap);
   int descriptor() const { return pagemap_.get(); }
 
   // kTouched: there is a page. kChanged: it is not that of the file which is mapped there. The

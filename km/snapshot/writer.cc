@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <km/notes.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -127,17 +128,11 @@ class MemoryWriter {
   // Copies a chunk into buffer_, with zeros where there is no piece.
   absl::Status Gather(uint64_t address, uint64_t size) {
     buffer_.assign(size, 0);
-    if (!memory_.valid()) {
-      memory_ = OwnedFd(open("/proc/self/mem", O_RDONLY | O_CLOEXEC));
-      if (!memory_.valid()) return ErrnoStatus(errno, "opening /proc/self/mem");
-    }
     for (size_t i = next_piece_; i < pieces_.size() && pieces_[i].address < address + size; ++i) {
       const uint64_t start = std::max(address, pieces_[i].address);
       const uint64_t end = std::min(address + size, pieces_[i].address + pieces_[i].size);
       for (uint64_t at = start; at < end;) {
-        const auto host = reinterpret_cast<uintptr_t>(source_.At(at));
-        const ssize_t count = pread(memory_.get(), buffer_.data() + (at - address), end - at,
-                                    static_cast<off_t>(host));
+        const ssize_t count = Read(source_.At(at), end - at, buffer_.data() + (at - address));
         if (count < 0 && errno == EINTR) continue;
         if (count <= 0) {
           return ErrnoStatus(count < 0 ? errno : EFAULT,
@@ -147,6 +142,26 @@ class MemoryWriter {
       }
     }
     return absl::OkStatus();
+  }
+
+  // As read(2). What the page tables allow a process may always read of itself; the rest is read
+  // through /proc/self/mem, or where that is refused, as to one that gave up its rights, made
+  // readable for the moment.
+  ssize_t Read(const std::byte* from, uint64_t size, uint8_t* to) {
+    const iovec local = {to, size}, remote = {const_cast<std::byte*>(from), size};
+    const ssize_t count = process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
+    if (count > 0) return count;
+    if (!memory_.valid()) memory_ = OwnedFd(open("/proc/self/mem", O_RDONLY | O_CLOEXEC));
+    const auto host = reinterpret_cast<uintptr_t>(from);
+    if (memory_.valid()) return pread(memory_.get(), to, size, static_cast<off_t>(host));
+    auto* page = reinterpret_cast<void*>(host - host % kPageSize);
+    if (mprotect(page, kPageSize, PROT_READ) != 0) return -1;
+    const iovec part = {remote.iov_base, std::min(size, kPageSize - host % kPageSize)};
+    const ssize_t got = process_vm_readv(getpid(), &local, 1, &part, 1, 0);
+    const int error = errno;
+    mprotect(page, kPageSize, PROT_NONE);
+    errno = error;
+    return got;
   }
 
   // Queues the pages that are not zero.

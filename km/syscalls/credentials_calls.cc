@@ -7,8 +7,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <optional>
 #include <utility>
 
+#include "km/process/credentials.h"
 #include "km/syscalls/handlers.h"
 #include "km/syscalls/host.h"
 #include "km/syscalls/self_call.h"
@@ -59,8 +61,21 @@ SyscallResult SelfCall(Call& call, long number, const std::array<uint64_t, 5>& a
     return HostResult(
         syscall(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4]));
   };
+  // From the first change on a snapshot carries them; what changes nothing is none, as libraries
+  // that make sure of what they have.
+  ChangedSettings& changed = call.process.changed_settings();
+  const bool watch = follow == Follow::kFirstThread && !changed.Has(Setting::kCredentials);
+  std::optional<Credentials> before;
+  if (watch) {
+    before = ReadCredentials();
+    call.process.KeepPagemap();
+  }
   int64_t result = make();
   if (result < 0) return result;
+  if (watch && ReadCredentials() != *before) {
+    changed.Note(Setting::kCredentials);
+    changed.Note(Setting::kDumpable);  // a change of users takes it away
+  }
   call.process.HostThreadsDiffer();
   if (follow == Follow::kNot || call.thread.tid != call.process.identity().pid) return result;
   call.on_main = make;

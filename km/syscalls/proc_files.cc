@@ -47,6 +47,11 @@ bool PassesOnWrites(const std::string& name) {
   return IsOneOf(name, kNames);
 }
 
+// Of those, which setting of the program's it is: a snapshot carries it from now on.
+Setting SettingIn(const std::string& name) {
+  return name == "timerslack_ns" ? Setting::kTimerSlack : Setting::kOomScore;
+}
+
 // The file that the program runs from.
 int OpenProgram(const Process& process, int flags, std::string* path) {
   const MappedFile* file = process.identity().program.file.get();
@@ -78,6 +83,7 @@ int OpenOwnFile(Process& process, const std::string& name, int flags, std::strin
   flags &= ~(O_CREAT | O_TRUNC);
   if (!IsMade(own)) {
     if (!PassesOn(own.name) || (writes && !PassesOnWrites(own.name))) return -EACCES;
+    if (writes) process.changed_settings().Note(SettingIn(own.name));
     return HostOpen(host, flags);
   }
   if (flags & O_DIRECTORY) return -ENOTDIR;

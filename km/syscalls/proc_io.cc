@@ -87,7 +87,7 @@ int64_t ReadPagemap(Call& call, uint64_t at, const iovec& buffer) {
   if (first >= last) return 0;
   uint64_t count = std::min({buffer.iov_len / kEntry, last - first, uint64_t{kMostEntries}});
   std::vector<uint64_t> entries(count);
-  OwnedFd pagemap(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
+  OwnedFd pagemap = call.process.OpenPagemap();
   uint64_t page = reinterpret_cast<uint64_t>(call.memory().window()) / kPageSize + first;
   int64_t got = HostResult(
       pread(pagemap.get(), entries.data(), count * kEntry, static_cast<off_t>(page * kEntry)));

@@ -223,7 +223,7 @@ MemoryUse MemoryUseOf(Process& process) {
   use.code = std::min(CodeSize(process.identity().program), use.libraries);
   use.libraries -= use.code;
   use.peak = use.size;
-  OwnedFd pagemap(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
+  OwnedFd pagemap = process.OpenPagemap();
   auto window = reinterpret_cast<uint64_t>(process.memory().window());
   AddPresent(pagemap.get(), 0, window, &use);
   AddPresent(pagemap.get(), window + KM_GUEST_END, kHostEnd, &use);

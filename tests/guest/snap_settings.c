@@ -29,6 +29,18 @@ static int Policy(void* address) {
   return mode;
 }
 
+// Up is always allowed.
+static int OomScore(int wanted) {
+  FILE* file = fopen("/proc/self/oom_score_adj", wanted >= 0 ? "r+" : "r");
+  CHECK(file != NULL);
+  if (wanted >= 0) CHECK(fprintf(file, "%d", wanted) > 0 && fflush(file) == 0);
+  rewind(file);
+  int score = -1;
+  CHECK_EQ(fscanf(file, "%d", &score), 1);
+  CHECK_EQ(fclose(file), 0);
+  return score;
+}
+
 static void SetFirst(void) {
   struct sched_param param = {0};
   CPU_ZERO(&one);
@@ -45,6 +57,7 @@ static void SetFirst(void) {
   CHECK_OK(prctl(PR_SET_DUMPABLE, 0));
   CHECK_OK(prctl(PR_SET_CHILD_SUBREAPER, 1));
   CHECK_OK(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0));
+  CHECK_EQ(OomScore(999), 999);
   int mode;
   policies = syscall(SYS_get_mempolicy, &mode, NULL, 0, NULL, 0) == 0;
   unsigned long nodes = 1;
@@ -69,6 +82,7 @@ static void CheckFirst(void) {
   CHECK_EQ(prctl(PR_GET_DUMPABLE), 0);
   CHECK_EQ(Flag(PR_GET_CHILD_SUBREAPER), 1);
   CHECK_EQ(prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0), 1);
+  CHECK_EQ(OomScore(-1), 999);
   if (!policies) return;
   unsigned long nodes = 0;
   int mode = -1;

@@ -28,9 +28,12 @@ class Settings : public testing::Test {
     settings.personality = 0x0040000;
     settings.memory_policy = MemoryPolicy{0x8002, {1, 2}};
     settings.prctl = {{PR_SET_TIMERSLACK, UINT64_MAX}, {PR_SET_NO_NEW_PRIVS, 1}};
+    settings.credentials = Credentials{
+        {1, 2, 3, UINT32_MAX - 1}, {5, 6, 7, 8}, {9, 10, 10}, 1, 2, uint64_t{1} << 40, 4, 5};
     image.process.prctl = {{PR_SET_DUMPABLE, 0}, {PR_SET_THP_DISABLE, 3}};
     image.process.aio = {{0x7000, 128, {{1, 2, -3, INT64_MIN}, {UINT64_MAX, 0, 0, 0}}},
                          {0x9000, 1, {}}};
+    image.process.oom_score = -500;
     image.process.leads = KM_LEADS_GROUP | KM_LEADS_TERMINAL;
     image.policies = {{TestMemory::kStart, TestMemory::kStart + 4096, {1, {}}},
                       {KM_GUEST_END - 4096, KM_GUEST_END, {2, {1}}}};
@@ -75,6 +78,8 @@ TEST_F(Settings, OfAThread) {
   ASSERT_EQ(settings.prctl.size(), 2u);
   EXPECT_EQ(settings.prctl[0].option, static_cast<uint32_t>(PR_SET_TIMERSLACK));
   EXPECT_EQ(settings.prctl[0].value, UINT64_MAX);
+  ASSERT_TRUE(settings.credentials.has_value());
+  EXPECT_EQ(*settings.credentials, *image.threads[0].settings.credentials);
   EXPECT_TRUE(back->threads[1].settings.empty());
 }
 
@@ -84,6 +89,7 @@ TEST_F(Settings, OfTheProcessAndItsMemory) {
   ASSERT_EQ(back->process.prctl.size(), 2u);
   EXPECT_EQ(back->process.prctl[1].option, static_cast<uint32_t>(PR_SET_THP_DISABLE));
   EXPECT_EQ(back->process.prctl[1].value, 3u);
+  EXPECT_EQ(back->process.oom_score, -500);
   EXPECT_EQ(back->process.leads, KM_LEADS_GROUP | KM_LEADS_TERMINAL);
   ASSERT_EQ(back->process.aio.size(), 2u);
   EXPECT_EQ(back->process.aio[0].name, 0x7000u);

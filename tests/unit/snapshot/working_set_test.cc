@@ -1,6 +1,7 @@
 // Pages that a resume copies ahead.
 #include "km/snapshot/working_set.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
@@ -70,13 +71,15 @@ TEST(WorkingSet, ComesBackFromAFile) {
   EXPECT_THAT(back->unknown_notes, testing::SizeIs(image.unknown_notes.size()));
 }
 
+OwnedFd Pagemap() { return OwnedFd(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)); }
+
 // The writer is a copy of the process, as LiveWriter makes it; this one goes on writing.
 TEST(WorkingSet, IsWhatTheProcessWritesBehindItsCopy) {
   const TestMemory memory;
   const TestDirectory directory;
   Image image = ImageOf(memory, 64);
   image.working_set = {Pages(40, 41)};  // known before
-  absl::StatusOr<TouchedPages> running = TouchedPages::Open(memory.Source().window);
+  absl::StatusOr<TouchedPages> running = TouchedPages::Open(memory.Source().window, Pagemap());
   ASSERT_TRUE(running.ok()) << running.status();
   int go[2];
   ASSERT_EQ(pipe(go), 0);
@@ -105,7 +108,7 @@ TEST(WorkingSet, IsWhatTheProcessWritesBehindItsCopy) {
 TEST(WorkingSet, OfAProcessThatWritesTooMuchIsWhatItWroteFirst) {
   const TestMemory memory;
   const Image image = ImageOf(memory, 2 * kMaxWorkingSetPages);
-  absl::StatusOr<TouchedPages> running = TouchedPages::Open(memory.Source().window);
+  absl::StatusOr<TouchedPages> running = TouchedPages::Open(memory.Source().window, Pagemap());
   ASSERT_TRUE(running.ok()) << running.status();
   int first[2], second[2];
   ASSERT_TRUE(pipe(first) == 0 && pipe(second) == 0);

@@ -1,0 +1,44 @@
+# A program that was started as root and gave that up: whoever resumes it, it stays what it had become.
+
+credentials_of_a_service() {
+  local folder=$TMP/service socket=$TMP/service.sock pid
+  mkdir -m 777 "$folder"
+  cat >"$folder/service.py" <<'EOF'
+import os, time
+os.setgroups([])
+os.setresgid(24, 24, 24)
+os.setresuid(14, 14, 14)
+print("dropped", flush=True)
+while not os.path.exists("go"):
+    time.sleep(0.02)
+capabilities = [line.split()[1] for line in open("/proc/self/status") if line.startswith("CapPrm")]
+print(os.getresuid(), os.getresgid(), os.getgroups(), capabilities)
+EOF
+  (cd "$folder" && exec timeout -k 5 "${TEST_TIMEOUT:-60}" "$KM" --control="$socket" /usr/bin/python3 service.py) \
+    >"$folder/output" 2>&1 &
+  pid=$!
+  for ((i = 0; i < 600; i++)); do
+    grep -q dropped "$folder/output" && break
+    sleep 0.1
+  done
+  limited "$KMCTL" snapshot --stop -o "$folder/file" "$socket" >"$folder/kmctl" 2>&1 || cat "$folder/kmctl"
+  wait $pid
+  touch "$folder/go"
+}
+resumed() { (cd "$TMP/service" && limited "$@" "$KM" "$TMP/service/file"); }
+
+if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
+  credentials_of_a_service
+  became="(14, 14, 14) (24, 24, 24) [] ['0000000000000000']"
+  says credentials-as-root "$became" resumed env
+  refused credentials-not-allowed 126 'the host refuses the users 14, 14, 14, 14' \
+    setpriv --bounding-set -setuid "$KM" "$TMP/service/file"
+  refused credentials-of-groups 126 'the host refuses an empty list of groups' \
+    setpriv --groups 30 --bounding-set -setgid "$KM" "$TMP/service/file"
+  as_itself=(setpriv --reuid 14 --regid 24 --clear-groups)
+  if "${as_itself[@]}" test -w /dev/kvm && "${as_itself[@]}" test -x "$KM"; then
+    says credentials-as-itself "$became" resumed "${as_itself[@]}"
+  else skip credentials-as-itself 'user 14 may not use /dev/kvm'; fi
+else
+  skip credentials 'for root to try'
+fi
