@@ -50,12 +50,17 @@ int Find(long call, const ImageIpc& object, int* host) {
   return 0;
 }
 
-// The owner, where he was not the program's user: credentials are those of whoever resumes.
+// The owner, where he was not the program's user, who is whoever resumes, unless it had become
+// another one.
 template <typename Record, typename Permissions>
-bool SetOwner(const ImageIpc& from, const ImageProcess& process, Record* record,
+bool SetOwner(const ImageIpc& from, const Image& image, Record* record,
               Permissions Record::*permissions) {
   Permissions& to = record->*permissions;
-  const bool other_uid = from.uid != process.euid, other_gid = from.gid != process.egid;
+  const bool carried = std::any_of(
+      image.threads.begin(), image.threads.end(),
+      [](const ImageThread& thread) { return thread.settings.credentials.has_value(); });
+  const bool other_uid = from.uid != (carried ? geteuid() : image.process.euid);
+  const bool other_gid = from.gid != (carried ? getegid() : image.process.egid);
   if (other_uid) to.uid = from.uid;
   if (other_gid) to.gid = from.gid;
   return other_uid || other_gid;
@@ -132,8 +137,7 @@ absl::Status IpcRestorer::Segment(const ImageSegment& from) {
   process_.sysv().Bind(kMemory, from.id, host);
   KM_RETURN_IF_ERROR(Fill(from, host));
   if (shmctl(host, IPC_STAT, &status) == 0 &&
-      SetOwner(from, image_.process, &status, &shmid_ds::shm_perm) &&
-      shmctl(host, IPC_SET, &status) != 0) {
+      SetOwner(from, image_, &status, &shmid_ds::shm_perm) && shmctl(host, IPC_SET, &status) != 0) {
     return Failed(errno, "give its owner", kWhat, from);
   }
   if ((from.flags & KM_SEGMENT_LOCKED) != 0 && shmctl(host, SHM_LOCK, nullptr) != 0) {
@@ -264,7 +268,7 @@ absl::Status IpcRestorer::FillSemaphores(const ImageSemaphores& from, int host) 
     sembuf both[] = {{0, static_cast<short>(by), IPC_NOWAIT}, {0, static_cast<short>(-by), 0}};
     if (semop(host, both, 2) != 0) return Failed(errno, "operate on", kSemaphoresName, from);
   }
-  if (SetOwner(from, image_.process, &status, &semid_ds::sem_perm) &&
+  if (SetOwner(from, image_, &status, &semid_ds::sem_perm) &&
       semctl(host, 0, IPC_SET, &status) != 0) {
     return Failed(errno, "give its owner", kSemaphoresName, from);
   }
@@ -312,8 +316,7 @@ absl::Status IpcRestorer::FillQueue(const ImageQueue& from, int host) {
     }
   }
   KM_RETURN_IF_ERROR(set_room(from.room));
-  if (SetOwner(from, image_.process, &status, &msqid_ds::msg_perm) &&
-      msgctl(host, IPC_SET, &status) != 0) {
+  if (SetOwner(from, image_, &status, &msqid_ds::msg_perm) && msgctl(host, IPC_SET, &status) != 0) {
     return Failed(errno, "give its owner", kQueueName, from);
   }
   return absl::OkStatus();

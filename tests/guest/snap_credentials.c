@@ -5,6 +5,7 @@
 #include <linux/capability.h>
 #include <sys/fsuid.h>
 #include <sys/prctl.h>
+#include <sys/shm.h>
 #include <sys/stat.h>
 
 #include "tests/guest/guest.h"
@@ -119,7 +120,18 @@ static void LowerForGood(void) {
   CHECK_OK(syscall(SYS_setgroups, 0, NULL));
   CHECK_OK(syscall(SYS_setresgid, 24, 24, 24));
   CHECK_OK(syscall(SYS_setresuid, 14, 14, 14));
+  // What it made belongs to what it is now.
+  int segment = shmget(IPC_PRIVATE, 4096, IPC_CREAT | 0600);
+  CHECK_OK(segment);
+  void* attached = shmat(segment, NULL, 0);
+  CHECK_OK(attached);
   GuestSnapshot();
+  struct shmid_ds owner;
+  CHECK_OK(shmctl(segment, IPC_STAT, &owner));
+  CHECK_EQ(owner.shm_perm.uid, 14);
+  CHECK_EQ(owner.shm_perm.gid, 24);
+  CHECK_OK(shmdt(attached));
+  CHECK_OK(shmctl(segment, IPC_RMID, NULL));
   CheckUsers(14, 14, 14, 14);
   CheckGroups(24, 24, 24, 24);
   CHECK_EQ(syscall(SYS_getgroups, 0, NULL), 0);
