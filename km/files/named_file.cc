@@ -83,8 +83,8 @@ bool HasName(int host_fd, const std::string& path) {
   if (stat(path.c_str(), &by_path) == 0) {
     return by_descriptor.st_ino == by_path.st_ino && by_descriptor.st_dev == by_path.st_dev;
   }
-  // A process that gave up its rights may not look there any more. Behind the name of a file that was
-  // deleted the kernel says so.
+  // A process that gave up its rights may not look there any more. Behind the name of a file that
+  // was deleted the kernel says so.
   return errno == EACCES && by_descriptor.st_nlink > 0 && HostPathOf(host_fd) == path;
 }
 
