@@ -24,7 +24,6 @@ long Prctl(int option, uint64_t argument, uint64_t second = 0) {
   return syscall(SYS_prctl, option, argument, second, 0, 0);
 }
 
-// glibc's getgroups is the system call, but its type is int.
 std::vector<gid_t> ReadSupplementary() {
   std::vector<gid_t> groups;
   long count = syscall(SYS_getgroups, 0, nullptr);

@@ -155,6 +155,11 @@ class MemoryWriter {
     const auto host = reinterpret_cast<uintptr_t>(from);
     if (memory_.valid()) return pread(memory_.get(), to, size, static_cast<off_t>(host));
     auto* page = reinterpret_cast<void*>(host - host % kPageSize);
+    // Only if its rights are what stands in the way, and not a file that became shorter.
+    if (madvise(page, kPageSize, MADV_POPULATE_READ) == 0 || errno != EINVAL) {
+      errno = EFAULT;
+      return -1;
+    }
     if (mprotect(page, kPageSize, PROT_READ) != 0) return -1;
     const iovec part = {remote.iov_base, std::min(size, kPageSize - host % kPageSize)};
     const ssize_t got = process_vm_readv(getpid(), &local, 1, &part, 1, 0);

@@ -26,8 +26,8 @@ struct MemorySource {
   // Of memory objects: address in the image, and where the object is mapped. Ascending.
   std::vector<std::pair<uint64_t, const std::byte*>> objects;
   // What the host's page tables refuse to read (PROT_NONE, PROT_EXEC alone): ascending, page
-  // aligned. It is read by the kernel. Everything else is read in place and must not
-  // fault: pages past the end of a mapped file are not in Image::memory.
+  // aligned. It is read by the kernel. Everything else is read in place and must not fault: pages
+  // past the end of a mapped file are not in Image::memory.
   std::vector<AddressRange> unreadable;
 };
 

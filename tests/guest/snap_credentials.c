@@ -12,22 +12,21 @@
 
 static atomic_int ready, stage;
 
+// `get`: SYS_getresuid or SYS_getresgid; `set_files`: SYS_setfsuid or SYS_setfsgid, which -1 only
+// asks.
+static void CheckIds(long get, long set_files, const unsigned wanted[4]) {
+  unsigned ids[3];
+  CHECK_OK(syscall(get, &ids[0], &ids[1], &ids[2]));
+  for (int i = 0; i < 3; i++) CHECK_EQ(ids[i], wanted[i]);
+  CHECK_EQ((unsigned)syscall(set_files, -1), wanted[3]);
+}
+
 static void CheckUsers(uid_t real, uid_t effective, uid_t saved, uid_t files) {
-  uid_t ids[3];
-  CHECK_OK(syscall(SYS_getresuid, &ids[0], &ids[1], &ids[2]));
-  CHECK_EQ(ids[0], real);
-  CHECK_EQ(ids[1], effective);
-  CHECK_EQ(ids[2], saved);
-  CHECK_EQ((uid_t)syscall(SYS_setfsuid, -1), files);
+  CheckIds(SYS_getresuid, SYS_setfsuid, (unsigned[]){real, effective, saved, files});
 }
 
 static void CheckGroups(gid_t real, gid_t effective, gid_t saved, gid_t files) {
-  gid_t ids[3];
-  CHECK_OK(syscall(SYS_getresgid, &ids[0], &ids[1], &ids[2]));
-  CHECK_EQ(ids[0], real);
-  CHECK_EQ(ids[1], effective);
-  CHECK_EQ(ids[2], saved);
-  CHECK_EQ((gid_t)syscall(SYS_setfsgid, -1), files);
+  CheckIds(SYS_getresgid, SYS_setfsgid, (unsigned[]){real, effective, saved, files});
 }
 
 static void ReadCapabilities(struct __user_cap_data_struct data[2]) {
@@ -125,7 +124,13 @@ static void LowerForGood(void) {
   CHECK_OK(segment);
   void* attached = shmat(segment, NULL, 0);
   CHECK_OK(attached);
+  // What it may not read itself is kept all the same, though /proc/self/mem is refused.
+  uint8_t* hidden = MapAnonymous(kPage, PROT_READ | PROT_WRITE);
+  hidden[7] = 77;
+  CHECK_OK(mprotect(hidden, kPage, PROT_NONE));
   GuestSnapshot();
+  CHECK_OK(mprotect(hidden, kPage, PROT_READ));
+  CHECK_EQ(hidden[7], 77);
   struct shmid_ds owner;
   CHECK_OK(shmctl(segment, IPC_STAT, &owner));
   CHECK_EQ(owner.shm_perm.uid, 14);
