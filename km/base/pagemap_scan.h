@@ -1,5 +1,5 @@
-// PAGEMAP_SCAN of /proc/PID/pagemap: <linux/fs.h> of Linux 6.7, which Debian 12's headers do not
-// have. Source: the kernel's Documentation/admin-guide/mm/pagemap.rst.
+// /proc/PID/pagemap: its entries, and PAGEMAP_SCAN: <linux/fs.h> of Linux 6.7, which Debian 12's
+// headers do not have. Source: the kernel's Documentation/admin-guide/mm/pagemap.rst.
 #ifndef KM_BASE_PAGEMAP_SCAN_H_
 #define KM_BASE_PAGEMAP_SCAN_H_
 
@@ -23,7 +23,11 @@ inline constexpr unsigned long kPagemapScan = _IOWR('f', 16, PmScanArg);
 
 inline constexpr uint64_t kScannedPage = 4096;  // bytes
 
-// Categories.
+// Bits of an entry, of which there is one of eight bytes for each page.
+inline constexpr uint64_t kEntryPresent = uint64_t{1} << 63, kEntrySwapped = uint64_t{1} << 62,
+                          kEntryFile = uint64_t{1} << 61, kEntryExclusive = uint64_t{1} << 56;
+
+// Categories of PAGEMAP_SCAN.
 inline constexpr uint64_t kPageIsFile = 1 << 2, kPageIsPresent = 1 << 3, kPageIsSwapped = 1 << 4,
                           kPageIsZero = 1 << 5;
 

@@ -21,10 +21,6 @@
 namespace km {
 namespace {
 
-// Bits of a pagemap entry (Documentation/admin-guide/mm/pagemap.rst).
-constexpr uint64_t kEntryPresent = uint64_t{1} << 63, kEntrySwapped = uint64_t{1} << 62,
-                   kEntryFile = uint64_t{1} << 61, kEntryExclusive = uint64_t{1} << 56;
-
 // What each `Which` looks for.
 struct Search {
   uint64_t gap;    // parts that are less than this apart are one

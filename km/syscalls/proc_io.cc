@@ -16,6 +16,7 @@
 
 #include "absl/strings/strip.h"
 #include "km/base/owned.h"
+#include "km/base/pagemap_scan.h"
 #include "km/memory/guarded_copy.h"
 #include "km/syscalls/host.h"
 #include "km/syscalls/proc_files.h"
@@ -81,7 +82,7 @@ int64_t TransferMemory(Call& call, bool writes, uint64_t at, const iovec& buffer
 // without CAP_SYS_ADMIN. What is not mapped is zero.
 int64_t ReadPagemap(Call& call, uint64_t at, const iovec& buffer) {
   if (at % kEntry != 0 || buffer.iov_len % kEntry != 0) return -EINVAL;
-  constexpr uint64_t kFrame = (uint64_t{1} << 55) - 1, kPresent = uint64_t{1} << 63;
+  constexpr uint64_t kFrame = (uint64_t{1} << 55) - 1;
   constexpr size_t kMostEntries = 4096;
   uint64_t first = at / kEntry, last = KM_GUEST_END / kPageSize;
   if (first >= last) return 0;
@@ -101,7 +102,7 @@ int64_t ReadPagemap(Call& call, uint64_t at, const iovec& buffer) {
     bool mapped = mapping != mappings.end() && mapping->start <= address;
     // Of a page that is swapped out these bits tell where.
     if (!mapped) entries[i] = 0;
-    if (entries[i] & kPresent) entries[i] &= ~kFrame;
+    if (entries[i] & kEntryPresent) entries[i] &= ~kFrame;
   }
   bool copied = GuardedCopy(buffer.iov_base, entries.data(), entries.size() * kEntry);
   return copied ? static_cast<int64_t>(entries.size() * kEntry) : -EFAULT;

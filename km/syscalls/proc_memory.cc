@@ -8,8 +8,10 @@
 #include <algorithm>
 #include <cinttypes>
 #include <cstdio>
+#include <iterator>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -25,17 +27,17 @@ namespace {
 
 constexpr uint64_t kHostEnd = (uint64_t{1} << 47) - kPageSize;
 
-// Adds what is present in [start, end) of the host's addresses. Older kernels cannot tell.
-void AddPresent(int pagemap, uint64_t start, uint64_t end, MemoryUse* use) {
+// Adds what is present in [start, end) of the host's addresses. False where the kernel has no scan.
+bool AddPresent(int pagemap, uint64_t start, uint64_t end, MemoryUse* use) {
   PmScanArg scan = {};
   scan.start = start;
   scan.end = end;
   scan.category_mask = kPageIsPresent;
   scan.return_mask = kPageIsPresent | kPageIsFile;
-  (void)ScanPagemap(pagemap, scan, [use](const PageRegion& region) {
-    (region.categories & kPageIsFile ? use->own_file : use->own_anonymous) +=
-        region.end - region.start;
-  });
+  return ScanPagemap(pagemap, scan, [use](const PageRegion& region) {
+           (region.categories & kPageIsFile ? use->own_file : use->own_anonymous) +=
+               region.end - region.start;
+         }) == 0;
 }
 
 uint64_t PageUp(uint64_t value) { return (value + kPageSize - 1) & ~(kPageSize - 1); }
@@ -113,7 +115,32 @@ uint64_t Field(const SmapsEntry& entry, absl::string_view name) {
   return 0;
 }
 
+// The same, page by page.
+void AddPresentEntries(int pagemap, uint64_t start, uint64_t end, MemoryUse* use) {
+  uint64_t entries[512];
+  while (start < end) {
+    const uint64_t count = std::min<uint64_t>(std::size(entries), (end - start) / kPageSize);
+    const ssize_t got = pread(pagemap, entries, count * sizeof(uint64_t),
+                              static_cast<off_t>(start / kPageSize * sizeof(uint64_t)));
+    if (got <= 0) return;
+    for (size_t i = 0; i < static_cast<size_t>(got) / sizeof(uint64_t); ++i) {
+      start += kPageSize;
+      if (!(entries[i] & kEntryPresent)) continue;
+      (entries[i] & kEntryFile ? use->own_file : use->own_anonymous) += kPageSize;
+    }
+  }
+}
+
 }  // namespace
+
+void AddOwnPresent(int pagemap, const std::string& maps, uint64_t window, uint64_t window_end,
+                   MemoryUse* use) {
+  for (absl::string_view line : absl::StrSplit(maps, '\n', absl::SkipEmpty())) {
+    uint64_t start = 0, end = 0;
+    if (!ParseRange(line, &start, &end) || absl::StrContains(line, " ---p ")) continue;
+    if (end <= window || start >= window_end) AddPresentEntries(pagemap, start, end, use);
+  }
+}
 
 std::vector<SmapsEntry> ParseSmaps(const std::string& text) {
   std::vector<SmapsEntry> entries;
@@ -225,8 +252,12 @@ MemoryUse MemoryUseOf(Process& process) {
   use.peak = use.size;
   OwnedFd pagemap = process.OpenPagemap();
   auto window = reinterpret_cast<uint64_t>(process.memory().window());
-  AddPresent(pagemap.get(), 0, window, &use);
-  AddPresent(pagemap.get(), window + KM_GUEST_END, kHostEnd, &use);
+  const uint64_t window_end = window + KM_GUEST_END;
+  if (!AddPresent(pagemap.get(), 0, window, &use)) {
+    AddOwnPresent(pagemap.get(), HostText("/proc/self/maps"), window, window_end, &use);
+  } else {
+    AddPresent(pagemap.get(), window_end, kHostEnd, &use);
+  }
   return use;
 }
 

@@ -24,6 +24,10 @@ struct MemoryUse {
   uint64_t own_anonymous = 0, own_file = 0;
 };
 MemoryUse MemoryUseOf(Process& process);
+// For kernels without PAGEMAP_SCAN (before 6.7): adds what is present outside of the window, page
+// by page of what `maps`, a text of /proc/self/maps, says is mapped. All are addresses of the host.
+void AddOwnPresent(int pagemap, const std::string& maps, uint64_t window, uint64_t window_end,
+                   MemoryUse* use);
 
 // One mapping of /proc/PID/smaps: kilobytes by name, in the host's order.
 struct SmapsEntry {

@@ -121,7 +121,8 @@ static void Resident(void) {
   uint8_t* memory = MapAnonymous(size, PROT_READ | PROT_WRITE);
   memset(memory, 1, size);
   ReadAll("/proc/self/status");
-  CHECK(Kilobytes("RssAnon") >= before + 7000 && Kilobytes("RssAnon") <= before + 10000);
+  long after = Kilobytes("RssAnon");
+  CHECK(after >= before + 7000 && after <= before + 10000);
   CHECK_EQ(Kilobytes("VmSize"), size_before + 8192);
   ReadAll("/proc/self/statm");
   long pages[7];
@@ -131,7 +132,9 @@ static void Resident(void) {
   CHECK(pages[1] * 4 >= before + 7000 && pages[2] <= pages[1]);
   CHECK(pages[4] == 0 && pages[6] == 0);
   ReadAll("/proc/self/smaps_rollup");
-  CHECK(Kilobytes("Anonymous") >= before + 7000);
+  // Another count of the same: threads of theirs may keep a few hundred pages that are not told
+  // yet.
+  CHECK(labs(Kilobytes("Anonymous") - after) < 1000);
   // The mapping's own lines.
   ReadAll("/proc/self/smaps");
   char* at = text;

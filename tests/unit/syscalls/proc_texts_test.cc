@@ -1,10 +1,14 @@
 #include "km/syscalls/proc_texts.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
+#include "km/base/owned.h"
 
 namespace km {
 namespace {
@@ -110,6 +114,36 @@ TEST(ProcTexts, SmapsAreAddedUp) {
   EXPECT_EQ(part.fields[2].second, 4u);
   EXPECT_EQ(SumSmaps(host, 0x8000, 0x9000).fields[2].second, 0u);
   EXPECT_TRUE(ParseSmaps("nonsense\nRss: x\n\n").empty());
+}
+
+// Three pages touched, and one more of a file's; what is in the window does not count.
+TEST(ProcTexts, TheMonitorsOwnPagesAreCountedWithoutAScan) {
+  constexpr size_t kSize = 2000 * kPageSize;
+  void* own = mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  ASSERT_NE(own, MAP_FAILED);
+  (void)madvise(own, kSize, MADV_NOHUGEPAGE);  // which a host without such pages does not know
+  for (size_t page : {0, 1, 1999}) static_cast<char*>(own)[page * kPageSize] = 1;
+  OwnedFd program(open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
+  void* file = mmap(nullptr, kPageSize, PROT_READ, MAP_PRIVATE, program.get(), 0);
+  ASSERT_NE(file, MAP_FAILED);
+  EXPECT_EQ(*static_cast<volatile char*>(file), 0x7f);
+  auto line = [](void* start, size_t size, const char* rights) {
+    auto address = reinterpret_cast<uint64_t>(start);
+    return absl::StrFormat("%x-%x %s 00000000 00:00 0 \n", address, address + size, rights);
+  };
+  OwnedFd pagemap(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
+  const std::string maps = line(own, kSize, "rw-p") + line(file, kPageSize, "r--p") + "nonsense\n";
+  MemoryUse use;
+  AddOwnPresent(pagemap.get(), maps, 0, kPageSize, &use);
+  EXPECT_EQ(use.own_anonymous, 3 * kPageSize);
+  EXPECT_EQ(use.own_file, kPageSize);
+
+  MemoryUse none;
+  AddOwnPresent(pagemap.get(), maps, 0, ~uint64_t{0}, &none);
+  AddOwnPresent(pagemap.get(), line(own, kSize, "---p"), 0, kPageSize, &none);
+  EXPECT_EQ(none.own_anonymous + none.own_file, 0u);
+  munmap(own, kSize);
+  munmap(file, kPageSize);
 }
 
 TEST(ProcTexts, LimitsAreInTheKernelsColumns) {
