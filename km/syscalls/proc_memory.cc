@@ -27,12 +27,14 @@ namespace {
 
 constexpr uint64_t kHostEnd = (uint64_t{1} << 47) - kPageSize;
 
-// Adds what is present in [start, end) of the host's addresses. False where the kernel has no scan.
+// Adds what is present in [start, end) of the host's addresses, the kernel's page of zeros apart,
+// which it counts for nobody. False where the kernel has no scan.
 bool AddPresent(int pagemap, uint64_t start, uint64_t end, MemoryUse* use) {
   PmScanArg scan = {};
   scan.start = start;
   scan.end = end;
-  scan.category_mask = kPageIsPresent;
+  scan.category_mask = kPageIsPresent | kPageIsZero;
+  scan.category_inverted = kPageIsZero;
   scan.return_mask = kPageIsPresent | kPageIsFile;
   return ScanPagemap(pagemap, scan, [use](const PageRegion& region) {
            (region.categories & kPageIsFile ? use->own_file : use->own_anonymous) +=
@@ -115,7 +117,8 @@ uint64_t Field(const SmapsEntry& entry, absl::string_view name) {
   return 0;
 }
 
-// The same, page by page.
+// The same, page by page. Zeros are known by nobody having them alone; so is what a copy of this
+// process shares with it, as long as there is one.
 void AddPresentEntries(int pagemap, uint64_t start, uint64_t end, MemoryUse* use) {
   uint64_t entries[512];
   while (start < end) {
@@ -126,7 +129,11 @@ void AddPresentEntries(int pagemap, uint64_t start, uint64_t end, MemoryUse* use
     for (size_t i = 0; i < static_cast<size_t>(got) / sizeof(uint64_t); ++i) {
       start += kPageSize;
       if (!(entries[i] & kEntryPresent)) continue;
-      (entries[i] & kEntryFile ? use->own_file : use->own_anonymous) += kPageSize;
+      if (entries[i] & kEntryFile) {
+        use->own_file += kPageSize;
+      } else if (entries[i] & kEntryExclusive) {
+        use->own_anonymous += kPageSize;
+      }
     }
   }
 }
