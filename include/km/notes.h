@@ -282,10 +282,12 @@ enum km_socket_tag {
   KM_SOCKET_MESSAGE = 38,   /* u32 length and struct sockaddr_* of the sender, u32 count and u32...
                                descriptions in flight, bytes; in order */
   KM_SOCKET_FILTER = 39,    /* its packet filter: struct sock_filter... */
-  KM_SOCKET_TCP = 48, /* a connection that --tcp=keep can go on with: u32 sequence numbers behind
-                         what was sent and received, u32 bytes that were not sent yet, u32
-                         TCPI_OPT_ bits, u32 window scales of sending and of receiving, u32 MSS,
-                         u32 timestamp, struct tcp_repair_window, what was not acknowledged */
+  KM_SOCKET_TCP = 48,  /* a connection that --tcp=keep can go on with: u32 sequence numbers behind
+                          what was sent and received, u32 bytes that were not sent yet, u32
+                          TCPI_OPT_ bits, u32 window scales of sending and of receiving, u32 MSS,
+                          u32 timestamp, struct tcp_repair_window, what was not acknowledged */
+  KM_SOCKET_FILE = 49, /* of a name that is a path and to be bound: u32 mode, uid, gid, u32 1 where
+                          the file is not there any more */
 };
 
 enum km_given_tag { KM_GIVEN_NUMBER = 5 /* u32: 0, 1 or 2 */ };
@@ -301,6 +303,7 @@ enum km_queue_tag {                        /* KM_FILE_MESSAGE_QUEUE */
                     /* mq_notify(2), with the description that it was asked through: u32
                        SIGEV_SIGNAL or SIGEV_NONE, u32 signal, u64 value */
                     KM_QUEUE_NOTICE = 115,
+                    KM_QUEUE_OWNER = 116, /* u32 uid, gid */
 };
 enum km_terminal_tag {
   KM_TERMINAL_WHAT = 96, /* u32 km_terminal_what, u32: of a slave, the description of its master;
@@ -329,8 +332,9 @@ enum km_terminal_what {
 #define KM_TERMINAL_MASTER_STOPPED 16u  /* TCOOFF by a descriptor of the master */
 
 enum km_inotify_tag {
-  KM_INOTIFY_NEXT = 40,  /* u32: the number that the next watch gets */
-  KM_INOTIFY_WATCH = 41, /* u32 number, u32 IN_ mask, counted text path; repeated, ascending */
+  KM_INOTIFY_NEXT = 40,   /* u32: the number that the next watch gets */
+  KM_INOTIFY_WATCH = 41,  /* u32 number, u32 IN_ mask, counted text path; repeated, ascending */
+  KM_INOTIFY_EVENTS = 42, /* struct inotify_event..., not read yet, each with its name */
 };
 
 /* KM_FILE_MEMFD, and KM_FILE_REGULAR of a file without a name. */

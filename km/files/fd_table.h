@@ -16,6 +16,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "km/base/owned.h"
+#include "km/files/held_events.h"
 #include "km/files/mapped_file.h"
 #include "km/files/signal_fd.h"
 #include "km/files/terminal_settings.h"
@@ -98,6 +99,7 @@ class FileDescription {
   // A lock or lease was asked for through it, by the program; `foreign`: perhaps by others.
   std::atomic<bool> may_hold_locks = false;
   WatchedPaths watched;                 // of an inotify instance
+  HeldEvents held_events;               // of one too: what comes before the host's
   std::shared_ptr<SignalFd> signal_fd;  // what a signalfd takes; set before it is installed
   bool semaphore = false;               // an eventfd with EFD_SEMAPHORE
   // A deleted file that a resume made anew: the host knows it by another name.

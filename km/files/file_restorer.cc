@@ -30,6 +30,20 @@ FileRestorer::~FileRestorer() {
   for (const std::string& name : made_queues_) mq_unlink(name.c_str());
 }
 
+absl::Status FileRestorer::GiveOwner(int host_fd, Owner owner, const std::string& what) {
+  constexpr uid_t kSame = -1;
+  const uid_t uid = owner.uid == program.uid ? kSame : owner.uid;
+  const gid_t gid = owner.gid == program.gid ? kSame : owner.gid;
+  if (uid == kSame && gid == kSame) return absl::OkStatus();
+  if (fchownat(host_fd, "", uid, gid, AT_EMPTY_PATH) == 0) return absl::OkStatus();
+  const std::string text =
+      absl::StrCat(what, " belonged to user ", owner.uid, " and group ", owner.gid,
+                   ", and cannot be given to them: ", ErrnoStatus(errno, "fchownat").message());
+  if (policy() == FilePolicy::kStrict) return absl::FailedPreconditionError(text);
+  if (policy() == FilePolicy::kWarn) Warn(text);
+  return absl::OkStatus();
+}
+
 absl::Status FileRestorer::Supply(absl::Span<const DescriptorRecord> descriptors, uint32_t given) {
   KM_RETURN_IF_ERROR(MoveListeners(options_.moved, records_, &moved_));
   for (const FileRecord& record : moved_) by_id_[record.id].record = &record;

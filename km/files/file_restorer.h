@@ -2,6 +2,8 @@
 #ifndef KM_FILES_FILE_RESTORER_H_
 #define KM_FILES_FILE_RESTORER_H_
 
+#include <sys/types.h>
+
 #include <array>
 #include <cstdint>
 #include <functional>
@@ -32,6 +34,13 @@ struct FileOptions {
   bool keep_tcp = false;  // go on with TCP connections; otherwise they are reset
   std::vector<SuppliedFile> supplied;
   std::vector<MovedListener> moved;
+};
+
+struct Owner {
+  uid_t uid = 0;
+  gid_t gid = 0;
+
+  friend bool operator==(const Owner&, const Owner&) = default;
 };
 
 // For one resume, before any thread of the program runs. Not thread-safe. The records come from a
@@ -67,6 +76,10 @@ class FileRestorer {
   // kinds that need another one to be finished first; fails where that goes deeper than any kernel
   // allows.
   absl::Status Finish(const FileDescription& description);
+  // Gives a file that was made anew to whom it belonged, where that is not who made it. `host_fd`
+  // may be one of O_PATH. What this process may not do is a matter of the policy; `what` names the
+  // file.
+  absl::Status GiveOwner(int host_fd, Owner owner, const std::string& what);
   // To the log; a file that is open a hundred times is warned of once.
   void Warn(const std::string& text);
   // Two host descriptors that are kept open until all is restored, for the object with this number:
@@ -84,6 +97,9 @@ class FileRestorer {
   std::vector<std::string> TakeMadeQueues() { return std::move(made_queues_); }
   FdTable& table() { return table_; }
   Instant instant;  // set before RestoreAll
+  // In the snapshot, whoever is the one that what this process makes belongs to. Set before
+  // RestoreAll.
+  Owner program;
   FilePolicy policy() const { return options_.policy; }
   bool keep_tcp() const { return options_.keep_tcp; }
   // See TakeLast.

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "km/base/records.h"
@@ -19,8 +20,8 @@ namespace km {
 namespace {
 
 constexpr uint32_t kMaskOfWatch = IN_ALL_EVENTS | IN_EXCL_UNLINK | IN_ONESHOT;
-// Which number the next watch gets (linux/inotify.h).
-constexpr unsigned long kSetNextWatch = _IOW('I', 0, int32_t);
+
+constexpr char kCannotNumber[] = "cannot number inotify's watches (CONFIG_CHECKPOINT_RESTORE)";
 
 struct Watch {
   int32_t number = 0;
@@ -30,6 +31,7 @@ struct Watch {
 struct InotifyState {
   int32_t next = 1;  // the number that the next watch gets
   std::vector<Watch> watches;
+  std::vector<uint8_t> events;  // unread
 };
 
 absl::StatusOr<InotifyState> Decode(const FileRecord& record) {
@@ -47,10 +49,17 @@ absl::StatusOr<InotifyState> Decode(const FileRecord& record) {
         state.watches.push_back(std::move(watch));
         return true;
       }
+      case KM_INOTIFY_EVENTS: {
+        const absl::Span<const uint8_t> bytes = value->Bytes(value->rest().size());
+        state.events.assign(bytes.begin(), bytes.end());
+        return true;
+      }
       default:
         return false;
     }
   }));
+  if (!AreEvents(state.events)) return absl::DataLossError("its unread events are none");
+  if (state.next <= 0) return absl::DataLossError("the number of its next watch is none");
   for (const Watch& watch : state.watches) {
     if (watch.number <= 0 || watch.number >= state.next || (watch.mask & ~kMaskOfWatch) != 0 ||
         watch.path.empty() || watch.path[0] != '/') {
@@ -67,20 +76,38 @@ absl::StatusOr<std::string> Describe(const FileRecord& record) {
     absl::StrAppend(&text, text.empty() ? "" : ", ", "watch ", watch.number, " of '", watch.path,
                     "'");
   }
+  if (!state.events.empty()) {
+    absl::StrAppend(&text, text.empty() ? "" : ", ", state.events.size(),
+                    " bytes of unread events");
+  }
   return text;
+}
+
+// What is read from it is gone from it: so it is held for the program, who reads that first.
+absl::Status SaveEvents(int host, int next, HeldEvents& held, ByteWriter* out) {
+  int unread = 0;
+  if (ioctl(host, FIONREAD, &unread) != 0) return ErrnoStatus(errno, "FIONREAD");
+  if (unread == 0 && !held.active()) return absl::OkStatus();
+  if (int error = held.Hold(host, next); error != 0) {
+    return ErrnoStatus(error,
+                       "has events that were not read, and no watch can be added to it to say so "
+                       "afterwards; read them before");
+  }
+  const std::vector<uint8_t> events = held.events();
+  if (events.empty()) return absl::OkStatus();
+  const size_t begin = out->BeginRecord(KM_INOTIFY_EVENTS);
+  out->Bytes(events);
+  out->EndRecord(begin);
+  return absl::OkStatus();
 }
 
 absl::Status Save(const OpenFile& file, FileSaver& /*saver*/, FileRecord& record) {
   const int host = file.host.get();
-  // What is read from it is gone from it.
-  int unread = 0;
-  if (ioctl(host, FIONREAD, &unread) != 0 || unread != 0) {
-    return absl::FailedPreconditionError("has events that were not read: read them before");
-  }
   ByteWriter out;
   const WatchedPaths& watched = file.description->watched;
+  const int next = watched.last() + 1;
   size_t begin = out.BeginRecord(KM_INOTIFY_NEXT);
-  out.U32(static_cast<uint32_t>(watched.last() + 1));
+  out.U32(static_cast<uint32_t>(next));
   out.EndRecord(begin);
   std::vector<LiveWatch> watches = LiveWatches(host);  // in an order of the kernel's own
   std::sort(watches.begin(), watches.end(),
@@ -99,6 +126,7 @@ absl::Status Save(const OpenFile& file, FileSaver& /*saver*/, FileRecord& record
     out.CountedText(path);
     out.EndRecord(begin);
   }
+  KM_RETURN_IF_ERROR(SaveEvents(host, next, file.description->held_events, &out));
   record.state = out.Take();
   return absl::OkStatus();
 }
@@ -114,8 +142,8 @@ absl::Status Finish(const FileRecord& record, const OpenFile& file, FileRestorer
   KM_ASSIGN_OR_RETURN(InotifyState state, Decode(record));
   const int host = file.host.get();
   for (const Watch& watch : state.watches) {
-    if (ioctl(host, kSetNextWatch, watch.number) != 0) {
-      return ErrnoStatus(errno, "cannot number inotify's watches (CONFIG_CHECKPOINT_RESTORE)");
+    if (int error = SetNextWatch(host, watch.number); error != 0) {
+      return ErrnoStatus(error, kCannotNumber);
     }
     KM_ASSIGN_OR_RETURN(OwnedFd place, OpenPlace(watch.path, O_NOFOLLOW));
     const std::string link = absl::StrCat("/proc/self/fd/", place.get());
@@ -128,8 +156,12 @@ absl::Status Finish(const FileRecord& record, const OpenFile& file, FileRestorer
     file.description->watched.Remember(host, number, watch.path);
   }
   file.description->watched.SetLast(state.next - 1);
-  if (ioctl(host, kSetNextWatch, state.next) != 0 && state.next != 1) {
-    return ErrnoStatus(errno, "cannot number inotify's watches (CONFIG_CHECKPOINT_RESTORE)");
+  if (int error = SetNextWatch(host, state.next); error != 0 && state.next != 1) {
+    return ErrnoStatus(error, kCannotNumber);
+  }
+  if (int error = file.description->held_events.Put(host, state.next, std::move(state.events));
+      error != 0) {
+    return ErrnoStatus(error, "cannot add a watch that says that there are unread events");
   }
   return absl::OkStatus();
 }

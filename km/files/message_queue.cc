@@ -44,6 +44,7 @@ struct QueueState {
   std::optional<QueueAttributes> attributes;  // with the first description of a queue
   std::vector<QueueMessage> messages;
   std::optional<QueueNotice> notice;
+  std::optional<Owner> owner;  // with the attributes
 };
 
 absl::Status Check(const FileRecord& record, const QueueState& state) {
@@ -80,6 +81,12 @@ absl::StatusOr<QueueState> Decode(const FileRecord& record) {
         value->U32();
         attributes.device = value->U64();
         attributes.inode = value->U64();
+        return true;
+      }
+      case KM_QUEUE_OWNER: {
+        Owner& owner = state.owner.emplace();
+        owner.uid = value->U32();
+        owner.gid = value->U32();
         return true;
       }
       case KM_QUEUE_MESSAGE: {
@@ -196,6 +203,12 @@ void Encode(const QueueState& state, ByteWriter* out) {
     out->U64(state.attributes->inode);
     out->EndRecord(record);
   }
+  if (state.owner.has_value()) {
+    record = out->BeginRecord(KM_QUEUE_OWNER);
+    out->U32(state.owner->uid);
+    out->U32(state.owner->gid);
+    out->EndRecord(record);
+  }
   for (const QueueMessage& message : state.messages) {
     record = out->BeginRecord(KM_QUEUE_MESSAGE);
     out->U32(message.priority);
@@ -218,6 +231,7 @@ absl::Status SaveQueue(int host, const struct stat& queue, FdTable& table, Queue
   state->attributes = {static_cast<uint64_t>(attributes.mq_maxmsg),
                        static_cast<uint64_t>(attributes.mq_msgsize), queue.st_mode & 07777,
                        queue.st_dev, queue.st_ino};
+  state->owner = {queue.st_uid, queue.st_gid};
   const bool full = attributes.mq_curmsgs != 0;
   OwnedFd reading(open(absl::StrCat("/proc/self/fd/", host).c_str(),
                        (full ? O_RDWR : O_RDONLY) | O_NONBLOCK | O_CLOEXEC));
@@ -323,6 +337,9 @@ absl::StatusOr<OwnedFd> Make(const std::string& path, const QueueState& state,
   restorer.MadeQueue(path, state.unnamed);
   if (fchmod(made.get(), wanted.mode & 0777) != 0) {
     return ErrnoStatus(errno, absl::StrCat("cannot set the mode of ", Quoted(path)));
+  }
+  if (state.owner.has_value()) {
+    KM_RETURN_IF_ERROR(restorer.GiveOwner(made.get(), *state.owner, Quoted(path)));
   }
   for (const QueueMessage& message : state.messages) {
     if (mq_send(made.get(), reinterpret_cast<const char*>(message.bytes.data()),

@@ -74,6 +74,9 @@ absl::Status MoveOne(const MovedListener& listener, std::vector<Candidate>* cand
     absl::StatusOr<SocketAddress> name = AtPlace(state.name, to);
     if (!name.ok()) return refused(name.status().message());
     state.name = *std::move(name);
+    // What was removed is of no use under its new name either; whoever moves it wants it found.
+    const bool none = SocketPath(state.name).empty();
+    if (none || (state.file.has_value() && state.file->removed)) state.file.reset();
     ByteWriter out;
     EncodeSocket(state, &out);
     FileRecord& record = changed->emplace_back(*candidate.record);

@@ -87,17 +87,30 @@ void SaveNames(const OpenFile& file, SocketState* state) {
   if (state->peer.empty()) state->peer = shown->peer;
 }
 
+// Who waits to be accepted is reset, as all connections to others are.
+absl::Status SaveUnixListener(dev_t sockets, const UnixSocketInfo& info, FileSaver& saver,
+                              SocketState* state) {
+  state->condition = KM_SOCKET_LISTENING;
+  state->backlog = info.backlog;
+  state->waiting = static_cast<uint32_t>(info.clients.size());
+  const auto own = std::count_if(info.clients.begin(), info.clients.end(), [&](uint32_t inode) {
+    return inode != 0 && saver.HostFd(sockets, inode) >= 0;
+  });
+  if (own == 0) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      "has a connection of the process's own that was not accepted: accept it before");
+}
+
 absl::Status SaveUnix(const OpenFile& file, FileSaver& saver, SocketState* state) {
   const int fd = file.host.get();
   struct stat status;
   if (fstat(fd, &status) != 0) return ErrnoStatus(errno, "fstat");
   KM_ASSIGN_OR_RETURN(UnixSocketInfo info, QueryUnixSocket(status.st_ino, &saver.diag));
+  if (state->type == SOCK_DGRAM || !info.connected) {
+    KM_ASSIGN_OR_RETURN(state->file, SocketFileAt(state->name, info.file_inode));
+  }
   if (Option<int>(fd, SOL_SOCKET, SO_ACCEPTCONN) != 0) {
-    state->condition = KM_SOCKET_LISTENING;
-    state->backlog = info.backlog;
-    if (info.waiting == 0) return absl::OkStatus();
-    return absl::FailedPreconditionError(absl::StrCat(
-        "has ", info.waiting, " connections that were not accepted: accept them before"));
+    return SaveUnixListener(status.st_dev, info, saver, state);
   }
   bool paired = info.connected && state->type != SOCK_DGRAM;
   if (state->type == SOCK_DGRAM && info.peer != 0) {
@@ -259,28 +272,21 @@ absl::StatusOr<OwnedFd> NewSocket(const SocketState& state) {
   return fd;
 }
 
-// The path of a socket that nobody has open any more is in the way of the one that takes its place.
-void RemoveDead(const SocketState& state) {
-  auto* name = reinterpret_cast<const sockaddr_un*>(state.name.data());
-  if (state.family != AF_UNIX || name->sun_path[0] == '\0') return;
-  std::string path(name->sun_path,
-                   strnlen(name->sun_path, state.name.size() - sizeof(sa_family_t)));
-  struct stat status;
-  if (lstat(path.c_str(), &status) != 0 || !S_ISSOCK(status.st_mode)) return;
-  OwnedFd probe(socket(AF_UNIX, state.type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (connect(probe.get(), Sockaddr(state.name), Length(state.name)) != 0 &&
-      errno == ECONNREFUSED) {
-    unlink(path.c_str());
-  }
-}
-
-absl::Status BindTo(int fd, const SocketState& state) {
+absl::Status BindTo(int fd, const SocketState& state, FileRestorer& restorer) {
   if (state.name.empty()) return absl::OkStatus();
   // The connections of the process as it was may still hold the port.
   const int reuse = Option<int>(fd, SOL_SOCKET, SO_REUSEADDR), one = 1;
   if (IsTcp(state)) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-  RemoveDead(state);
-  int result = bind(fd, Sockaddr(state.name), Length(state.name));
+  // It is in the way of the one that takes its place.
+  if (state.family == AF_UNIX) RemoveDeadSocket(state.name, state.type);
+  int result = 0;
+  if (state.file.has_value() && !SocketPath(state.name).empty()) {
+    KM_ASSIGN_OR_RETURN(const int error, BindSocketFile(fd, state.name, *state.file, restorer));
+    result = error == 0 ? 0 : -1;
+    errno = error;
+  } else {
+    result = bind(fd, Sockaddr(state.name), Length(state.name));
+  }
   if (result != 0 && state.family == AF_NETLINK) {
     // The port is a matter of chance.
     SocketAddress any = state.name;
@@ -410,9 +416,9 @@ void ResetWaiting(const SocketState& state) {
   }
   const timeval soon = {1, 0};
   for (uint32_t i = 0; i < std::min(state.waiting, kMost); ++i) {
-    OwnedFd client(socket(state.family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    OwnedFd client(socket(state.family, state.type | SOCK_CLOEXEC, 0));
     setsockopt(client.get(), SOL_SOCKET, SO_SNDTIMEO, &soon, sizeof(soon));
-    connect(client.get(), Sockaddr(to), Length(to));
+    if (connect(client.get(), Sockaddr(to), Length(to)) != 0) break;
     Reset(std::move(client));
   }
 }
@@ -427,17 +433,17 @@ absl::StatusOr<OwnedFd> Make(const SocketState& state, FileRestorer& restorer) {
   if (state.condition == KM_SOCKET_PAIRED) {
     KM_ASSIGN_OR_RETURN(OwnedFd fd, PairEnd(state, restorer));
     KM_RETURN_IF_ERROR(SetSocketOptions(fd.get(), state));
-    if (state.type == SOCK_DGRAM) KM_RETURN_IF_ERROR(BindTo(fd.get(), state));
+    if (state.type == SOCK_DGRAM) KM_RETURN_IF_ERROR(BindTo(fd.get(), state, restorer));
     return fd;
   }
   KM_ASSIGN_OR_RETURN(OwnedFd fd, NewSocket(state));
   KM_RETURN_IF_ERROR(SetSocketOptions(fd.get(), state));
-  KM_RETURN_IF_ERROR(BindTo(fd.get(), state));
+  KM_RETURN_IF_ERROR(BindTo(fd.get(), state, restorer));
   if (state.condition == KM_SOCKET_LISTENING) {
     if (listen(fd.get(), static_cast<int>(state.backlog)) != 0) {
       return ErrnoStatus(errno, "cannot listen on a socket");
     }
-    if (IsTcp(state)) ResetWaiting(state);
+    ResetWaiting(state);
   }
   return fd;
 }

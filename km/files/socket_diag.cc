@@ -29,10 +29,20 @@ void ReadAttribute(const rtattr& attribute, UnixSocketInfo* info) {
     std::memcpy(&info->peer, data, sizeof(uint32_t));
     info->deserted = info->peer == 0;
   }
+  if (attribute.rta_type == UNIX_DIAG_VFS && size >= sizeof(unix_diag_vfs)) {
+    unix_diag_vfs file;
+    std::memcpy(&file, data, sizeof(file));
+    info->file_inode = file.udiag_vfs_ino;
+  }
+  if (attribute.rta_type == UNIX_DIAG_ICONS) {
+    info->clients.resize(size / sizeof(uint32_t));
+    if (!info->clients.empty()) {
+      std::memcpy(info->clients.data(), data, info->clients.size() * sizeof(uint32_t));
+    }
+  }
   if (attribute.rta_type == UNIX_DIAG_RQLEN && size >= sizeof(unix_diag_rqlen)) {
     unix_diag_rqlen lengths;
     std::memcpy(&lengths, data, sizeof(lengths));
-    info->waiting = lengths.udiag_rqueue;
     info->backlog = lengths.udiag_wqueue;
   }
   if (attribute.rta_type == UNIX_DIAG_SHUTDOWN && size >= 1) {
@@ -54,7 +64,7 @@ absl::StatusOr<UnixSocketInfo> QueryUnixSocket(uint64_t inode, OwnedFd* diag) {
   question.body.sdiag_family = AF_UNIX;
   question.body.udiag_states = ~0u;
   question.body.udiag_ino = static_cast<uint32_t>(inode);
-  question.body.udiag_show = UDIAG_SHOW_PEER | UDIAG_SHOW_RQLEN;
+  question.body.udiag_show = UDIAG_SHOW_PEER | UDIAG_SHOW_RQLEN | UDIAG_SHOW_VFS | UDIAG_SHOW_ICONS;
   question.body.udiag_cookie[0] = question.body.udiag_cookie[1] = ~0u;
   alignas(nlmsghdr) char answer[4096];
   ssize_t length = send(diag->get(), &question, sizeof(question), 0);
@@ -65,6 +75,12 @@ absl::StatusOr<UnixSocketInfo> QueryUnixSocket(uint64_t inode, OwnedFd* diag) {
     return ErrnoStatus(error, "cannot be looked into (sock_diag)");
   }
   auto* head = reinterpret_cast<const nlmsghdr*>(answer);
+  if (NLMSG_OK(head, length) && head->nlmsg_type == NLMSG_ERROR &&
+      head->nlmsg_len >= NLMSG_LENGTH(sizeof(nlmsgerr)) &&
+      static_cast<const nlmsgerr*>(NLMSG_DATA(head))->error == -EMSGSIZE) {
+    return absl::FailedPreconditionError(
+        "has more connections that wait to be accepted than the kernel tells of: accept them");
+  }
   if (!NLMSG_OK(head, length) || head->nlmsg_type != SOCK_DIAG_BY_FAMILY) {
     return absl::FailedPreconditionError(
         "cannot be looked into: this host's kernel has no unix_diag");

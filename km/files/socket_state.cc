@@ -78,6 +78,14 @@ bool ReadField(uint32_t tag, ByteReader* value, SocketState* state) {
     case KM_SOCKET_TCP:
       state->tcp = ReadTcpConnection(value);
       return true;
+    case KM_SOCKET_FILE: {
+      SocketFile& file = state->file.emplace();
+      file.mode = value->U32() & 07777;
+      file.owner.uid = value->U32();
+      file.owner.gid = value->U32();
+      file.removed = value->U32() != 0;
+      return true;
+    }
     default:
       return false;
   }
@@ -163,6 +171,14 @@ void EncodeSocket(const SocketState& state, ByteWriter* out) {
   if (!state.filter.empty()) {
     begin = out->BeginRecord(KM_SOCKET_FILTER);
     out->Bytes(state.filter);
+    out->EndRecord(begin);
+  }
+  if (state.file.has_value()) {
+    begin = out->BeginRecord(KM_SOCKET_FILE);
+    for (uint32_t field : {state.file->mode, state.file->owner.uid, state.file->owner.gid,
+                           state.file->removed ? 1u : 0u}) {
+      out->U32(field);
+    }
     out->EndRecord(begin);
   }
   if (state.tcp.has_value()) {

@@ -17,6 +17,7 @@
 #include "km/files/file_restorer.h"
 #include "km/files/file_saver.h"
 #include "km/files/socket_address.h"
+#include "km/files/socket_path.h"
 #include "km/files/tcp_connection.h"
 
 namespace km {
@@ -44,6 +45,7 @@ struct SocketState {
   std::vector<SocketMessage> messages;  // not received yet, in order
   std::vector<uint8_t> filter;          // see SocketFilter
   std::optional<TcpConnection> tcp;     // lost, unless it is kept
+  std::optional<SocketFile> file;       // of a name that is a path, if it is to be bound
 };
 
 void EncodeSocket(const SocketState& state, ByteWriter* out);
@@ -61,8 +63,10 @@ struct UnixSocketInfo {
   uint32_t peer = 0;      // inode of the other end; 0: none, or it is closed
   bool deserted = false;  // there is one, and it is closed
   bool connected = false;
-  uint32_t waiting = 0, backlog = 0;
+  uint32_t backlog = 0;
   uint32_t shut = 0;
+  uint32_t file_inode = 0;        // of its path, the lower half; 0: it has none
+  std::vector<uint32_t> clients;  // listening: inodes of those that wait; 0: closed by now
 };
 // `diag`: the netlink socket to ask through, made when it is invalid.
 absl::StatusOr<UnixSocketInfo> QueryUnixSocket(uint64_t inode, OwnedFd* diag);

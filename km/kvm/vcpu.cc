@@ -195,6 +195,7 @@ VcpuExit Vcpu::Run(Registers& registers) {
     error = ioctl(fd_.get(), KVM_RUN, 0) < 0 ? errno : 0;
   } while (error == EINTR && FinishException());
   exits_.store(exits() + 1, std::memory_order_relaxed);
+  refusals_ = error == EAGAIN ? refusals_ + 1 : 0;
   return Classify(error, registers);
 }
 
@@ -222,7 +223,10 @@ VcpuExit Vcpu::Classify(int error, Registers& registers) {
   if (error == 0 && run()->exit_reason == KVM_EXIT_IO && run()->io.port == KM_EXIT_PORT) {
     return PortExit(registers);
   }
-  if (error == EINTR || error == EAGAIN || (error == 0 && run()->exit_reason == KVM_EXIT_INTR)) {
+  // So it says when no thread can be made, which the first KVM_RUN of a machine does since 6.12.
+  constexpr int kMostRefusals = 1000;
+  const bool again = error == EAGAIN && refusals_ < kMostRefusals;
+  if (error == EINTR || again || (error == 0 && run()->exit_reason == KVM_EXIT_INTR)) {
     return Interrupted(registers);
   }
   VcpuExit exit;

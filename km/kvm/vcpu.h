@@ -103,6 +103,7 @@ class Vcpu {
   VcpuPages pages_;
   size_t xsave_size_;
   bool hides_processor_ = false;
+  int refusals_ = 0;        // of KVM_RUN, by EAGAIN, one after another
   bool in_ring_3_ = false;  // where the last exit left it, as far as is known
   // Written by the running thread alone, so that counting needs no locked instruction.
   std::atomic<uint64_t> exits_ = 0;

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "km/base/status.h"
 #include "km/memory/address_space.h"
 
 namespace km {
@@ -29,6 +30,18 @@ bool AddressSpace::OneMapping(uint64_t start, uint64_t end) const {
   return true;
 }
 
+namespace {
+
+// Whether the host has this part of the window as one mapping of its own. Asked by way of growing
+// it, which fails in any case: the window goes on behind it. Before Linux 6.17 a move of more than
+// one is refused only after what was at the destination is gone, and a mapping of the monitor's
+// could come there.
+bool IsOneInHost(std::byte* from, uint64_t length) {
+  return mremap(from, length, length + kPageSize, 0) != MAP_FAILED || errno != EFAULT;
+}
+
+}  // namespace
+
 // Extends the host's own mapping, which only mremap can do: for files and shared memory there is no
 // descriptor that maps, and to memory that was moved the kernel joins nothing new: each time it
 // would become one more mapping of the host's. It grows outside the window, where there is room
@@ -38,6 +51,7 @@ int64_t AddressSpace::GrowInHost(const Mapping& mapping, uint64_t start, uint64_
   const uint64_t old_length = mapping.end - start, new_length = new_end - start;
   const uint64_t room_length = new_length + kLargePageSize;
   std::byte* host = memory_->window() + start;
+  if (!IsOneInHost(host, old_length)) return -EFAULT;
   void* room =
       mmap(nullptr, room_length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (room == MAP_FAILED) return -errno;
@@ -50,15 +64,14 @@ int64_t AddressSpace::GrowInHost(const Mapping& mapping, uint64_t start, uint64_
     return -error;
   }
   munmap(scratch + old_length, room_length - front - old_length);
+  if (front != 0) munmap(room, front);
   // Moves on, should a thread of the monitor have taken that place.
   void* grown = mremap(scratch, old_length, new_length, MREMAP_MAYMOVE);
   const int error = grown == MAP_FAILED ? errno : 0;
-  if (error == 0) {
-    mremap(grown, new_length, new_length, kMove, host);
-  } else {
-    mremap(scratch, old_length, old_length, kMove, host);
-  }
-  if (front != 0) munmap(room, front);
+  void* back = error == 0 ? mremap(grown, new_length, new_length, kMove, host)
+                          : mremap(scratch, old_length, old_length, kMove, host);
+  // There were more mappings than now when it was taken away.
+  if (back == MAP_FAILED) Must(ErrnoStatus(errno, "cannot put the program's memory back"));
   if (error != 0) return -error;
   Mapping added = mapping;
   CutBelow(mapping.end, &added);
@@ -92,13 +105,13 @@ int64_t AddressSpace::Grow(uint64_t start, uint64_t old_end, uint64_t new_end, b
 
 namespace {
 
-// Moves what the host has mapped at [from, from + length), in as many steps as it takes: before
-// Linux 6.17 a call that spans two of the host's mappings is refused and moves nothing, and how
-// many there are is the kernel's to know. 0, or a negative errno with all where it was.
+// Moves what the host has mapped at [from, from + length), mapping by mapping: how many there are
+// is the kernel's to know. 0, or a negative errno with all where it was.
 int64_t MoveInHost(std::byte* from, std::byte* to, uint64_t length) {
   constexpr int kFlags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
-  if (mremap(from, length, length, kFlags, to) != MAP_FAILED) return 0;
-  if (errno != EFAULT || length <= kPageSize) return -errno;
+  if (length <= kPageSize || IsOneInHost(from, length)) {
+    return mremap(from, length, length, kFlags, to) != MAP_FAILED ? 0 : -errno;
+  }
   const uint64_t half = PageUp(length / 2);
   if (int64_t error = MoveInHost(from, to, half); error < 0) return error;
   const int64_t error = MoveInHost(from + half, to + half, length - half);

@@ -236,10 +236,10 @@ absl::StatusOr<Json> ControlDesk::Statistics(const Asked& asked) {
   const bool counting = monitor_.stats_ != nullptr;
   KM_ASSIGN_OR_RETURN(const bool count, FlagOr(asked.request, "count", counting));
   Json result = {{"counting", count}, {"was_counting", counting}};
-  if (counting) result["table"] = monitor_.stats_->Table(Now() - monitor_.start_ns_);
+  if (counting) result["table"] = monitor_.stats_->Table(Now());
   if (count != counting) {
     PauseGuard pause(monitor_.process_.get());
-    monitor_.stats_ = count ? std::make_unique<Stats>() : nullptr;
+    monitor_.stats_ = count ? std::make_unique<Stats>(Now()) : nullptr;
   }
   return result;
 }

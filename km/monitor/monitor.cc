@@ -93,9 +93,9 @@ absl::StatusOr<std::unique_ptr<Monitor>> Monitor::Create(const Options& options)
   if (options.trace.has_value()) {
     KM_ASSIGN_OR_RETURN(monitor->tracer_, Tracer::Create(*options.trace));
   }
-  if (options.stats) monitor->stats_ = std::make_unique<Stats>();
-  if (options.idle_exit_ns != 0) monitor->idle_.emplace(options.idle_exit_ns);
   monitor->start_ns_ = HostClock(CLOCK_MONOTONIC);
+  if (options.stats) monitor->stats_ = std::make_unique<Stats>(monitor->start_ns_);
+  if (options.idle_exit_ns != 0) monitor->idle_.emplace(options.idle_exit_ns);
   // The program may change its directory; what the user named stays where it was.
   KM_ASSIGN_OR_RETURN(monitor->snapshot_path_, AbsolutePath(options.snapshot_path));
   return monitor;
@@ -479,7 +479,7 @@ void Monitor::End(const ExitStatus& status) {
     }
   }
   if (stats_ != nullptr) {
-    stats_->Print(HostClock(CLOCK_MONOTONIC) - start_ns_);
+    stats_->Print(HostClock(CLOCK_MONOTONIC));
   }
   desk_.reset();  // the socket goes
   if (status.signal != 0) DieOfSignal(status.signal);

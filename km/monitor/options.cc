@@ -228,7 +228,7 @@ std::string HelpText() {
          "  --dontdump=keep   let snapshots hold memory that the program advised not to dump\n"
          "                    (MADV_DONTDUMP); by default, zero, it is zeros after a resume\n"
          "  --control=PATH    the socket that kmctl talks to; none: without one. Otherwise it is\n"
-         "                    PID.sock in $XDG_RUNTIME_DIR/km, or /tmp/km-UID\n"
+         "                    PID.sock in $XDG_RUNTIME_DIR/km, /run/user/UID/km or /tmp/km-UID\n"
          "  --on-connection   rest until somebody connects to a socket that SNAPSHOT listens on\n"
          "  --idle-exit=TIME  send the program SIGTERM when nobody was connected to its listeners "
          "for\n"
@@ -245,7 +245,8 @@ std::string HelpText() {
          "\n"
          "km exits as the program does, by its status or its signal; with 125 when km itself "
          "failed,\n"
-         "126 when PROGRAM cannot be executed, 127 when it was not found.\n";
+         "126 when PROGRAM cannot be executed or SNAPSHOT not resumed, 127 when it was not "
+         "found.\n";
 }
 
 }  // namespace km

@@ -68,8 +68,10 @@ std::string SortedRows(std::vector<std::pair<uint64_t, std::string>> rows) {
 
 }  // namespace
 
-Stats::Stats()
-    : output_(fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, kLowestFd)), calls_(SyscallCount() + 1) {}
+Stats::Stats(int64_t now)
+    : output_(fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, kLowestFd)),
+      begin_(now),
+      calls_(SyscallCount() + 1) {}
 
 void Stats::CountCall(const SyscallRow* row, int64_t result, int64_t nanoseconds) {
   size_t place = row != nullptr ? static_cast<size_t>(row - &SyscallAt(0)) : SyscallCount();
@@ -160,7 +162,7 @@ std::string Stats::ExitTable() const {
                       absl::StrFormat("%9d total\n", total));
 }
 
-std::string Stats::Table(int64_t elapsed_nanoseconds) const {
+std::string Stats::Table(int64_t now) const {
   uint64_t in_calls = 0;
   for (const CallCounters& counters : calls_) in_calls += counters.nanoseconds.load();
   std::string text = absl::StrCat(CallTable(), UnsupportedTable(), ExitTable());
@@ -170,7 +172,7 @@ std::string Stats::Table(int64_t elapsed_nanoseconds) const {
                         "%9.6f in system calls, waiting included\n"
                         "%9.6f from start to end, by the clock\n",
                         guest_nanoseconds_.load() / kSecond, in_calls / kSecond,
-                        elapsed_nanoseconds / kSecond);
+                        (now - begin_) / kSecond);
   absl::StrAppendFormat(&text, "\n%9d signals\n", signals_.load());
   if (uint64_t n = snapshots_.load(); n != 0) {
     absl::StrAppendFormat(&text, "%9d snapshots, %.6f seconds\n", n,
@@ -179,8 +181,8 @@ std::string Stats::Table(int64_t elapsed_nanoseconds) const {
   return text;
 }
 
-void Stats::Print(int64_t elapsed_nanoseconds) const {
-  std::string text = Table(elapsed_nanoseconds);
+void Stats::Print(int64_t now) const {
+  std::string text = Table(now);
   // Nothing can be done about a standard error that takes no bytes.
   [[maybe_unused]] ssize_t written = write(output_.get(), text.data(), text.size());
 }

@@ -18,7 +18,8 @@ namespace km {
 // time of a call that blocks counts as its own.
 class Stats {
  public:
-  Stats();
+  // Counts from `now` on. All times of day are CLOCK_MONOTONIC's, in nanoseconds.
+  explicit Stats(int64_t now);
 
   // A call with its row (null: Linux has none of that number) and what its handler answered; 0 for
   // one that does not return. Of kRestart and the like only the time counts: the call comes again.
@@ -30,11 +31,11 @@ class Stats {
   // A snapshot written, and how long the program stood still for it.
   void CountSnapshot(int64_t nanoseconds);
 
-  // The tables, ready to print. `elapsed_nanoseconds` is the wall time since the start.
-  std::string Table(int64_t elapsed_nanoseconds) const;
+  // The tables, ready to print.
+  std::string Table(int64_t now) const;
   // Writes them to the standard error that was there at the start: many programs close theirs
   // before they end.
-  void Print(int64_t elapsed_nanoseconds) const;
+  void Print(int64_t now) const;
 
  private:
   using Counter = std::atomic<uint64_t>;
@@ -53,6 +54,7 @@ class Stats {
   std::string ExitTable() const;
 
   const OwnedFd output_;
+  const int64_t begin_;
   std::vector<CallCounters> calls_;  // by the row's place in the table; the last: unknown numbers
   std::array<Counter, kKinds> exits_{};
   std::array<Counter, 32> exceptions_{};  // by vector

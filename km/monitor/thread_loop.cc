@@ -120,9 +120,11 @@ Monitor::Next Monitor::EnterGuest(Thread& thread) {
     case VcpuExit::Kind::kFailed:
       break;
   }
+  const bool no_thread = exit.reason == 0 && exit.detail == EAGAIN;
   RequestFailure(
-      absl::StrFormat("KVM cannot go on: exit reason %d, detail %d, at address %#x of thread %d",
-                      exit.reason, exit.detail, thread.registers.rip, thread.tid));
+      absl::StrFormat("KVM cannot go on: exit reason %d, detail %d, at address %#x of thread %d%s",
+                      exit.reason, exit.detail, thread.registers.rip, thread.tid,
+                      no_thread ? " (this user may have no more processes)" : ""));
   Stay(thread);
 }
 

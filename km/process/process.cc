@@ -33,6 +33,17 @@ bool MayRaiseLimits() {
          (data[CAP_TO_INDEX(CAP_SYS_RESOURCE)].effective & CAP_TO_MASK(CAP_SYS_RESOURCE)) != 0;
 }
 
+// RLIMIT_NPROC binds the program when it makes a thread (StartHost). On the host it is never
+// lowered: KVM makes a thread too, for the first KVM_RUN, and so does a snapshot's writer. 0 or an
+// errno.
+int RaiseHostProcesses(const rlimit& wanted) {
+  rlimit host = {};
+  getrlimit(RLIMIT_NPROC, &host);
+  const rlimit most = {std::max(host.rlim_cur, wanted.rlim_cur),
+                       std::max(host.rlim_max, wanted.rlim_max)};
+  return setrlimit(RLIMIT_NPROC, &most) == 0 ? 0 : errno;
+}
+
 // Each vCPU is one; the others are the VM, what the main thread waits for, files being opened.
 constexpr rlim_t kOwnDescriptors = kMaxVcpus + 64;
 
@@ -323,10 +334,14 @@ int Process::Limit(int resource, const std::optional<rlimit>& wanted, rlimit* ol
     case RLIMIT_MEMLOCK:
     case RLIMIT_MSGQUEUE:
     case RLIMIT_NICE:
-    case RLIMIT_NPROC:
     case RLIMIT_RTPRIO:
     case RLIMIT_RTTIME:
       if (setrlimit(static_cast<__rlimit_resource_t>(resource), &*wanted) != 0) return -errno;
+      break;
+    case RLIMIT_NPROC:
+      if (int error = RaiseHostProcesses(*wanted); error != 0) return -error;
+      // None that waits for work is to get around it.
+      if (wanted->rlim_cur < limit.rlim_cur) HostThreadsDifferLocked();
       break;
     case RLIMIT_NOFILE:
       files_.SetLimit(wanted->rlim_cur);

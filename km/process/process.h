@@ -233,6 +233,7 @@ class Process {
   void ReadLimits() ABSL_LOCKS_EXCLUDED(mutex_);
   void SetMemoryLimits() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status StartHost(Worker* worker) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void HostThreadsDifferLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<Worker*> IdleWorker() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The one that runs `thread`, which is among threads_.
   Worker& WorkerOf(const Thread* thread) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -2,6 +2,7 @@
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -20,6 +21,25 @@ constexpr size_t kHostStackSize = 256 << 10;
 constexpr pid_t kStarting = -1;  // a host thread was made and has not told its id yet
 // Where ids begin again, as in the kernel (RESERVED_PIDS).
 constexpr uint32_t kFirstTidAgain = 300;
+
+// The program's limit of its user's processes, as long as this is there: the host counts them.
+class ProcessesLimit {
+ public:
+  explicit ProcessesLimit(rlim_t most) {
+    if (getrlimit(RLIMIT_NPROC, &before_) != 0 || most >= before_.rlim_cur) return;
+    const rlimit lower = {most, before_.rlim_max};
+    lowered_ = setrlimit(RLIMIT_NPROC, &lower) == 0;
+  }
+  ~ProcessesLimit() {
+    if (lowered_) setrlimit(RLIMIT_NPROC, &before_);
+  }
+  ProcessesLimit(const ProcessesLimit&) = delete;
+  ProcessesLimit& operator=(const ProcessesLimit&) = delete;
+
+ private:
+  rlimit before_ = {};
+  bool lowered_ = false;
+};
 
 }  // namespace
 
@@ -102,6 +122,7 @@ absl::Status Process::StartHost(Worker* worker) {
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
   pthread_attr_setstacksize(&attributes, kHostStackSize);
   pthread_t host;
+  const ProcessesLimit limit(limits_[RLIMIT_NPROC].rlim_cur);
   int error = pthread_create(&host, &attributes, main, worker);
   pthread_attr_destroy(&attributes);
   if (error != 0) return ErrnoStatus(error, "cannot make a host thread");
@@ -223,6 +244,10 @@ void Process::WorkerMain(Worker* worker) {
 
 void Process::HostThreadsDiffer() {
   absl::MutexLock lock(&mutex_);
+  HostThreadsDifferLocked();
+}
+
+void Process::HostThreadsDifferLocked() {
   if (host_threads_differ_) return;
   host_threads_differ_ = true;
   for (Worker* worker : idle_) worker->host_tid = 0;

@@ -63,6 +63,12 @@ void SendAll(int fd, const void* bytes, size_t size) {
   [[maybe_unused]] ssize_t written = write(fd, bytes, size);  // a pipe has room for this
 }
 
+void Tell(int result, const absl::Status& status) {
+  const int error = ErrnoOf(status);
+  SendAll(result, &error, sizeof(error));
+  SendAll(result, status.message().data(), std::min(status.message().size(), kMaxMessage));
+}
+
 // In the child, which is the only thread of its process. What the program has open it must not keep
 // open: whoever reads the other end of a pipe would wait for it.
 [[noreturn]] void WriteAndExit(const Captured& captured, const std::string& path,
@@ -83,10 +89,7 @@ void SendAll(int fd, const void* bytes, size_t size) {
   }
   prctl(PR_SET_NAME, "km-snapshot");
   SendAll(result, &kReady, 1);
-  const absl::Status status = WriteSnapshot(captured.image, captured.memory, path, options);
-  const int error = ErrnoOf(status);
-  SendAll(result, &error, sizeof(error));
-  SendAll(result, status.message().data(), std::min(status.message().size(), kMaxMessage));
+  Tell(result, WriteSnapshot(captured.image, captured.memory, path, options));
   _exit(0);
 }
 
@@ -116,8 +119,14 @@ absl::StatusOr<std::unique_ptr<LiveWriter>> LiveWriter::Start(Captured captured,
   told.progress = new (writer->progress_.data()) WriteProgress;
   writer->child_ = Clone();
   if (writer->child_ < 0) {
+    const int error = errno;
     writer->child_ = 0;
-    return ErrnoStatus(errno, "making a copy of the process for the snapshot's writer");
+    if (error != EAGAIN) {
+      return ErrnoStatus(error, "making a copy of the process for the snapshot's writer");
+    }
+    // The user may have no more processes: it is written here.
+    Tell(write_end.get(), WriteSnapshot(captured.image, captured.memory, path, told));
+    return writer;
   }
   if (writer->child_ == 0) WriteAndExit(captured, path, told, write_end.get());
   // Until it has let go of the program's files.
@@ -140,6 +149,7 @@ WriteProgress& LiveWriter::progress() const {
 }
 
 void LiveWriter::Reap() {
+  if (child_ == 0) return;
   while (waitpid(child_, nullptr, __WALL) < 0 && errno == EINTR) {
   }
   child_ = 0;

@@ -22,6 +22,7 @@ class LiveWriter {
  public:
   // While the process is paused; when it returns the process may go on. What is shared (memory
   // objects) is copied here, at the cost of its size; of the rest only page tables are copied.
+  // Where the user may have no more processes all is written here, and finished on return.
   static absl::StatusOr<std::unique_ptr<LiveWriter>> Start(Captured captured,
                                                            const std::string& path,
                                                            const WriteOptions& options);

@@ -222,6 +222,7 @@ void Restorer::RestoreClock() {
 }
 
 absl::Status Restorer::RestoreFiles() {
+  files_->program = OwnerOfMade(image_);
   KM_RETURN_IF_ERROR(files_->RestoreAll(image_.descriptors, image_.given));
   made_queues_ = files_->TakeMadeQueues();
   last_ = files_->TakeLast();

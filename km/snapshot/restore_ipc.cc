@@ -50,17 +50,12 @@ int Find(long call, const ImageIpc& object, int* host) {
   return 0;
 }
 
-// The owner, where he was not the program's user, who is whoever resumes, unless it had become
-// another one.
 template <typename Record, typename Permissions>
 bool SetOwner(const ImageIpc& from, const Image& image, Record* record,
               Permissions Record::*permissions) {
   Permissions& to = record->*permissions;
-  const bool carried = std::any_of(
-      image.threads.begin(), image.threads.end(),
-      [](const ImageThread& thread) { return thread.settings.credentials.has_value(); });
-  const bool other_uid = from.uid != (carried ? geteuid() : image.process.euid);
-  const bool other_gid = from.gid != (carried ? getegid() : image.process.egid);
+  const Owner made = OwnerOfMade(image);
+  const bool other_uid = from.uid != made.uid, other_gid = from.gid != made.gid;
   if (other_uid) to.uid = from.uid;
   if (other_gid) to.gid = from.gid;
   return other_uid || other_gid;
@@ -86,6 +81,14 @@ bool SetSemaphore(int host, size_t number, const ImageSemaphore& to) {
 }
 
 }  // namespace
+
+Owner OwnerOfMade(const Image& image) {
+  const bool carried = std::any_of(
+      image.threads.begin(), image.threads.end(),
+      [](const ImageThread& thread) { return thread.settings.credentials.has_value(); });
+  if (carried) return {geteuid(), getegid()};
+  return {image.process.euid, image.process.egid};
+}
 
 IpcRestorer::~IpcRestorer() {
   if (!kept_) process_.sysv().RemoveMade(true);

@@ -14,6 +14,10 @@
 
 namespace km {
 
+// In the snapshot, whoever is the one that what this process makes belongs to: the program's user
+// is whoever resumes, unless it had become another one.
+Owner OwnerOfMade(const Image& image);
+
 // For one resume, on the main thread, before any thread of the program runs. Not thread-safe. What
 // it made on the host is removed again unless Keep says that the resume succeeded.
 class IpcRestorer {

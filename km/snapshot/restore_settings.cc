@@ -14,13 +14,16 @@
 namespace km {
 namespace {
 
-bool BoundsScheduling(size_t limit) { return limit == RLIMIT_NICE || limit == RLIMIT_RTPRIO; }
+// Those that bind what a resume itself does: scheduling, and making threads.
+bool ComesLast(size_t limit) {
+  return limit == RLIMIT_NICE || limit == RLIMIT_RTPRIO || limit == RLIMIT_NPROC;
+}
 
-void SetLimits(const Image& image, bool of_scheduling, Process& process) {
+void SetLimits(const Image& image, bool last, Process& process) {
   const std::vector<std::array<uint64_t, 2>>& limits = image.process.limits;
   for (size_t i = 0; i < limits.size() && i < RLIM_NLIMITS; ++i) {
     rlimit old, wanted = {limits[i][0], limits[i][1]};
-    if (BoundsScheduling(i) == of_scheduling) {
+    if (ComesLast(i) == last) {
       (void)process.Limit(static_cast<int>(i), wanted, &old);
     }
   }

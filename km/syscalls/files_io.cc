@@ -82,10 +82,30 @@ bool Reads(long number) {
          number == SYS_preadv || number == SYS_preadv2;
 }
 
+bool HoldsEvents(const OpenFile& file) {
+  return file.description->kind == FileKind::kInotify && file.description->held_events.active();
+}
+
+// Of an inotify instance, what came before a snapshot.
+int64_t ReadHeldEvents(Call& call, const OpenFile& file, GuestAddr buffer, uint64_t size) {
+  std::vector<uint8_t> events;
+  const int error =
+      file.description->held_events.Read(file.host.get(), std::min(size, kMaxTransfer), &events);
+  // The rest is the host's, which a thread may have to wait for.
+  if (error == 0 && events.empty()) return kRestart;
+  if (error == 0 && call.memory().CopyOut(buffer, events.data(), events.size()) == 0) {
+    return static_cast<int64_t>(events.size());
+  }
+  return error != 0 ? -error : -EFAULT;
+}
+
 int64_t Transfer(Call& call, long number) {
   auto file = FileArg(call, 0);
   if (file == nullptr) return -EBADF;
   if (file->description->kind == FileKind::kProc) return ProcTransfer(call, number, file);
+  if (HoldsEvents(*file) && number == SYS_read) {
+    return ReadHeldEvents(call, *file, call.Addr(1), call.arguments[2]);
+  }
   if (file->description->signal_fd != nullptr) {
     return Reads(number) ? ReadSignals(call, *file, call.Addr(1), call.arguments[2]) : -EINVAL;
   }
@@ -103,12 +123,16 @@ int64_t TransferVector(Call& call, long number) {
   if (call.Uint(2) > kMaxIovecs) return -EINVAL;
   std::vector<iovec> parts;
   if (int error = CopyIovecs(call, call.Addr(1), call.Uint(2), &parts); error != 0) return error;
-  if (file->description->signal_fd != nullptr) {
+  const bool reads =
+      number == SYS_readv || (number == SYS_preadv2 && call.arguments[3] == ~uint64_t{0});
+  const bool events = HoldsEvents(*file) && reads;
+  if (events || file->description->signal_fd != nullptr) {
     iovec first = {};
     if (!Reads(number) || parts.empty()) return parts.empty() ? 0 : -EINVAL;
     if (int error = call.memory().CopyIn(&first, call.Addr(1)); error != 0) return error;
-    return ReadSignals(call, *file, GuestAddr(reinterpret_cast<uint64_t>(first.iov_base)),
-                       first.iov_len);
+    const GuestAddr to(reinterpret_cast<uint64_t>(first.iov_base));
+    if (events) return ReadHeldEvents(call, *file, to, first.iov_len);
+    return ReadSignals(call, *file, to, first.iov_len);
   }
   return BlockOn(call, *file, number,
                  {reinterpret_cast<uint64_t>(parts.data()), parts.size(), call.arguments[3],

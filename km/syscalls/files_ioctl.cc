@@ -172,7 +172,16 @@ int64_t NewFd(Call& call, const OpenFile& file, const Request& request) {
   return call.process.files().Add(made, KindOfHostFd(made), HostPathOf(made), close_on_exec);
 }
 
+// Of an inotify instance.
+int64_t Unread(Call& call, const OpenFile& file) {
+  const size_t bytes = file.description->held_events.Unread(file.host.get());
+  return call.memory().CopyOut(call.Addr(2), static_cast<int>(bytes));
+}
+
 int64_t Make(Call& call, const std::shared_ptr<OpenFile>& file, const Request& request) {
+  if (request.number == FIONREAD && file->description->held_events.active()) {
+    return Unread(call, *file);
+  }
   uint64_t argument = call.arguments[2];
   std::shared_ptr<OpenFile> other;
   switch (request.argument) {

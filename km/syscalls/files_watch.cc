@@ -43,8 +43,7 @@ SyscallResult InotifyAddWatch(Call& call) {
   error = call.Uint(2) & IN_DONT_FOLLOW ? PathArg(call, AT_FDCWD, 1, LastLink::kKeep, &path)
                                         : PinnedPath(call, AT_FDCWD, 1, &path);
   if (error != 0) return error;
-  const int64_t number =
-      HostResult(syscall(SYS_inotify_add_watch, host, path.c_str(), call.Uint(2)));
+  const int64_t number = file->description->held_events.AddWatch(host, path.c_str(), call.Uint(2));
   if (number < 0) return number;
   const std::string name = NameOf(path, call.Uint(2) & IN_DONT_FOLLOW);
   file->description->watched.Remember(host, static_cast<int>(number), name);

@@ -1,5 +1,7 @@
 // A program that steps itself through clock_gettime, in the vDSO, while other signals come there:
 // it loses no trap, and its trap flag stays.
+//
+// emulated: no, its clock ticks more often than the program can step through reading it
 #include <sys/auxv.h>
 #include <ucontext.h>
 

@@ -69,3 +69,52 @@ if in_here; then
   rmdir "$TMP/here"
   refused directory-gone "$TMP/directory" "$TMP/here" && pass directory-gone
 fi
+
+# Who waits to be accepted at a UNIX listener is reset, as over TCP; the program finds the
+# connection, and its end. Its own it would lose: that is refused.
+cat >"$TMP/waiting.pl" <<'END'
+use Socket;
+$| = 1;
+socket($listener, AF_UNIX, SOCK_STREAM, 0) or die;
+bind($listener, pack_sockaddr_un($ARGV[0])) && chmod(0700, $ARGV[0]) && listen($listener, 5) or die;
+if ($ARGV[1] eq "own") {
+  socket($client, AF_UNIX, SOCK_STREAM, 0) && connect($client, pack_sockaddr_un($ARGV[0])) or die;
+} else {
+  select(undef, undef, undef, 0.02) until -e $ARGV[1];
+}
+syscall(0x4b4d00, my $label = "waiting", my $description = "", 0) >= 0 or die "no snapshot: $!";
+for (1 .. 2) {
+  accept($connection, $listener) or die "accept: $!";
+  print "accepted, read ", sysread($connection, my $text, 10), "\n";
+}
+accept($connection, $listener) or die "accept: $!";
+print "a new one: ", scalar <$connection>;
+END
+cat >"$TMP/waits.pl" <<'END'
+use Socket;
+for (@ARGV[1 .. $#ARGV]) {
+  socket($client{$_}, AF_UNIX, SOCK_STREAM, 0) or die;
+  select(undef, undef, undef, 0.02) until connect($client{$_}, pack_sockaddr_un($ARGV[0]));
+  syswrite($client{$_}, "$_\n");
+}
+open($go, ">", "$ARGV[0].go");
+sleep(60);
+END
+if has_tool waiting-unix perl; then
+  socket=$TMP/waiting.sock
+  perl "$TMP/waits.pl" "$socket" one two &
+  waits=$!
+  if takes waiting-unix "$TMP/waiting" perl "$TMP/waiting.pl" "$socket" "$socket.go"; then
+    kill $waits
+    # The clients of then are gone; one that comes now is behind what they left.
+    (until [ "$(grep -c accepted "$TMP/.output")" = 2 ]; do sleep 0.1; done
+      exec perl "$TMP/waits.pl" "$socket" three) &
+    waits=$!
+    prints waiting-unix-resumed $'accepted, read 0\naccepted, read 0\na new one: three' \
+      limited "$KM" "$TMP/waiting"
+  fi
+  kill $waits
+  rm -f "$socket"
+  limited "$KM" --snapshot="$TMP/refused" perl "$TMP/waiting.pl" "$socket" own >"$TMP/out" 2>"$TMP/err"
+  prints waiting-unix-own 1 grep -c "has a connection of the process's own that was not accepted" "$TMP/err"
+fi

@@ -18,7 +18,7 @@ using testing::Not;
 constexpr int64_t kMillisecond = 1000000;
 
 TEST(Stats, CallsAreSortedByTime) {
-  Stats stats;
+  Stats stats(0);
   stats.CountCall(FindSyscall(SYS_read), 10, 1 * kMillisecond);
   stats.CountCall(FindSyscall(SYS_read), -EBADF, 1 * kMillisecond);
   stats.CountCall(FindSyscall(SYS_write), 1, 6 * kMillisecond);
@@ -33,20 +33,20 @@ TEST(Stats, CallsAreSortedByTime) {
 }
 
 TEST(Stats, AddressesAreNoErrors) {
-  Stats stats;
+  Stats stats(0);
   stats.CountCall(FindSyscall(SYS_mmap), INT64_MIN, 0);
   EXPECT_THAT(stats.Table(0), ContainsRegex(" 1 +mmap\n"));
 }
 
 TEST(Stats, ACallMadeAgainIsOneCall) {
-  Stats stats;
+  Stats stats(0);
   stats.CountCall(FindSyscall(SYS_poll), kRestartNoHandler, 3 * kMillisecond);
   stats.CountCall(FindSyscall(SYS_poll), 0, 1 * kMillisecond);
   EXPECT_THAT(stats.Table(0), ContainsRegex("100\\.00 +0\\.004000 +4000 +1 +poll\n"));
 }
 
 TEST(Stats, UnsupportedCallsAreListed) {
-  Stats stats;
+  Stats stats(0);
   stats.CountCall(FindSyscall(SYS_socket), -ENOSYS, 0);
   stats.CountCall(nullptr, -ENOSYS, 0);
   stats.CountCall(nullptr, -ENOSYS, 0);
@@ -56,7 +56,7 @@ TEST(Stats, UnsupportedCallsAreListed) {
 }
 
 TEST(Stats, ExitsByReason) {
-  Stats stats;
+  Stats stats(0);
   VcpuExit call = {.kind = VcpuExit::Kind::kSystemCall};
   for (int i = 0; i < 3; ++i) stats.CountExit(call, kMillisecond);
   VcpuExit fault = {.kind = VcpuExit::Kind::kException, .vector = 14};
@@ -71,7 +71,7 @@ TEST(Stats, ExitsByReason) {
 }
 
 TEST(Stats, SignalsAndSnapshots) {
-  Stats stats;
+  Stats stats(0);
   EXPECT_THAT(stats.Table(0), Not(HasSubstr("snapshot")));
   stats.CountSignal();
   stats.CountSnapshot(2 * kMillisecond);
@@ -79,7 +79,7 @@ TEST(Stats, SignalsAndSnapshots) {
 }
 
 TEST(Stats, ThreadsCountTogether) {
-  Stats stats;
+  Stats stats(0);
   auto count = [&stats] {
     for (int i = 0; i < 10000; ++i) stats.CountCall(FindSyscall(SYS_getppid), 1, 1);
   };
@@ -87,6 +87,11 @@ TEST(Stats, ThreadsCountTogether) {
   count();
   other.join();
   EXPECT_THAT(stats.Table(0), ContainsRegex(" 20000 +getppid\n"));
+}
+
+TEST(Stats, WhatBeganLaterIsNotFromTheStart) {
+  Stats stats(15 * kMillisecond);
+  EXPECT_THAT(stats.Table(20 * kMillisecond), HasSubstr("0.005000 from start to end"));
 }
 
 }  // namespace
