@@ -282,12 +282,13 @@ enum km_socket_tag {
   KM_SOCKET_MESSAGE = 38,   /* u32 length and struct sockaddr_* of the sender, u32 count and u32...
                                descriptions in flight, bytes; in order */
   KM_SOCKET_FILTER = 39,    /* its packet filter: struct sock_filter... */
-  KM_SOCKET_TCP = 48,  /* a connection that --tcp=keep can go on with: u32 sequence numbers behind
-                          what was sent and received, u32 bytes that were not sent yet, u32
-                          TCPI_OPT_ bits, u32 window scales of sending and of receiving, u32 MSS,
-                          u32 timestamp, struct tcp_repair_window, what was not acknowledged */
-  KM_SOCKET_FILE = 49, /* of a name that is a path and to be bound: u32 mode, uid, gid, u32 1 where
-                          the file is not there any more */
+  KM_SOCKET_TCP = 48, /* a connection that --tcp=keep can go on with: u32 sequence numbers behind
+                         what was sent and received, u32 bytes that were not sent yet, u32
+                         TCPI_OPT_ bits, u32 window scales of sending and of receiving, u32 MSS,
+                         u32 timestamp, struct tcp_repair_window, what was not acknowledged */
+  KM_SOCKET_FILE =
+      49, /* of a name that is a path and to be bound: u32 mode, uid, gid, u32 1 where
+             the file is not there any more, counted text path that it was renamed to */
 };
 
 enum km_given_tag { KM_GIVEN_NUMBER = 5 /* u32: 0, 1 or 2 */ };

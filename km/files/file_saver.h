@@ -59,7 +59,8 @@ class FileSaver {
   Instant instant;  // set before SaveAll
   // For what is read, kept from one socket to the next.
   std::vector<uint8_t> scratch;
-  OwnedFd diag;  // see QueryUnixSocket
+  OwnedFd diag;                          // see QueryUnixSocket
+  int directory_entries_left = 1 << 20;  // see SocketFileAt: a program may have many sockets
   // The options of new sockets, by family, type and protocol: see SaveSocketOptions.
   absl::flat_hash_map<std::array<int, 3>, std::vector<std::vector<uint8_t>>> new_sockets;
 

@@ -43,7 +43,7 @@ absl::Status NoSuchListener(const MovedListener& listener, absl::Span<const Cand
       OptionText(listener), ": the snapshot has no listener there",
       candidates.empty() ? ", nor any other" : "; it has ",
       absl::StrJoin(candidates, ", ", [](std::string* out, const Candidate& candidate) {
-        *out += SocketAddressText(candidate.state.name);
+        *out += SocketPlaceText(candidate.state);
       })));
 }
 
@@ -64,11 +64,13 @@ absl::Status MoveOne(const MovedListener& listener, std::vector<Candidate>* cand
   KM_ASSIGN_OR_RETURN(SocketPlace to, PlaceOf(listener.to));
   bool found = false;
   for (Candidate& candidate : *candidates) {
-    if (!IsAtPlace(candidate.state.name, from)) continue;
+    const auto& file = candidate.state.file;
+    const bool renamed = file.has_value() && !file->path.empty() && file->path == from.path;
+    if (!renamed && !IsAtPlace(candidate.state.name, from)) continue;
     found = true;
     if (candidate.moved) {
-      return refused(absl::StrCat("another --listen moves ",
-                                  SocketAddressText(candidate.state.name), " already"));
+      return refused(
+          absl::StrCat("another --listen moves ", SocketPlaceText(candidate.state), " already"));
     }
     SocketState state = candidate.state;
     absl::StatusOr<SocketAddress> name = AtPlace(state.name, to);
@@ -77,6 +79,7 @@ absl::Status MoveOne(const MovedListener& listener, std::vector<Candidate>* cand
     // What was removed is of no use under its new name either; whoever moves it wants it found.
     const bool none = SocketPath(state.name).empty();
     if (none || (state.file.has_value() && state.file->removed)) state.file.reset();
+    if (state.file.has_value()) state.file->path.clear();
     ByteWriter out;
     EncodeSocket(state, &out);
     FileRecord& record = changed->emplace_back(*candidate.record);

@@ -107,7 +107,8 @@ absl::Status SaveUnix(const OpenFile& file, FileSaver& saver, SocketState* state
   if (fstat(fd, &status) != 0) return ErrnoStatus(errno, "fstat");
   KM_ASSIGN_OR_RETURN(UnixSocketInfo info, QueryUnixSocket(status.st_ino, &saver.diag));
   if (state->type == SOCK_DGRAM || !info.connected) {
-    KM_ASSIGN_OR_RETURN(state->file, SocketFileAt(state->name, info.file_inode));
+    KM_ASSIGN_OR_RETURN(state->file,
+                        SocketFileAt(state->name, info.file_inode, &saver.directory_entries_left));
   }
   if (Option<int>(fd, SOL_SOCKET, SO_ACCEPTCONN) != 0) {
     return SaveUnixListener(status.st_dev, info, saver, state);
@@ -255,7 +256,7 @@ absl::StatusOr<std::string> Describe(const FileRecord& record) {
   std::string text = absl::StrCat(SocketFamilyName(state.family), " ", SocketTypeName(state.type),
                                   kConditions[state.condition]);
   if (state.tcp.has_value()) absl::StrAppend(&text, " without --tcp=keep");
-  if (const std::string name = SocketAddressText(state.name); !name.empty()) {
+  if (const std::string name = SocketPlaceText(state); !name.empty()) {
     absl::StrAppend(&text, " at ", name);
   }
   if (state.tcp.has_value()) absl::StrAppend(&text, " to ", SocketAddressText(state.peer));
@@ -281,7 +282,8 @@ absl::Status BindTo(int fd, const SocketState& state, FileRestorer& restorer) {
   if (state.family == AF_UNIX) RemoveDeadSocket(state.name, state.type);
   int result = 0;
   if (state.file.has_value() && !SocketPath(state.name).empty()) {
-    KM_ASSIGN_OR_RETURN(const int error, BindSocketFile(fd, state.name, *state.file, restorer));
+    KM_ASSIGN_OR_RETURN(const int error,
+                        BindSocketFile(fd, state.type, state.name, *state.file, restorer));
     result = error == 0 ? 0 : -1;
     errno = error;
   } else {
@@ -298,8 +300,8 @@ absl::Status BindTo(int fd, const SocketState& state, FileRestorer& restorer) {
     result = 0;
   }
   if (result != 0) {
-    return ErrnoStatus(errno, absl::StrCat("cannot bind a socket to ",
-                                           SocketAddressText(state.name), ", where it was"));
+    return ErrnoStatus(
+        errno, absl::StrCat("cannot bind a socket to ", SocketPlaceText(state), ", where it was"));
   }
   if (IsTcp(state)) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof(reuse));
   return absl::OkStatus();

@@ -1,5 +1,6 @@
 #include "km/files/socket_path.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -9,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
+#include <cstdio>
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
@@ -53,6 +55,52 @@ uint32_t FileInode(int host_fd) {
   return info.ok() ? info->file_inode : 0;
 }
 
+// Programs that want a socket to be there at once, with its rights, bind it to another name and
+// rename it. The name that it has now, or nothing. Looks at no more than *entries_left, and counts
+// them.
+std::string NameInDirectory(const std::string& path, uint32_t inode, int* entries_left) {
+  const Place place = PlaceOf(path);
+  const int directory = openat(place.directory.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  DIR* entries = directory >= 0 ? fdopendir(directory) : nullptr;
+  if (entries == nullptr) {
+    if (directory >= 0) close(directory);
+    return "";
+  }
+  std::string found;
+  const dirent* entry = nullptr;
+  while (--*entries_left > 0 && (entry = readdir(entries)) != nullptr) {
+    struct stat status;
+    if (entry->d_type != DT_SOCK && entry->d_type != DT_UNKNOWN) continue;
+    if (fstatat(directory, entry->d_name, &status, AT_SYMLINK_NOFOLLOW) != 0 ||
+        !IsFileOf(status, inode)) {
+      continue;
+    }
+    found = entry->d_name;
+    break;
+  }
+  closedir(entries);
+  if (found.empty()) return "";
+  return path.substr(0, path.size() - place.name.size()) + found;
+}
+
+SocketAddress AddressOf(const std::string& path) {
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  const size_t size = std::min(path.size(), sizeof(address.sun_path) - 1);
+  std::memcpy(address.sun_path, path.data(), size);
+  const auto* bytes = reinterpret_cast<const uint8_t*>(&address);
+  return {bytes, bytes + kPathAt + size + 1};
+}
+
+// 0 or an errno; then nothing is left.
+int Rename(const std::string& from, const std::string& to, int type) {
+  RemoveDeadSocket(AddressOf(to), type);
+  if (renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return 0;
+  const int error = errno == EEXIST ? EADDRINUSE : errno;
+  unlink(from.c_str());
+  return error;
+}
+
 // By a descriptor: whoever may write to the directory could put another file there meanwhile.
 absl::Status GiveOwner(int host_fd, const std::string& path, const SocketFile& file,
                        FileRestorer& restorer) {
@@ -77,12 +125,22 @@ std::string SocketPath(const SocketAddress& name) {
   return {path, strnlen(path, name.size() - kPathAt)};
 }
 
-absl::StatusOr<std::optional<SocketFile>> SocketFileAt(const SocketAddress& name, uint32_t inode) {
+absl::StatusOr<std::optional<SocketFile>> SocketFileAt(const SocketAddress& name, uint32_t inode,
+                                                       int* entries_left) {
   const std::string path = SocketPath(name);
   if (path.empty()) return std::nullopt;
   SocketFile file;
   struct stat status;
-  const int error = lstat(path.c_str(), &status) == 0 ? 0 : errno;
+  int error = lstat(path.c_str(), &status) == 0 ? 0 : errno;
+  if (error == ENOENT || (error == 0 && !IsFileOf(status, inode))) {
+    file.path = NameInDirectory(path, inode, entries_left);
+    if (*entries_left <= 0) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "is bound to '", path, "', where it is not, in a directory with too many names to look ",
+          "for it: close it before"));
+    }
+    if (!file.path.empty()) error = lstat(file.path.c_str(), &status) == 0 ? 0 : errno;
+  }
   // A process that gave up its rights may not look there any more.
   if (error != 0 && error != ENOENT && error != ENOTDIR) return std::nullopt;
   if (error == 0 && IsFileOf(status, inode)) {
@@ -96,12 +154,13 @@ absl::StatusOr<std::optional<SocketFile>> SocketFileAt(const SocketAddress& name
                      "', which is not to be found from the working directory that it has now: bind "
                      "it to an absolute path, or close it before"));
   }
+  file.path.clear();
   file.removed = true;
   return file;
 }
 
-absl::StatusOr<int> BindSocketFile(int host_fd, const SocketAddress& name, const SocketFile& file,
-                                   FileRestorer& restorer) {
+absl::StatusOr<int> BindSocketFile(int host_fd, int type, const SocketAddress& name,
+                                   const SocketFile& file, FileRestorer& restorer) {
   const std::string path = SocketPath(name);
   struct stat socket;
   if (fstat(host_fd, &socket) != 0) return errno;
@@ -119,7 +178,7 @@ absl::StatusOr<int> BindSocketFile(int host_fd, const SocketAddress& name, const
   if (error != 0) return error;
   if (!file.removed) {
     KM_RETURN_IF_ERROR(GiveOwner(host_fd, path, file, restorer));
-    return 0;
+    return file.path.empty() ? 0 : Rename(path, file.path, type);
   }
   restorer.AtLast([path, inode = FileInode(host_fd)] {
     const Place place = PlaceOf(path);

@@ -19,21 +19,24 @@ struct SocketFile {
   uint32_t mode = 0;  // 07777 and less
   Owner owner;
   bool removed = false;  // the socket has its name, and nothing has it in the file system any more
+  std::string path;      // where it was renamed to; empty: it is at its name
 };
 
 // The path of a UNIX socket's address; empty for other families, and names without a file.
 std::string SocketPath(const SocketAddress& name);
 
-// What the socket, whose file has this inode, has at its name; nothing where the name is no path.
-// Fails where the name may lead there from another working directory.
-absl::StatusOr<std::optional<SocketFile>> SocketFileAt(const SocketAddress& name, uint32_t inode);
+// What the socket, whose file has this inode, has at its name, or elsewhere in that directory;
+// nothing where the name is no path. Fails where the name may lead there from another working
+// directory, or where that has more than *entries_left entries, which counts those looked at.
+absl::StatusOr<std::optional<SocketFile>> SocketFileAt(const SocketAddress& name, uint32_t inode,
+                                                       int* entries_left);
 
-// Binds `host_fd` to `name`, which is a path: makes the file, with that mode and owner. Removed it
-// is when all is restored, so that others can be connected to it meanwhile. Removes before what a
-// socket that nobody has open left there. Returns 0 or the errno of bind(2); an owner that this
+// Binds `host_fd` to `name`, which is a path: makes the file, with that mode and owner, and renames
+// it if need be. Removed it is when all is restored, so that others can be connected to it
+// meanwhile. Returns 0 or the errno of bind(2); an owner that this
 // process may not give is a matter of the restorer's policy.
-absl::StatusOr<int> BindSocketFile(int host_fd, const SocketAddress& name, const SocketFile& file,
-                                   FileRestorer& restorer);
+absl::StatusOr<int> BindSocketFile(int host_fd, int type, const SocketAddress& name,
+                                   const SocketFile& file, FileRestorer& restorer);
 
 // Removes the file of a socket that nobody has open, if that is what `name`, a path, leads to.
 void RemoveDeadSocket(const SocketAddress& name, int type);

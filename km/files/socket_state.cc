@@ -84,6 +84,7 @@ bool ReadField(uint32_t tag, ByteReader* value, SocketState* state) {
       file.owner.uid = value->U32();
       file.owner.gid = value->U32();
       file.removed = value->U32() != 0;
+      file.path = std::string(value->CountedText());
       return true;
     }
     default:
@@ -179,6 +180,7 @@ void EncodeSocket(const SocketState& state, ByteWriter* out) {
                            state.file->removed ? 1u : 0u}) {
       out->U32(field);
     }
+    out->CountedText(state.file->path);
     out->EndRecord(begin);
   }
   if (state.tcp.has_value()) {
@@ -186,6 +188,11 @@ void EncodeSocket(const SocketState& state, ByteWriter* out) {
     EncodeTcpConnection(*state.tcp, out);
     out->EndRecord(begin);
   }
+}
+
+std::string SocketPlaceText(const SocketState& state) {
+  const bool renamed = state.file.has_value() && !state.file->path.empty();
+  return renamed ? state.file->path : SocketAddressText(state.name);
 }
 
 absl::StatusOr<SocketState> DecodeSocket(const FileRecord& record) {

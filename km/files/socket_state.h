@@ -52,6 +52,9 @@ void EncodeSocket(const SocketState& state, ByteWriter* out);
 // From hostile bytes: all that it holds is such as a socket can have.
 absl::StatusOr<SocketState> DecodeSocket(const FileRecord& record);
 
+// Where others find it: its name, or the path that its file was renamed to. Empty for none.
+std::string SocketPlaceText(const SocketState& state);
+
 // Options that differ from those of a new socket of the same kind.
 absl::Status SaveSocketOptions(int host_fd, FileSaver& saver, SocketState* state);
 // Whether an option may come from a snapshot.

@@ -1,5 +1,5 @@
-// The files that UNIX sockets are bound to: mode and owner come back, a file that was removed does
-// not; a queue's owner comes back too.
+// The files that UNIX sockets are bound to: mode, owner and another name come back, a file that was
+// removed does not; a queue's owner comes back too.
 #include <mqueue.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -7,7 +7,7 @@
 
 #include "tests/guest/guest.h"
 
-static int listener, inbox, gone, outbox;
+static int listener, inbox, gone, outbox, renamed;
 static char gone_path[sizeof(((struct sockaddr_un*)0)->sun_path)];
 static mqd_t queue;
 static char queue_name[32];
@@ -67,6 +67,13 @@ static void Check(const char* when) {
   address = Address("inbox");
   CHECK_EQ(sendto(outbox, "b", 1, 0, (struct sockaddr*)&address, sizeof address), 1);
   CHECK_EQ(recv(inbox, text, sizeof text, 0), 1);
+  // It knows its first name, and is found under the second.
+  CheckFile("renamed", 0640, geteuid(), getegid());
+  CheckName(renamed, "first");
+  CHECK_ERRNO(lstat("first", &status), ENOENT);
+  address = Address("renamed");
+  CHECK_EQ(sendto(outbox, "c", 1, 0, (struct sockaddr*)&address, sizeof address), 1);
+  CHECK_EQ(recv(renamed, text, sizeof text, 0), 1);
   CHECK_OK(fstat(queue, &status));
   CHECK_EQ(status.st_mode & 0777, 0640);
   if (geteuid() == 0) {
@@ -88,6 +95,9 @@ int main(void) {
   CHECK_OK(chmod("listener", 0666));
   inbox = Bound(SOCK_DGRAM, "inbox");
   CHECK_OK(chmod("inbox", 0600));
+  renamed = Bound(SOCK_DGRAM, "first");
+  CHECK_OK(chmod("first", 0640));
+  CHECK_OK(rename("first", "renamed"));
   gone = Bound(SOCK_DGRAM, gone_path);
   struct sockaddr_un address = Address(gone_path);
   outbox = socket(AF_UNIX, SOCK_DGRAM, 0);
