@@ -137,12 +137,18 @@ absl::Status FileRestorer::RestoreAll(absl::Span<const DescriptorRecord> descrip
   std::sort(ids.begin(), ids.end());
   for (uint32_t id : ids) KM_RETURN_IF_ERROR(Description(id).status());
   // What is watched is complete before those that watch.
-  for (bool epolls : {false, true}) {
-    for (uint32_t id : ids) {
-      Restored& restored = by_id_[id];
-      if ((restored.record->kind == FileKind::kEpoll) != epolls) continue;
-      KM_RETURN_IF_ERROR(Finish(restored));
-    }
+  KM_RETURN_IF_ERROR(FinishAll(
+      ids, [](FileKind kind) { return kind != FileKind::kInotify && kind != FileKind::kEpoll; }));
+  for (const std::function<absl::Status()>& work : settle_) KM_RETURN_IF_ERROR(work());
+  KM_RETURN_IF_ERROR(FinishAll(ids, [](FileKind kind) { return kind != FileKind::kEpoll; }));
+  return FinishAll(ids, [](FileKind) { return true; });
+}
+
+absl::Status FileRestorer::FinishAll(const std::vector<uint32_t>& ids,
+                                     bool (*of_kind)(FileKind kind)) {
+  for (uint32_t id : ids) {
+    Restored& restored = by_id_[id];
+    if (of_kind(restored.record->kind)) KM_RETURN_IF_ERROR(Finish(restored));
   }
   return absl::OkStatus();
 }

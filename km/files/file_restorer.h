@@ -80,6 +80,9 @@ class FileRestorer {
   // may be one of O_PATH. What this process may not do is a matter of the policy; `what` names the
   // file.
   absl::Status GiveOwner(int host_fd, Owner owner, const std::string& what);
+  // What is to be done when all files have been reached by the names that they are known by, and
+  // before the program watches anything again: names change.
+  void Settle(std::function<absl::Status()> work) { settle_.push_back(std::move(work)); }
   // To the log; a file that is open a hundred times is warned of once.
   void Warn(const std::string& text);
   // Two host descriptors that are kept open until all is restored, for the object with this number:
@@ -120,6 +123,8 @@ class FileRestorer {
   void CloseInherited();
 
   absl::Status Finish(Restored& restored);
+  // Of these, each that is of such a kind and was not finished yet.
+  absl::Status FinishAll(const std::vector<uint32_t>& ids, bool (*of_kind)(FileKind kind));
 
   FdTable& table_;
   const FileOptions& options_;
@@ -133,7 +138,7 @@ class FileRestorer {
   absl::flat_hash_map<uint32_t, std::array<OwnedFd, 2>> held_;
   absl::flat_hash_map<uint32_t, std::string> passing_names_;
   std::vector<std::string> passing_queues_, made_queues_;
-  std::vector<std::function<absl::Status()>> last_;
+  std::vector<std::function<absl::Status()>> settle_, last_;
   absl::flat_hash_set<std::string> warned_;
 };
 

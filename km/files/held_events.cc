@@ -12,6 +12,7 @@
 #include <string>
 #include <utility>
 
+#include "km/base/log.h"
 #include "km/base/owned.h"
 
 namespace km {
@@ -110,6 +111,10 @@ int HeldEvents::Hold(int host_fd, int next) {
     const int64_t got = ReadInstance(host_fd, left, &events_);
     if (got <= 0) break;
     left -= static_cast<size_t>(got);
+  }
+  // In a queue that was too full for the mark there is room now.
+  if (!events_.empty() && UnreadIn(host_fd) == 0 && Mark(host_fd, next) != 0) {
+    Log(LogLevel::kError, "poll and epoll will not tell of inotify events that are unread");
   }
   DropMark(host_fd);
   return 0;

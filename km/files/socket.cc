@@ -107,8 +107,8 @@ absl::Status SaveUnix(const OpenFile& file, FileSaver& saver, SocketState* state
   if (fstat(fd, &status) != 0) return ErrnoStatus(errno, "fstat");
   KM_ASSIGN_OR_RETURN(UnixSocketInfo info, QueryUnixSocket(status.st_ino, &saver.diag));
   if (state->type == SOCK_DGRAM || !info.connected) {
-    KM_ASSIGN_OR_RETURN(state->file,
-                        SocketFileAt(state->name, info.file_inode, &saver.directory_entries_left));
+    KM_ASSIGN_OR_RETURN(
+        state->file, SocketFileAt(fd, state->name, info.file_inode, &saver.directory_entries_left));
   }
   if (Option<int>(fd, SOL_SOCKET, SO_ACCEPTCONN) != 0) {
     return SaveUnixListener(status.st_dev, info, saver, state);
@@ -279,9 +279,10 @@ absl::Status BindTo(int fd, const SocketState& state, FileRestorer& restorer) {
   const int reuse = Option<int>(fd, SOL_SOCKET, SO_REUSEADDR), one = 1;
   if (IsTcp(state)) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
   // It is in the way of the one that takes its place.
-  if (state.family == AF_UNIX) RemoveDeadSocket(state.name, state.type);
+  const std::string path = SocketPath(state.name);
+  if (!path.empty()) RemoveDeadSocket(path, state.type);
   int result = 0;
-  if (state.file.has_value() && !SocketPath(state.name).empty()) {
+  if (state.file.has_value() && !path.empty()) {
     KM_ASSIGN_OR_RETURN(const int error,
                         BindSocketFile(fd, state.type, state.name, *state.file, restorer));
     result = error == 0 ? 0 : -1;

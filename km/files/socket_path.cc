@@ -2,20 +2,23 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstdio>
 #include <cstring>
+#include <memory>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "km/base/owned.h"
 #include "km/base/status.h"
+#include "km/files/host_path.h"
 #include "km/files/socket_state.h"
 
 namespace km {
@@ -47,6 +50,15 @@ bool Look(const Place& place, struct stat* status) {
   return fstatat(place.directory.get(), place.name.c_str(), status, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
+// Of a path that fits.
+SocketAddress AddressOf(const std::string& path) {
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, path.data(), path.size());
+  const auto* bytes = reinterpret_cast<const uint8_t*>(&address);
+  return {bytes, bytes + kPathAt + path.size() + 1};
+}
+
 uint32_t FileInode(int host_fd) {
   struct stat status;
   OwnedFd diag;
@@ -55,63 +67,69 @@ uint32_t FileInode(int host_fd) {
   return info.ok() ? info->file_inode : 0;
 }
 
+// SIOCUNIXFILE of <linux/un.h>: an O_PATH descriptor of the socket's file.
+constexpr unsigned long kSocketsFile = 0x89e0;
+
 // Programs that want a socket to be there at once, with its rights, bind it to another name and
-// rename it. The name that it has now, or nothing. Looks at no more than *entries_left, and counts
-// them.
-std::string NameInDirectory(const std::string& path, uint32_t inode, int* entries_left) {
+// rename it. Where it is now; nothing: it was removed. The kernel tells those with CAP_NET_ADMIN;
+// others look in its directory, at no more than *entries_left, which counts them. Fails with an
+// errno where that cannot be read.
+absl::StatusOr<std::string> PathNow(int host_fd, const std::string& path, uint32_t inode,
+                                    int* entries_left) {
+  if (const OwnedFd file(ioctl(host_fd, kSocketsFile, 0)); file.valid()) {
+    const std::string now = HostPathOf(file.get());
+    return absl::EndsWith(now, " (deleted)") ? "" : now;
+  }
   const Place place = PlaceOf(path);
-  const int directory = openat(place.directory.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  DIR* entries = directory >= 0 ? fdopendir(directory) : nullptr;
+  const int fd = openat(place.directory.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  DIR* entries = fd >= 0 ? fdopendir(fd) : nullptr;
   if (entries == nullptr) {
-    if (directory >= 0) close(directory);
-    return "";
+    const int error = errno;
+    if (fd >= 0) close(fd);
+    return ErrnoStatus(error, "cannot be read");
   }
   std::string found;
   const dirent* entry = nullptr;
-  while (--*entries_left > 0 && (entry = readdir(entries)) != nullptr) {
+  while (found.empty() && --*entries_left > 0 && (entry = readdir(entries)) != nullptr) {
     struct stat status;
     if (entry->d_type != DT_SOCK && entry->d_type != DT_UNKNOWN) continue;
-    if (fstatat(directory, entry->d_name, &status, AT_SYMLINK_NOFOLLOW) != 0 ||
-        !IsFileOf(status, inode)) {
-      continue;
-    }
-    found = entry->d_name;
-    break;
+    const bool is =
+        fstatat(fd, entry->d_name, &status, AT_SYMLINK_NOFOLLOW) == 0 && IsFileOf(status, inode);
+    if (is) found = path.substr(0, path.size() - place.name.size()) + entry->d_name;
   }
   closedir(entries);
-  if (found.empty()) return "";
-  return path.substr(0, path.size() - place.name.size()) + found;
+  return found;
 }
 
-SocketAddress AddressOf(const std::string& path) {
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  const size_t size = std::min(path.size(), sizeof(address.sun_path) - 1);
-  std::memcpy(address.sun_path, path.data(), size);
-  const auto* bytes = reinterpret_cast<const uint8_t*>(&address);
-  return {bytes, bytes + kPathAt + size + 1};
-}
-
-// 0 or an errno; then nothing is left.
-int Rename(const std::string& from, const std::string& to, int type) {
-  RemoveDeadSocket(AddressOf(to), type);
-  if (renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return 0;
-  const int error = errno == EEXIST ? EADDRINUSE : errno;
-  unlink(from.c_str());
-  return error;
-}
-
-// By a descriptor: whoever may write to the directory could put another file there meanwhile.
-absl::Status GiveOwner(int host_fd, const std::string& path, const SocketFile& file,
-                       FileRestorer& restorer) {
-  if (file.owner == restorer.program) return absl::OkStatus();
-  OwnedFd place(open(path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
-  struct stat status;
-  if (!place.valid() || fstat(place.get(), &status) != 0 || !IsFileOf(status, FileInode(host_fd))) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("socket '", path, "' was replaced while it was made"));
+// Fails with EEXIST where the name is taken. Not all file systems know RENAME_NOREPLACE.
+int RenameWithoutReplacing(const Place& from, const Place& to) {
+  const int source = from.directory.get(), target = to.directory.get();
+  if (renameat2(source, from.name.c_str(), target, to.name.c_str(), RENAME_NOREPLACE) == 0) {
+    return 0;
   }
-  return restorer.GiveOwner(place.get(), file.owner, absl::StrCat("socket '", path, "'"));
+  if (errno != EINVAL && errno != ENOSYS) return errno;
+  struct stat status;
+  if (Look(to, &status)) return EEXIST;
+  return renameat(source, from.name.c_str(), target, to.name.c_str()) == 0 ? 0 : errno;
+}
+
+// The file of this process's own socket, which is at `name`, goes where it was.
+absl::Status PutWhereItWas(const Place& place, const struct stat& made, const std::string& path,
+                           int type) {
+  struct stat status;
+  if (!Look(place, &status) || status.st_ino != made.st_ino || status.st_dev != made.st_dev) {
+    return absl::OkStatus();  // others have moved it meanwhile
+  }
+  if (path.empty()) {
+    unlinkat(place.directory.get(), place.name.c_str(), 0);
+    return absl::OkStatus();
+  }
+  RemoveDeadSocket(path, type);
+  const int error = RenameWithoutReplacing(place, PlaceOf(path));
+  if (error == 0) return absl::OkStatus();
+  unlinkat(place.directory.get(), place.name.c_str(), 0);
+  return ErrnoStatus(error == EEXIST ? EADDRINUSE : error,
+                     absl::StrCat("cannot put a socket to '", path, "', where it was"));
 }
 
 }  // namespace
@@ -125,20 +143,22 @@ std::string SocketPath(const SocketAddress& name) {
   return {path, strnlen(path, name.size() - kPathAt)};
 }
 
-absl::StatusOr<std::optional<SocketFile>> SocketFileAt(const SocketAddress& name, uint32_t inode,
-                                                       int* entries_left) {
+absl::StatusOr<std::optional<SocketFile>> SocketFileAt(int host_fd, const SocketAddress& name,
+                                                       uint32_t inode, int* entries_left) {
   const std::string path = SocketPath(name);
   if (path.empty()) return std::nullopt;
   SocketFile file;
   struct stat status;
   int error = lstat(path.c_str(), &status) == 0 ? 0 : errno;
   if (error == ENOENT || (error == 0 && !IsFileOf(status, inode))) {
-    file.path = NameInDirectory(path, inode, entries_left);
+    absl::StatusOr<std::string> now = PathNow(host_fd, path, inode, entries_left);
+    if (!now.ok()) return std::nullopt;
     if (*entries_left <= 0) {
       return absl::FailedPreconditionError(absl::StrCat(
           "is bound to '", path, "', where it is not, in a directory with too many names to look ",
           "for it: close it before"));
     }
+    file.path = *std::move(now);
     if (!file.path.empty()) error = lstat(file.path.c_str(), &status) == 0 ? 0 : errno;
   }
   // A process that gave up its rights may not look there any more.
@@ -162,6 +182,7 @@ absl::StatusOr<std::optional<SocketFile>> SocketFileAt(const SocketAddress& name
 absl::StatusOr<int> BindSocketFile(int host_fd, int type, const SocketAddress& name,
                                    const SocketFile& file, FileRestorer& restorer) {
   const std::string path = SocketPath(name);
+  const auto place = std::make_shared<Place>(PlaceOf(path));
   struct stat socket;
   if (fstat(host_fd, &socket) != 0) return errno;
   // The mode of the file is that of the socket, without the bits of the umask: so nobody else is
@@ -176,31 +197,39 @@ absl::StatusOr<int> BindSocketFile(int host_fd, int type, const SocketAddress& n
   umask(umask_before);
   if (fchmod(host_fd, socket.st_mode & 07777) != 0 && error == 0) error = errno;
   if (error != 0) return error;
-  if (!file.removed) {
-    KM_RETURN_IF_ERROR(GiveOwner(host_fd, path, file, restorer));
-    return file.path.empty() ? 0 : Rename(path, file.path, type);
+  // By a descriptor: whoever may write to the directory could put another file there meanwhile.
+  const OwnedFd made(
+      openat(place->directory.get(), place->name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  struct stat status;
+  if (!made.valid() || fstat(made.get(), &status) != 0 || !IsFileOf(status, FileInode(host_fd))) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("socket '", path, "' was replaced while it was made"));
   }
-  restorer.AtLast([path, inode = FileInode(host_fd)] {
-    const Place place = PlaceOf(path);
-    struct stat status;
-    if (Look(place, &status) && IsFileOf(status, inode)) {
-      unlinkat(place.directory.get(), place.name.c_str(), 0);
-    }
-    return absl::OkStatus();
-  });
+  if (!file.removed && file.owner != restorer.program) {
+    KM_RETURN_IF_ERROR(
+        restorer.GiveOwner(made.get(), file.owner, absl::StrCat("socket '", path, "'")));
+  }
+  if (file.removed || !file.path.empty()) {
+    restorer.Settle(
+        [place, status, to = file.path, type] { return PutWhereItWas(*place, status, to, type); });
+  }
   return 0;
 }
 
-void RemoveDeadSocket(const SocketAddress& name, int type) {
-  const std::string path = SocketPath(name);
-  if (path.empty()) return;
+void RemoveDeadSocket(const std::string& path, int type) {
   const Place place = PlaceOf(path);
-  struct stat status;
-  if (!Look(place, &status) || !S_ISSOCK(status.st_mode)) return;
-  OwnedFd probe(socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  const OwnedFd found(
+      openat(place.directory.get(), place.name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  struct stat status, now;
+  if (!found.valid() || fstat(found.get(), &status) != 0 || !S_ISSOCK(status.st_mode)) return;
+  const SocketAddress name = AddressOf(absl::StrCat("/proc/self/fd/", found.get()));
+  const OwnedFd probe(socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (connect(probe.get(), reinterpret_cast<const sockaddr*>(name.data()),
-              static_cast<socklen_t>(name.size())) != 0 &&
-      errno == ECONNREFUSED) {
+              static_cast<socklen_t>(name.size())) == 0 ||
+      errno != ECONNREFUSED) {
+    return;
+  }
+  if (Look(place, &now) && now.st_ino == status.st_ino && now.st_dev == status.st_dev) {
     unlinkat(place.directory.get(), place.name.c_str(), 0);
   }
 }

@@ -28,18 +28,18 @@ std::string SocketPath(const SocketAddress& name);
 // What the socket, whose file has this inode, has at its name, or elsewhere in that directory;
 // nothing where the name is no path. Fails where the name may lead there from another working
 // directory, or where that has more than *entries_left entries, which counts those looked at.
-absl::StatusOr<std::optional<SocketFile>> SocketFileAt(const SocketAddress& name, uint32_t inode,
-                                                       int* entries_left);
+absl::StatusOr<std::optional<SocketFile>> SocketFileAt(int host_fd, const SocketAddress& name,
+                                                       uint32_t inode, int* entries_left);
 
-// Binds `host_fd` to `name`, which is a path: makes the file, with that mode and owner, and renames
-// it if need be. Removed it is when all is restored, so that others can be connected to it
-// meanwhile. Returns 0 or the errno of bind(2); an owner that this
-// process may not give is a matter of the restorer's policy.
+// Binds `host_fd` to `name`, which is a path: makes the file, with that mode and owner. It is
+// renamed or removed when the others have been connected to it (FileRestorer::Settle). Returns 0 or
+// the errno of bind(2); an owner that this process may not give is a matter of the restorer's
+// policy.
 absl::StatusOr<int> BindSocketFile(int host_fd, int type, const SocketAddress& name,
                                    const SocketFile& file, FileRestorer& restorer);
 
-// Removes the file of a socket that nobody has open, if that is what `name`, a path, leads to.
-void RemoveDeadSocket(const SocketAddress& name, int type);
+// Removes the file of a socket that nobody has open, if that is what the path leads to.
+void RemoveDeadSocket(const std::string& path, int type);
 
 }  // namespace km
 

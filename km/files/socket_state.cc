@@ -1,5 +1,6 @@
 #include "km/files/socket_state.h"
 
+#include <linux/limits.h>
 #include <netinet/in.h>
 
 #include "absl/strings/str_cat.h"
@@ -116,6 +117,10 @@ absl::Status Check(const SocketState& state) {
   }
   if (!ValidAddress(state.name, state.family) || !ValidAddress(state.peer, state.family)) {
     return absl::DataLossError("a socket's address is none");
+  }
+  const std::string path = state.file.has_value() ? state.file->path : "";
+  if (path.size() >= PATH_MAX || path.find('\0') != path.npos) {
+    return absl::DataLossError("the path of a socket's file is none");
   }
   for (const SocketOption& option : state.options) {
     if (!IsSavedOption(option.level, option.name, option.value.size())) {

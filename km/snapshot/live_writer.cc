@@ -124,7 +124,8 @@ absl::StatusOr<std::unique_ptr<LiveWriter>> LiveWriter::Start(Captured captured,
     if (error != EAGAIN) {
       return ErrnoStatus(error, "making a copy of the process for the snapshot's writer");
     }
-    // The user may have no more processes: it is written here.
+    // The user may have no more processes: it is written here, where nothing runs meanwhile.
+    told.running = nullptr;
     Tell(write_end.get(), WriteSnapshot(captured.image, captured.memory, path, told));
     return writer;
   }

@@ -128,6 +128,7 @@ TEST_F(HeldEventsTest, AQueueThatOverflowed) {
   if (limit == 0 || limit > 20000) GTEST_SKIP() << "its queue is too long";
   for (int i = 0; i < limit + 10; ++i) Create(std::to_string(i));
   ASSERT_EQ(held_.Hold(fd(), 2), 0);
+  EXPECT_TRUE(Readable());
   std::string last;
   int count = 0;
   while (held_.active()) {

@@ -54,7 +54,8 @@ class SocketPathTest : public ::testing::Test {
 
 TEST_F(SocketPathTest, ModeAndOwnerOfTheFile) {
   ASSERT_EQ(chmod(path_.c_str(), 0612), 0);
-  absl::StatusOr<std::optional<SocketFile>> file = SocketFileAt(name_, inode_, &left_);
+  absl::StatusOr<std::optional<SocketFile>> file =
+      SocketFileAt(socket_.get(), name_, inode_, &left_);
   ASSERT_TRUE(file.ok() && file->has_value());
   EXPECT_EQ((*file)->mode, 0612u);
   EXPECT_EQ((*file)->owner, (Owner{geteuid(), getegid()}));
@@ -63,30 +64,29 @@ TEST_F(SocketPathTest, ModeAndOwnerOfTheFile) {
 
 TEST_F(SocketPathTest, AFileThatIsNotTheSocketsAnyMore) {
   ASSERT_EQ(unlink(path_.c_str()), 0);
-  EXPECT_TRUE((*SocketFileAt(name_, inode_, &left_))->removed);
+  EXPECT_TRUE((*SocketFileAt(socket_.get(), name_, inode_, &left_))->removed);
   std::ofstream(path_) << "another";
-  EXPECT_TRUE((*SocketFileAt(name_, inode_, &left_))->removed);
+  EXPECT_TRUE((*SocketFileAt(socket_.get(), name_, inode_, &left_))->removed);
   // From here no relative path leads there, and whether one does from elsewhere is not to be known.
-  EXPECT_FALSE(SocketFileAt(Named("socket"), inode_, &left_).ok());
+  EXPECT_FALSE(SocketFileAt(socket_.get(), Named("socket"), inode_, &left_).ok());
 }
 
 TEST_F(SocketPathTest, AFileThatWasRenamed) {
   const std::string other = folder_ + "/other";
   ASSERT_EQ(rename(path_.c_str(), other.c_str()), 0);
   std::ofstream(path_) << "not it";
-  absl::StatusOr<std::optional<SocketFile>> file = SocketFileAt(name_, inode_, &left_);
+  absl::StatusOr<std::optional<SocketFile>> file =
+      SocketFileAt(socket_.get(), name_, inode_, &left_);
   ASSERT_TRUE(file.ok() && file->has_value());
   EXPECT_FALSE((*file)->removed);
   EXPECT_EQ((*file)->path, other);
-  int few = 1;
-  EXPECT_FALSE(SocketFileAt(name_, inode_, &few).ok());
 }
 
 TEST_F(SocketPathTest, NamesWithoutAFile) {
   SocketAddress name = Named("x");
   name[offsetof(sockaddr_un, sun_path)] = 0;
   EXPECT_EQ(SocketPath(name), "");
-  EXPECT_EQ(*SocketFileAt(name, inode_, &left_), std::nullopt);
+  EXPECT_EQ(*SocketFileAt(socket_.get(), name, inode_, &left_), std::nullopt);
   EXPECT_EQ(SocketPath({}), "");
   EXPECT_EQ(SocketPath({1}), "");
   EXPECT_EQ(SocketPath({2, 0, 0, 80, 127, 0, 0, 1}), "");
@@ -95,10 +95,10 @@ TEST_F(SocketPathTest, NamesWithoutAFile) {
 
 TEST_F(SocketPathTest, WhatNobodyHasOpenIsRemoved) {
   socket_ = OwnedFd();
-  RemoveDeadSocket(name_, SOCK_STREAM);
+  RemoveDeadSocket(path_, SOCK_STREAM);
   EXPECT_NE(access(path_.c_str(), F_OK), 0);
   std::ofstream(path_) << "no socket";
-  RemoveDeadSocket(name_, SOCK_STREAM);
+  RemoveDeadSocket(path_, SOCK_STREAM);
   EXPECT_EQ(access(path_.c_str(), F_OK), 0);
   ASSERT_EQ(unlink(path_.c_str()), 0);
   OwnedFd other(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -106,7 +106,7 @@ TEST_F(SocketPathTest, WhatNobodyHasOpenIsRemoved) {
                  static_cast<socklen_t>(name_.size())),
             0);
   ASSERT_EQ(listen(other.get(), 1), 0);
-  RemoveDeadSocket(name_, SOCK_STREAM);
+  RemoveDeadSocket(path_, SOCK_STREAM);
   EXPECT_EQ(access(path_.c_str(), F_OK), 0);
 }
 

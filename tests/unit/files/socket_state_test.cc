@@ -22,6 +22,7 @@ SocketState Rich() {
   state.name = {AF_UNIX, 0, 'n', 'a', 'm', 'e'};
   state.options = {{SOL_SOCKET, SO_PASSCRED, {1, 0, 0, 0}}};
   state.messages = {{{AF_UNIX, 0, 's'}, {3, 4}, {'b', 'y', 't', 'e', 's'}}, {{}, {}, {}}};
+  state.file = {.mode = 0640, .owner = {12, 34}, .removed = false, .path = "renamed"};
   return state;
 }
 
@@ -52,6 +53,12 @@ TEST(SocketState, ComesBack) {
   EXPECT_EQ(after->messages[0].descriptions, before.messages[0].descriptions);
   EXPECT_EQ(after->messages[0].bytes, before.messages[0].bytes);
   EXPECT_TRUE(after->messages[1].bytes.empty());
+  ASSERT_TRUE(after->file.has_value());
+  EXPECT_EQ(after->file->mode, 0640u);
+  EXPECT_EQ(after->file->owner, (Owner{12, 34}));
+  EXPECT_FALSE(after->file->removed);
+  EXPECT_EQ(after->file->path, "renamed");
+  EXPECT_EQ(SocketPlaceText(*after), "renamed");
 }
 
 TEST(SocketState, WhatNoSocketHasIsRefused) {
