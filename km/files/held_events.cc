@@ -104,6 +104,7 @@ void HeldEvents::DropMark(int host_fd) {
 int HeldEvents::Hold(int host_fd, int next) {
   absl::MutexLock lock(&mutex_);
   const size_t unread = UnreadIn(host_fd);
+  if (unread == 0 && !active_) return 0;
   // What comes from here on is behind the mark, or little before it: in the right order in any
   // case.
   if (int error = Mark(host_fd, next); error != 0) return error;

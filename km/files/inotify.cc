@@ -1,7 +1,6 @@
 // inotify instances: what they watch. Source: inotify(7).
 #include <fcntl.h>
 #include <sys/inotify.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -85,9 +84,6 @@ absl::StatusOr<std::string> Describe(const FileRecord& record) {
 
 // What is read from it is gone from it: so it is held for the program, who reads that first.
 absl::Status SaveEvents(int host, int next, HeldEvents& held, ByteWriter* out) {
-  int unread = 0;
-  if (ioctl(host, FIONREAD, &unread) != 0) return ErrnoStatus(errno, "FIONREAD");
-  if (unread == 0 && !held.active()) return absl::OkStatus();
   if (int error = held.Hold(host, next); error != 0) {
     return ErrnoStatus(error,
                        "has events that were not read, and no watch can be added to it to say so "

@@ -93,10 +93,10 @@ absl::Status SaveUnixListener(dev_t sockets, const UnixSocketInfo& info, FileSav
   state->condition = KM_SOCKET_LISTENING;
   state->backlog = info.backlog;
   state->waiting = static_cast<uint32_t>(info.clients.size());
-  const auto own = std::count_if(info.clients.begin(), info.clients.end(), [&](uint32_t inode) {
+  const bool own = std::any_of(info.clients.begin(), info.clients.end(), [&](uint32_t inode) {
     return inode != 0 && saver.HostFd(sockets, inode) >= 0;
   });
-  if (own == 0) return absl::OkStatus();
+  if (!own) return absl::OkStatus();
   return absl::FailedPreconditionError(
       "has a connection of the process's own that was not accepted: accept it before");
 }

@@ -96,6 +96,11 @@ absl::StatusOr<SocketPlace> ParseSocketPlace(absl::string_view text) {
   return place;
 }
 
+std::string SocketPath(const SocketAddress& address) {
+  const std::string path = FamilyOf(address) == AF_UNIX ? PathOf(address) : "";
+  return path.empty() || path[0] == '\0' ? "" : path;
+}
+
 std::string SocketAddressText(const SocketAddress& address) {
   char host[INET6_ADDRSTRLEN];
   switch (FamilyOf(address)) {

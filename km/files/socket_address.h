@@ -28,6 +28,9 @@ absl::StatusOr<SocketPlace> ParseSocketPlace(absl::string_view text);
 // "1.2.3.4:80", "[::1]:80", a path, "@NAME"; empty for what has no name, or is of another family.
 std::string SocketAddressText(const SocketAddress& address);
 
+// The path of a UNIX socket's address; empty for other families, and names without a file.
+std::string SocketPath(const SocketAddress& address);
+
 // Whether a socket at `address` is what `place` names.
 bool IsAtPlace(const SocketAddress& address, const SocketPlace& place);
 

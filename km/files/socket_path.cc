@@ -9,9 +9,7 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstddef>
 #include <cstdio>
-#include <cstring>
 #include <memory>
 
 #include "absl/strings/match.h"
@@ -23,8 +21,6 @@
 
 namespace km {
 namespace {
-
-constexpr size_t kPathAt = offsetof(sockaddr_un, sun_path);
 
 // Whether it is the file of the socket, of whose inode unix_diag tells 32 bits.
 bool IsFileOf(const struct stat& status, uint32_t inode) {
@@ -50,13 +46,10 @@ bool Look(const Place& place, struct stat* status) {
   return fstatat(place.directory.get(), place.name.c_str(), status, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-// Of a path that fits.
-SocketAddress AddressOf(const std::string& path) {
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  std::memcpy(address.sun_path, path.data(), path.size());
-  const auto* bytes = reinterpret_cast<const uint8_t*>(&address);
-  return {bytes, bytes + kPathAt + path.size() + 1};
+// Whether the file is there still.
+bool IsStillAt(const Place& place, const struct stat& file) {
+  struct stat now;
+  return Look(place, &now) && now.st_ino == file.st_ino && now.st_dev == file.st_dev;
 }
 
 uint32_t FileInode(int host_fd) {
@@ -74,8 +67,8 @@ constexpr unsigned long kSocketsFile = 0x89e0;
 // rename it. Where it is now; nothing: it was removed. The kernel tells those with CAP_NET_ADMIN;
 // others look in its directory, at no more than *entries_left, which counts them. Fails with an
 // errno where that cannot be read.
-absl::StatusOr<std::string> PathNow(int host_fd, const std::string& path, uint32_t inode,
-                                    int* entries_left) {
+absl::StatusOr<std::string> RenamedTo(int host_fd, const std::string& path, uint32_t inode,
+                                      int* entries_left) {
   if (const OwnedFd file(ioctl(host_fd, kSocketsFile, 0)); file.valid()) {
     const std::string now = HostPathOf(file.get());
     return absl::EndsWith(now, " (deleted)") ? "" : now;
@@ -113,13 +106,10 @@ int RenameWithoutReplacing(const Place& from, const Place& to) {
   return renameat(source, from.name.c_str(), target, to.name.c_str()) == 0 ? 0 : errno;
 }
 
-// The file of this process's own socket, which is at `name`, goes where it was.
+// The file that was made at `place` goes to `path`, or away where that is empty.
 absl::Status PutWhereItWas(const Place& place, const struct stat& made, const std::string& path,
                            int type) {
-  struct stat status;
-  if (!Look(place, &status) || status.st_ino != made.st_ino || status.st_dev != made.st_dev) {
-    return absl::OkStatus();  // others have moved it meanwhile
-  }
+  if (!IsStillAt(place, made)) return absl::OkStatus();  // others have moved it meanwhile
   if (path.empty()) {
     unlinkat(place.directory.get(), place.name.c_str(), 0);
     return absl::OkStatus();
@@ -134,15 +124,6 @@ absl::Status PutWhereItWas(const Place& place, const struct stat& made, const st
 
 }  // namespace
 
-std::string SocketPath(const SocketAddress& name) {
-  sa_family_t family = AF_UNSPEC;
-  if (name.size() <= kPathAt) return "";
-  std::memcpy(&family, name.data(), sizeof(family));
-  if (family != AF_UNIX) return "";
-  const char* path = reinterpret_cast<const char*>(name.data()) + kPathAt;
-  return {path, strnlen(path, name.size() - kPathAt)};
-}
-
 absl::StatusOr<std::optional<SocketFile>> SocketFileAt(int host_fd, const SocketAddress& name,
                                                        uint32_t inode, int* entries_left) {
   const std::string path = SocketPath(name);
@@ -151,7 +132,7 @@ absl::StatusOr<std::optional<SocketFile>> SocketFileAt(int host_fd, const Socket
   struct stat status;
   int error = lstat(path.c_str(), &status) == 0 ? 0 : errno;
   if (error == ENOENT || (error == 0 && !IsFileOf(status, inode))) {
-    absl::StatusOr<std::string> now = PathNow(host_fd, path, inode, entries_left);
+    absl::StatusOr<std::string> now = RenamedTo(host_fd, path, inode, entries_left);
     if (!now.ok()) return std::nullopt;
     if (*entries_left <= 0) {
       return absl::FailedPreconditionError(absl::StrCat(
@@ -197,6 +178,8 @@ absl::StatusOr<int> BindSocketFile(int host_fd, int type, const SocketAddress& n
   umask(umask_before);
   if (fchmod(host_fd, socket.st_mode & 07777) != 0 && error == 0) error = errno;
   if (error != 0) return error;
+  const bool moves = file.removed || !file.path.empty();
+  if (!moves && file.owner == restorer.program) return 0;
   // By a descriptor: whoever may write to the directory could put another file there meanwhile.
   const OwnedFd made(
       openat(place->directory.get(), place->name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
@@ -205,11 +188,11 @@ absl::StatusOr<int> BindSocketFile(int host_fd, int type, const SocketAddress& n
     return absl::FailedPreconditionError(
         absl::StrCat("socket '", path, "' was replaced while it was made"));
   }
-  if (!file.removed && file.owner != restorer.program) {
+  if (!file.removed) {
     KM_RETURN_IF_ERROR(
         restorer.GiveOwner(made.get(), file.owner, absl::StrCat("socket '", path, "'")));
   }
-  if (file.removed || !file.path.empty()) {
+  if (moves) {
     restorer.Settle(
         [place, status, to = file.path, type] { return PutWhereItWas(*place, status, to, type); });
   }
@@ -220,18 +203,16 @@ void RemoveDeadSocket(const std::string& path, int type) {
   const Place place = PlaceOf(path);
   const OwnedFd found(
       openat(place.directory.get(), place.name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
-  struct stat status, now;
+  struct stat status;
   if (!found.valid() || fstat(found.get(), &status) != 0 || !S_ISSOCK(status.st_mode)) return;
-  const SocketAddress name = AddressOf(absl::StrCat("/proc/self/fd/", found.get()));
+  sockaddr_un name = {};
+  name.sun_family = AF_UNIX;
+  snprintf(name.sun_path, sizeof(name.sun_path), "/proc/self/fd/%d", found.get());
   const OwnedFd probe(socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (connect(probe.get(), reinterpret_cast<const sockaddr*>(name.data()),
-              static_cast<socklen_t>(name.size())) == 0 ||
-      errno != ECONNREFUSED) {
-    return;
-  }
-  if (Look(place, &now) && now.st_ino == status.st_ino && now.st_dev == status.st_dev) {
-    unlinkat(place.directory.get(), place.name.c_str(), 0);
-  }
+  const bool dead =
+      connect(probe.get(), reinterpret_cast<const sockaddr*>(&name), sizeof(name)) != 0 &&
+      errno == ECONNREFUSED;
+  if (dead && IsStillAt(place, status)) unlinkat(place.directory.get(), place.name.c_str(), 0);
 }
 
 }  // namespace km

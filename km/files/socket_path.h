@@ -22,9 +22,6 @@ struct SocketFile {
   std::string path;      // where it was renamed to; empty: it is at its name
 };
 
-// The path of a UNIX socket's address; empty for other families, and names without a file.
-std::string SocketPath(const SocketAddress& name);
-
 // What the socket, whose file has this inode, has at its name, or elsewhere in that directory;
 // nothing where the name is no path. Fails where the name may lead there from another working
 // directory, or where that has more than *entries_left entries, which counts those looked at.
