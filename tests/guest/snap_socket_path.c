@@ -84,6 +84,19 @@ static void Check(const char* when) {
   Say("%s", when);
 }
 
+// What waits in a socket is put back by its name, which may lead nowhere.
+static void Leave(void) {
+  struct sockaddr_un address = Address("renamed");
+  CHECK_EQ(sendto(outbox, "wait", 4, 0, (struct sockaddr*)&address, sizeof address), 4);
+  CHECK_EQ(send(outbox, "waits", 5, 0), 5);
+}
+
+static void Take(void) {
+  char text[8];
+  CHECK_EQ(recv(renamed, text, sizeof text, MSG_DONTWAIT), 4);
+  CHECK_EQ(recv(gone, text, sizeof text, MSG_DONTWAIT), 5);
+}
+
 int main(void) {
   umask(027);
   char folder[256];
@@ -113,9 +126,13 @@ int main(void) {
   }
   CHECK_OK(mq_unlink(queue_name));
   Check("before");
+  Leave();
   GuestSnapshot();
+  Take();
   Check("once");
+  Leave();
   GuestSnapshot();
+  Take();
   Check("twice");
   // From another working directory a relative path does not lead there: the kernel tells root where
   // it does, and everybody else is refused.
