@@ -95,6 +95,8 @@ absl::StatusOr<std::optional<Json>> ControlClient::NextAnswer(
     const Json error = message.value("error", Json::object());
     if (!error.is_object()) return absl::DataLossError("the monitor's answer is no answer");
     KM_ASSIGN_OR_RETURN(std::string text, TextOr(error, "message", "it does not say why"));
+    KM_ASSIGN_OR_RETURN(const std::string code, TextOr(error, "code", ""));
+    if (code == kNoPermission) return absl::PermissionDeniedError(text);
     return absl::FailedPreconditionError(text);
   }
 }

@@ -23,9 +23,9 @@ class ControlClient {
                                                absl::Duration patience = absl::InfiniteDuration());
 
   // Sends `request` ({"verb": ..., ...}) and waits for the answer's "result"; each event that comes
-  // before is given to on_event. An answer that says no is FailedPrecondition with its message, a
-  // monitor that went away Unavailable, and one that does not speak the protocol DataLoss.
-  // `descriptor`, unless it is -1, goes with the request.
+  // before is given to on_event. An answer that says no is FailedPrecondition with its message, or
+  // PermissionDenied for want of rights; a monitor that went away Unavailable, and one that does
+  // not speak the protocol DataLoss. `descriptor`, unless it is -1, goes with the request.
   absl::StatusOr<Json> Call(Json request, const std::function<void(const Json&)>& on_event = {},
                             int descriptor = -1);
 

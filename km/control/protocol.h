@@ -21,6 +21,8 @@ using Json = nlohmann::ordered_json;
 inline constexpr int kControlVersion = 1;
 inline constexpr size_t kMaxRequest = 64 << 10;  // bytes of JSON
 inline constexpr size_t kMaxAnswer = 4 << 20;
+// The "code" of an error that the client, with other rights than the monitor's, may get around.
+inline constexpr char kNoPermission[] = "no-permission";
 
 // What is on the wire for `message`. Text that is not UTF-8 has U+FFFD in its place.
 std::string EncodeFrame(const Json& message);

@@ -1,5 +1,6 @@
 #include "km/monitor/control_desk.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -16,6 +17,7 @@
 #include "km/process/clock.h"
 #include "km/signals/siginfo.h"
 #include "km/snapshot/bases.h"
+#include "km/snapshot/new_file.h"
 #include "km/snapshot/restore.h"
 
 namespace km {
@@ -42,6 +44,27 @@ std::string HexId(const std::array<uint8_t, 16>& id) {
   return absl::BytesToHexString({reinterpret_cast<const char*>(id.data()), id.size()});
 }
 
+// A file that a client sent, for a snapshot. The monitor writes at offsets of its choice.
+absl::Status IsForWriting(int fd) {
+  struct stat status = {};
+  const int flags = fcntl(fd, F_GETFL);
+  if (fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && status.st_size == 0 && flags >= 0 &&
+      (flags & O_ACCMODE) != O_RDONLY && (flags & (O_APPEND | O_PATH)) == 0) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      "the descriptor is to be an empty regular file, open for writing, without O_APPEND");
+}
+
+// A program that gave up rights gave up the monitor's.
+absl::Status MayWrite(const std::string& path) {
+  const absl::Status status = NewFile::MayCreate(path);
+  if (!absl::IsPermissionDenied(status)) return absl::OkStatus();  // the writer says what is wrong
+  return absl::PermissionDeniedError(
+      absl::StrCat("no snapshot was taken: writing ", path, ": ", status.message(),
+                   ", with the rights that the program has (kmctl snapshot -o FILE uses yours)"));
+}
+
 }  // namespace
 
 const ControlDesk::Verb ControlDesk::kVerbs[] = {
@@ -50,6 +73,7 @@ const ControlDesk::Verb ControlDesk::kVerbs[] = {
     {"snapshot", &ControlDesk::Snapshot}, {"signal", &ControlDesk::Signal},
     {"trace", &ControlDesk::Trace},       {"stats", &ControlDesk::Statistics},
     {"supply", &ControlDesk::Supply},     {"wait", &ControlDesk::Wait},
+    {"end", &ControlDesk::End},
 };
 
 ControlDesk::ControlDesk(Monitor* monitor, std::unique_ptr<ControlServer> server)
@@ -63,6 +87,10 @@ void ControlDesk::ServeSocket() {
   });
   // Nobody is there any more who wants it.
   if (live_ != nullptr && !server_->Connected(orders_.front().by.client)) live_->Cancel();
+  if (ending_.has_value() && !server_->Connected(ending_->by.client)) {
+    GoOn(*std::exchange(ending_, std::nullopt));
+    StartNextSnapshot();
+  }
 }
 
 bool ControlDesk::Due() {
@@ -87,7 +115,9 @@ void ControlDesk::Serve(const Asked& asked) {
   }
   absl::StatusOr<Json> result = (this->*row->serve)(asked);
   if (!result.ok()) {
-    const char* code = absl::IsInvalidArgument(result.status()) ? "bad-request" : "failed";
+    const char* code = absl::IsInvalidArgument(result.status())    ? "bad-request"
+                       : absl::IsPermissionDenied(result.status()) ? kNoPermission
+                                                                   : "failed";
     return server_->Send(asked.client, ErrorAnswer(asked.request, code, result.status().message()));
   }
   if (!result->is_null()) server_->Send(asked.client, Answer(asked.request, *std::move(result)));
@@ -257,6 +287,7 @@ absl::StatusOr<Json> ControlDesk::Wait(const Asked& asked) {
 absl::StatusOr<Json> ControlDesk::Snapshot(const Asked& asked) {
   SnapshotOrder order;
   order.by = asked;
+  order.file = server_->TakeDescriptor(asked.client);
   KM_ASSIGN_OR_RETURN(order.path, TextOr(asked.request, "path", monitor_.snapshot_path_));
   KM_ASSIGN_OR_RETURN(order.label, TextOr(asked.request, "label", ""));
   KM_ASSIGN_OR_RETURN(order.description, TextOr(asked.request, "description", ""));
@@ -275,6 +306,7 @@ absl::StatusOr<Json> ControlDesk::Snapshot(const Asked& asked) {
   if (order.path.empty() || order.path[0] != '/') {
     return absl::InvalidArgumentError("'path' is to be absolute");
   }
+  KM_RETURN_IF_ERROR(order.file.valid() ? IsForWriting(order.file.get()) : MayWrite(order.path));
   if (orders_.size() >= kMaxOrders) {
     return absl::ResourceExhaustedError("too many snapshots are waited for already");
   }
@@ -287,7 +319,7 @@ absl::StatusOr<Json> ControlDesk::Snapshot(const Asked& asked) {
 }
 
 void ControlDesk::StartNextSnapshot() {
-  while (live_ == nullptr && !orders_.empty()) {
+  while (live_ == nullptr && !ending_.has_value() && !orders_.empty()) {
     // Nobody is there any more who wants it.
     if (!server_->Connected(orders_.front().by.client)) {
       orders_.pop_front();
@@ -333,6 +365,7 @@ absl::Status ControlDesk::StartSnapshot(SnapshotOrder& order) {
   capture.keep_dontdump = order.keep_dontdump;
   WriteOptions write_options;
   write_options.sync = monitor_.options_.sync;
+  write_options.file = order.file.get();
   std::optional<TouchedPages> running;
   if (!order.stop) {
     KM_ASSIGN_OR_RETURN(running,
@@ -375,23 +408,46 @@ void ControlDesk::SnapshotEnded(const absl::Status& status) {
   live_.reset();
   if (monitor_.stats_ != nullptr && status.ok()) monitor_.stats_->CountSnapshot(order.stopped_ns);
   if (!status.ok()) {
-    order.connections = {};
-    if (was_paused) monitor_.process_->Resume();
-    return server_->Send(order.by.client,
-                         ErrorAnswer(order.by.request, "no-snapshot",
+    const Asked by = order.by;
+    if (was_paused) GoOn(std::move(order));
+    return server_->Send(by.client,
+                         ErrorAnswer(by.request, "no-snapshot",
                                      absl::StrCat("no snapshot was taken: ", status.message())));
   }
   monitor_.SnapshotWritten(order.path);
+  server_->Send(order.by.client, Answer(order.by.request, AnswerOf(order)));
+  if (order.stop && order.file.valid()) {
+    ending_ = std::move(order);
+  } else if (order.stop) {
+    monitor_.EndInFile();
+  }
+}
+
+Json ControlDesk::AnswerOf(const SnapshotOrder& order) const {
   struct stat written = {};
-  (void)stat(order.path.c_str(), &written);
-  server_->Send(order.by.client, Answer(order.by.request, {{"path", order.path},
-                                                           {"file_bytes", written.st_size},
-                                                           {"stopped_ns", order.stopped_ns},
-                                                           {"elapsed_ns", Now() - order.asked_ns},
-                                                           {"bases", order.bases},
-                                                           {"warnings", order.warnings},
-                                                           {"ended", order.stop}}));
-  if (order.stop) monitor_.EndInFile();
+  (void)(order.file.valid() ? fstat(order.file.get(), &written)
+                            : stat(order.path.c_str(), &written));
+  return {{"path", order.path},
+          {"file_bytes", written.st_size},
+          {"stopped_ns", order.stopped_ns},
+          {"elapsed_ns", Now() - order.asked_ns},
+          {"bases", order.bases},
+          {"warnings", order.warnings},
+          {"ended", order.stop && !order.file.valid()}};
+}
+
+void ControlDesk::GoOn(SnapshotOrder order) {
+  order.connections = {};
+  monitor_.process_->Resume();
+}
+
+absl::StatusOr<Json> ControlDesk::End(const Asked& asked) {
+  if (!ending_.has_value() || ending_->by.client != asked.client) {
+    return absl::FailedPreconditionError(
+        "this is for the client that has a snapshot with 'stop' in a file of its own");
+  }
+  server_->Send(asked.client, Answer(asked.request, {{"ended", true}}));
+  monitor_.EndInFile();
 }
 
 void ControlDesk::ProgramEnded(const ExitStatus& status) {

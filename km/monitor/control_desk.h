@@ -52,6 +52,7 @@ class ControlDesk {
   struct SnapshotOrder {
     Asked by;
     std::string path, label, description;
+    OwnedFd file;  // the client's, who gives it the name `path`; none: the monitor makes it
     bool stop = false;
     bool keep_tcp = false, keep_dontdump = false;
     HeldConnections connections;  // with keep_tcp; they never go on here where the process ends
@@ -81,11 +82,15 @@ class ControlDesk {
   // These two answer later; then the result is null.
   absl::StatusOr<Json> Snapshot(const Asked& asked);
   absl::StatusOr<Json> Wait(const Asked& asked);
+  absl::StatusOr<Json> End(const Asked& asked);
 
   void StartNextSnapshot();
   absl::Status StartSnapshot(SnapshotOrder& order);
   absl::StatusOr<bool> OnBase(const SnapshotOrder& order) const;
   void SnapshotEnded(const absl::Status& status);
+  Json AnswerOf(const SnapshotOrder& order) const;
+  // The program that stands still behind its file goes on after all.
+  void GoOn(SnapshotOrder order);
 
   Monitor& monitor_;
   const std::unique_ptr<ControlServer> server_;
@@ -95,6 +100,8 @@ class ControlDesk {
   std::vector<Asked> waiting_;
   std::deque<SnapshotOrder> orders_;  // the first is the one that live_ writes
   std::unique_ptr<LiveWriter> live_;
+  // Its client has a file and is to give it its name; then the program ends. It stands still.
+  std::optional<SnapshotOrder> ending_;
 };
 
 }  // namespace km

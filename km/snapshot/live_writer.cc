@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <new>
@@ -73,10 +74,13 @@ void Tell(int result, const absl::Status& status) {
 // open: whoever reads the other end of a pipe would wait for it.
 [[noreturn]] void WriteAndExit(const Captured& captured, const std::string& path,
                                const WriteOptions& options, int result) {
-  const int pages = options.running != nullptr ? options.running->descriptor() : result;
+  std::array<int, 3> kept = {result, options.file, -1};
+  if (options.running != nullptr) kept[2] = options.running->descriptor();
+  std::sort(kept.begin(), kept.end());
   unsigned next = 0;
-  for (const int fd : {std::min(pages, result), std::max(pages, result)}) {
+  for (const int fd : kept) {
     const auto keep = static_cast<unsigned>(fd);
+    if (fd < 0) continue;
     if (keep > next) close_range(next, keep - 1, 0);
     next = keep + 1;
   }
@@ -154,8 +158,6 @@ void LiveWriter::Reap() {
   while (waitpid(child_, nullptr, __WALL) < 0 && errno == EINTR) {
   }
   child_ = 0;
-  // It was killed, by a kernel that is short of memory or by hand.
-  if (progress().unfinished[0] != 0) unlink(progress().unfinished);
 }
 
 absl::Status LiveWriter::Finish() {

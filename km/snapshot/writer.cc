@@ -3,17 +3,13 @@
 #include <fcntl.h>
 #include <km/notes.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <climits>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
-#include <memory>
 #include <optional>
 
 #include "absl/strings/str_cat.h"
@@ -24,6 +20,7 @@
 #include "km/snapshot/checksum.h"
 #include "km/snapshot/head.h"
 #include "km/snapshot/layout.h"
+#include "km/snapshot/new_file.h"
 #include "km/snapshot/parser.h"
 #include "km/snapshot/working_set.h"
 
@@ -219,70 +216,6 @@ class MemoryWriter {
   std::optional<uint64_t> hole_checksum_;
 };
 
-// A file that is not there under its name until it is complete.
-class TemporaryFile {
- public:
-  // Its name is told there, which may be null.
-  explicit TemporaryFile(WriteProgress* progress) : progress_(progress) {}
-  ~TemporaryFile() {
-    if (name_.empty()) return;
-    unlink(name_.c_str());
-    SetName("");
-  }
-
-  absl::Status Create(const std::string& path) {
-    struct stat existing = {};
-    target_ = path;
-    if (stat(path.c_str(), &existing) == 0) {
-      if (!S_ISREG(existing.st_mode)) {
-        return ErrnoStatus(S_ISDIR(existing.st_mode) ? EISDIR : EINVAL, "it is not a regular file");
-      }
-      const std::unique_ptr<char, decltype(&free)> real(realpath(path.c_str(), nullptr), &free);
-      if (real == nullptr) return ErrnoStatus(errno, "finding it");
-      target_ = real.get();
-    } else if (errno != ENOENT) {
-      return ErrnoStatus(errno, "finding it");
-    }
-    const size_t slash = target_.rfind('/');
-    directory_ = slash == std::string::npos ? "./" : target_.substr(0, slash + 1);
-    std::string name = directory_ + ".kmsnap-XXXXXX";
-    fd_ = OwnedFd(mkostemp(name.data(), O_CLOEXEC));  // mode 0600
-    if (!fd_.valid()) return ErrnoStatus(errno, absl::StrCat("creating a file in ", directory_));
-    SetName(name);
-    return absl::OkStatus();
-  }
-
-  absl::Status Commit(bool sync) {
-    if (sync && fsync(fd_.get()) != 0) return ErrnoStatus(errno, "fsync");
-    // Some file systems report only here that there was no room.
-    if (close(fd_.Release()) != 0) return ErrnoStatus(errno, "close");
-    if (rename(name_.c_str(), target_.c_str()) != 0) return ErrnoStatus(errno, "rename");
-    SetName("");
-    if (!sync) return absl::OkStatus();
-    const OwnedFd directory(open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    // One may write into a directory that one may not read: then its entry goes to disk when it
-    // goes.
-    if (directory.valid() && fsync(directory.get()) != 0 && errno != EINVAL) {
-      return ErrnoStatus(errno, "fsync of its directory");
-    }
-    return absl::OkStatus();
-  }
-
-  int fd() const { return fd_.get(); }
-
- private:
-  void SetName(const std::string& name) {
-    name_ = name;
-    if (progress_ == nullptr) return;
-    // No name is longer that a file was made with.
-    progress_->unfinished[name.copy(progress_->unfinished, PATH_MAX - 1)] = 0;
-  }
-
-  WriteProgress* const progress_;
-  std::string target_, directory_, name_;
-  OwnedFd fd_;
-};
-
 absl::Status WriteHead(int fd, absl::Span<const uint8_t> head) {
   for (size_t done = 0; done < head.size();) {
     const ssize_t count =
@@ -312,14 +245,15 @@ absl::Status Write(const Image& image, const MemorySource& memory, const std::st
     return ErrnoStatus(EFBIG, absl::StrFormat("it needs %u bytes", facts.file_length));
   }
 
-  TemporaryFile file(options.progress);
-  KM_RETURN_IF_ERROR(file.Create(path));
-  if (ftruncate(file.fd(), static_cast<off_t>(facts.file_length)) != 0) {
+  NewFile file;
+  if (options.file < 0) KM_RETURN_IF_ERROR(file.Create(path));
+  const int fd = options.file < 0 ? file.fd() : options.file;
+  if (ftruncate(fd, static_cast<off_t>(facts.file_length)) != 0) {
     return ErrnoStatus(errno, absl::StrFormat("making it %u bytes long", facts.file_length));
   }
   std::optional<WorkingSetWatch> watch;
   if (options.running != nullptr) watch.emplace(image, *options.running);
-  MemoryWriter writer(file.fd(), image.memory, memory, options.progress,
+  MemoryWriter writer(fd, image.memory, memory, options.progress,
                       watch.has_value() ? &*watch : nullptr);
   for (const Segment& segment : segments) {
     if (segment.object == 0) KM_RETURN_IF_ERROR(writer.Write(segment));
@@ -336,8 +270,10 @@ absl::Status Write(const Image& image, const MemorySource& memory, const std::st
   if (!image.fatal_signal.has_value()) {
     KM_RETURN_IF_ERROR(ParseSnapshot(head, facts.file_length).status());
   }
-  KM_RETURN_IF_ERROR(WriteHead(file.fd(), head));
-  return file.Commit(options.sync);
+  KM_RETURN_IF_ERROR(WriteHead(fd, head));
+  if (options.file < 0) return file.Commit(options.sync);
+  if (options.sync && fsync(fd) != 0) return ErrnoStatus(errno, "fsync");
+  return absl::OkStatus();
 }
 
 }  // namespace

@@ -2,8 +2,6 @@
 #ifndef KM_SNAPSHOT_WRITER_H_
 #define KM_SNAPSHOT_WRITER_H_
 
-#include <limits.h>
-
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -35,23 +33,22 @@ struct MemorySource {
 struct WriteProgress {
   std::atomic<uint64_t> done = 0;       // bytes of memory
   std::atomic<bool> cancelled = false;  // then it ends with ECANCELED
-  // The name of the file until it is complete, which stays behind when the writer is killed. Empty
-  // otherwise. For whoever has seen the writer's end.
-  char unfinished[PATH_MAX] = {};
 };
 
 struct WriteOptions {
   bool sync = true;                  // fsync the file and its directory
   uint64_t size_limit = UINT64_MAX;  // EFBIG for a longer file (RLIMIT_CORE of a core dump)
   WriteProgress* progress = nullptr;
+  // An empty file that is open for writing, to which somebody else gives the name: `path` then is
+  // for messages. -1: it is made, and appears under its name.
+  int file = -1;
   // Of the process that the memory is a copy-on-write copy of, where that runs on: what it writes
   // meanwhile belongs to the working set in the file.
   TouchedPages* running = nullptr;
 };
 
 // Writes `image` and its memory to the file `path` of the host. The file appears under its name
-// when it is complete, by rename, with mode 0600; after an error `path` is what it was. A symbolic
-// link is followed; anything but a regular file in the way is EINVAL.
+// when it is complete (NewFile); after an error `path` is what it was.
 //
 // Image::memory may be in pieces of any number; file_offset in it is ignored. With fatal_signal set
 // the file is a plain core dump, without notes of ours. ErrnoOf(status) is what a guest is told.

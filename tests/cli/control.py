@@ -13,7 +13,7 @@ import time
 
 from controlled import (
     KM, KMCTL, PATIENCE, TMP, Program, Raw, Skipped, case, count, counter, ends_right, eventually, expect,
-    few_descriptors, invariant, kmctl, resumes_right, run_cases,
+    few_descriptors, invariant, kmctl, left_over, resumes_right, run_cases, writer_of,
 )
 
 
@@ -162,7 +162,7 @@ def writer_lets_go():
         client = subprocess.Popen(
             [KMCTL, "snapshot", str(program.pid), "-o", "file"], stdout=subprocess.DEVNULL
         )
-        eventually(lambda: [n for n in os.listdir() if n.startswith(".kmsnap")], "it does not begin")
+        eventually(lambda: writer_of(program), "it does not begin")
         children = open(f"/proc/{program.pid}/task/{program.pid}/children").read().split()
         expect(len(children) == 1, f"the writers are {children}")
         links = [os.readlink(entry.path) for entry in os.scandir(f"/proc/{children[0]}/fd")]
@@ -244,10 +244,11 @@ def client_killed():
         client = subprocess.Popen(
             [KMCTL, "snapshot", str(program.pid), "-o", "file"], stdout=subprocess.DEVNULL
         )
-        eventually(lambda: [n for n in os.listdir() if n.startswith(".kmsnap")], "it does not begin")
+        eventually(lambda: writer_of(program), "it does not begin")
         client.kill()
         client.wait()
-        eventually(lambda: not [n for n in os.listdir() if n.startswith(".kmsnap")], "its file stays")
+        eventually(lambda: not writer_of(program), "it goes on")
+        expect(not left_over(), "its file stays")
         kmctl("snapshot", program.pid, "-o", "file")
         ends_right(program)
 
@@ -265,11 +266,11 @@ def cancelled_beside_timers():
     )
     with Program("/usr/bin/python3", "-c", code) as program:
         client = subprocess.Popen([KMCTL, "snapshot", str(program.pid), "-o", "file"])
-        eventually(lambda: [n for n in os.listdir() if n.startswith(".kmsnap")], "it does not begin")
+        eventually(lambda: writer_of(program), "it does not begin")
         client.kill()
         client.wait()
-        eventually(lambda: not [n for n in os.listdir() if n.startswith(".kmsnap")], "its file stays")
-        expect(not os.path.exists("file"), "the snapshot was not given up")
+        eventually(lambda: not writer_of(program), "it goes on")
+        expect(not left_over() and not os.path.exists("file"), f"left over: {os.listdir()}")
 
 
 @case
@@ -278,7 +279,7 @@ def program_ends_meanwhile():
         client = subprocess.Popen(
             [KMCTL, "snapshot", str(program.pid), "-o", "file"], stdout=subprocess.DEVNULL
         )
-        eventually(lambda: [n for n in os.listdir() if n.startswith(".kmsnap")], "it does not begin")
+        eventually(lambda: writer_of(program), "it does not begin")
         program.end(signal.SIGTERM)
         expect(client.wait(PATIENCE) == 0, "the client has no file")
     resumes_right("./file")

@@ -46,10 +46,12 @@ def expect(condition, why):
 
 
 def eventually(condition, why):
+    """What the condition is at last, which is something true."""
     end = time.monotonic() + PATIENCE
-    while not condition():
+    while not (reached := condition()):
         expect(time.monotonic() < end, why)
         time.sleep(0.01)
+    return reached
 
 
 class Program:
@@ -134,6 +136,22 @@ def kmctl(*arguments, status=0):
     done = subprocess.run([KMCTL, *map(str, arguments)], capture_output=True, text=True, timeout=PATIENCE)
     expect(done.returncode == status, f"kmctl {arguments} ended with {done.returncode}: {done.stderr}")
     return done.stderr if status else done.stdout
+
+
+def writer_of(program):
+    """The process that writes a snapshot of it just now, or None."""
+    try:
+        for pid in open(f"/proc/{program.pid}/task/{program.pid}/children").read().split():
+            if open(f"/proc/{pid}/comm").read() == "km-snapshot\n":
+                return int(pid)
+    except OSError:  # one of them has ended
+        pass
+    return None
+
+
+def left_over():
+    """Files here that are no snapshot yet."""
+    return [name for name in os.listdir() if name.startswith(".kmsnap")]
 
 
 def counter():

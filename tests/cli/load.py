@@ -16,7 +16,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from controlled import (
     KMCTL, OUT, PATIENCE, Held, Program, Raw, Skipped, case, counter, ends_right, eventually, expect, few_descriptors,
-    invariant, kmctl, resumes_right, run_cases,
+    invariant, kmctl, left_over, resumes_right, run_cases, writer_of,
 )
 from pseudo_terminal import Terminal
 
@@ -32,10 +32,6 @@ def client_of(program, *options):
     )
 
 
-def unfinished():
-    return [name for name in os.listdir() if name.startswith(".kmsnap")]
-
-
 def ends_meanwhile(program, status, delay, stop):
     """Whether the client got a file from a program that is ended so long after it was asked, or before."""
     with program:
@@ -49,7 +45,7 @@ def ends_meanwhile(program, status, delay, stop):
     taken = client.returncode == 0
     expect(ended == status or (stop and taken and ended == 0), f"km ended with {ended}, kmctl said {errors!r}")
     expect(os.path.exists("file") == taken, f"kmctl ended with {client.returncode}: {errors!r}")
-    expect(not unfinished(), "something is left over")
+    expect(not left_over(), "something is left over")
     if taken:
         kmctl("verify", "file")
     else:
@@ -86,13 +82,13 @@ def monitor_killed():
     for _ in range(6):
         with invariant(64) as program:
             client = client_of(program)
-            eventually(unfinished, "it does not begin")
+            eventually(lambda: writer_of(program), "it does not begin")
             time.sleep(random.random() * 0.1)
             program.end(signal.SIGKILL)
             errors = client.communicate(timeout=PATIENCE)[1]
         expect(client.returncode in (0, 1), f"kmctl ended with {client.returncode}")
         expect(client.returncode == 0 or errors.startswith("kmctl: "), f"{errors!r}")
-        eventually(lambda: not unfinished(), "something is left over")
+        eventually(lambda: not left_over(), "something is left over")
         if os.path.exists("file"):
             kmctl("verify", "file")
             resumes_right("./file")
@@ -388,17 +384,27 @@ def one_instant():
           f"{sorted(elapsed)[tries // 2]:.2f} s (median), {max(elapsed):.2f} s (longest)")
 
 
+def written_bytes(writer):
+    """Of a file that has no name yet; or more than any has."""
+    try:
+        for fd in os.scandir(f"/proc/{writer}/fd"):
+            target = os.readlink(fd.path)
+            if target.startswith(os.getcwd()) and target.endswith(" (deleted)"):
+                return os.stat(fd.path).st_blocks << 9
+    except OSError:
+        pass
+    return sys.maxsize
+
+
 def written_slowly(program, *options):
     """kmctl at a terminal, and the process that writes the file, stopped in the middle of its work."""
     for _ in range(20):
         terminal = Terminal(KMCTL, "snapshot", program.pid, "-o", "file", *options, columns=100)
-        eventually(unfinished, "it does not begin")
-        writer = int(open(f"/proc/{program.pid}/task/{program.pid}/children").read().split()[0])
-        file = os.path.join(os.getcwd(), unfinished()[0])
-        eventually(lambda: not os.path.exists(file) or os.stat(file).st_blocks << 9 > 8 << 20, "it does not write")
+        writer = eventually(lambda: writer_of(program), "it does not begin")
+        eventually(lambda: written_bytes(writer) > 8 << 20, "it does not write")
         try:
             os.kill(writer, signal.SIGSTOP)
-            if unfinished():
+            if written_bytes(writer) < sys.maxsize:
                 return terminal, writer
             os.kill(writer, signal.SIGCONT)
         except ProcessLookupError:
@@ -432,8 +438,8 @@ def cancelled_at_a_terminal():
             terminal.type("\x03")
             expect(terminal.end() == -signal.SIGINT, "kmctl does not die of it")
             os.kill(writer, signal.SIGCONT)
-            eventually(lambda: not unfinished(), "its file stays")
-            expect(not os.path.exists("file"), "there is a file")
+            eventually(lambda: not writer_of(program), "it goes on")
+            expect(not left_over() and not os.path.exists("file"), "there is a file")
             kmctl("info", program.pid)
         kmctl("snapshot", program.pid, "-o", "file")
         ends_right(program)
@@ -449,7 +455,7 @@ def writer_killed():
             os.kill(writer, signal.SIGKILL)
             terminal.expect(r"kmctl: no snapshot was taken: .* was killed")
             expect(terminal.end() == 1, "kmctl does not fail")
-            expect(not unfinished() and not os.path.exists("file"), f"left over: {os.listdir()}")
+            expect(not left_over() and not os.path.exists("file"), f"left over: {os.listdir()}")
         kmctl("snapshot", program.pid, "-o", "file")
         ends_right(program)
     resumes_right("./file")
