@@ -160,7 +160,8 @@ bool AddressSpace::GrowDown(uint64_t address) {
   if (it == mappings_.end() || !(it->second.flags & MAP_GROWSDOWN)) return false;
   uint64_t start = PageDown(address);
   uint64_t length = it->second.start - start;
-  if (it->second.end - start > limits_.stack || !MayGrow(length, 0)) return false;
+  if (start < kLowestAddress || it->second.end - start > limits_.stack || !MayGrow(length, 0))
+    return false;
   if (it != mappings_.begin()) {
     const Mapping& below = std::prev(it)->second;
     if (start - below.end < kGuardGap && below.protection != PROT_NONE) return false;
@@ -195,6 +196,11 @@ FaultOutcome AddressSpace::Fault(uint64_t address, uint64_t error_code) {
     return {SIGBUS, BUS_ADRERR};
   }
   return {};
+}
+
+bool AddressSpace::Reach(uint64_t address) {
+  absl::MutexLock lock(&mutex_);
+  return address < memory_->end() && FindMapping(address) == mappings_.end() && GrowDown(address);
 }
 
 void AddressSpace::HostFault() {

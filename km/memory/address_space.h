@@ -12,7 +12,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/btree_map.h"
-#include "absl/container/flat_hash_set.h"
+#include "absl/container/btree_set.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -157,6 +157,9 @@ class AddressSpace {
 
   // A #PF at `address` with the processor's error code.
   FaultOutcome Fault(uint64_t address, uint64_t error_code) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Lets a mapping that grows down reach `address`, as it does when the kernel itself writes there.
+  // False: there is none, or it may not.
+  bool Reach(uint64_t address) ABSL_LOCKS_EXCLUDED(mutex_);
   // The host refused a page: takes back the entries beyond the ends of files, so that the fault
   // comes again with its address.
   void HostFault() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -186,6 +189,9 @@ class AddressSpace {
   bool PatchSyscall(uint64_t address) ABSL_LOCKS_EXCLUDED(mutex_);
   // Whether an `out` at `address` stands for a `syscall`.
   bool IsPatched(uint64_t address) const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Whether a `syscall` stands there now: one that another thread had put back may have been an
+  // `out` when it was executed.
+  bool IsSyscall(uint64_t address) const;
   // Puts all of them back. While no thread of the program runs.
   void UnpatchAll() ABSL_LOCKS_EXCLUDED(mutex_);
   // After a protection fault at `address`: puts all back and replaces no more, where the fault was
@@ -229,6 +235,7 @@ class AddressSpace {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   uint32_t FutureAdvice() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void AdviseHost(uint64_t start, uint64_t end, uint32_t advice);
+  void UnlockInHost(const Mapping& mapping, uint64_t start, uint64_t end);
   int64_t ValidMapping(const MapRequest& request, uint64_t* length) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int64_t CheckRemap(uint64_t address, uint64_t old_length, uint64_t new_length, int flags,
@@ -253,7 +260,7 @@ class AddressSpace {
   int64_t Discard(uint64_t start, uint64_t end, int advice) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int64_t ProtectOne(const Mapping& mapping, uint64_t start, uint64_t end, int protection)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void PutSyscallsBack() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void PutSyscallsBack(uint64_t start, uint64_t end) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool ReplaceCode(uint64_t address, uint16_t old_code, uint16_t new_code)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool ValidRange(uint64_t start, uint64_t length) const;
@@ -273,6 +280,7 @@ class AddressSpace {
   bool FillWithin(const Mapping& mapping, uint64_t start, uint64_t end, uint64_t room_start,
                   uint64_t room_end) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
+  static constexpr uint64_t kLowestAddress = 0x10000;  // vm.mmap_min_addr
   // Mappings up to this size are made present at once: cheaper than one page fault.
   static constexpr uint64_t kEagerFill = uint64_t{16} << 20;
 
@@ -281,7 +289,7 @@ class AddressSpace {
   GuestMemory* memory_ = nullptr;
   Tree mappings_ ABSL_GUARDED_BY(mutex_);
   Layout layout_ ABSL_GUARDED_BY(mutex_);
-  absl::flat_hash_set<uint64_t> patched_ ABSL_GUARDED_BY(mutex_);  // see PatchSyscall
+  absl::btree_set<uint64_t> patched_ ABSL_GUARDED_BY(mutex_);  // see PatchSyscall
   bool patches_are_refused_ ABSL_GUARDED_BY(mutex_) = false;
   Limits limits_ ABSL_GUARDED_BY(mutex_);
   uint64_t total_ ABSL_GUARDED_BY(mutex_) = 0, data_ ABSL_GUARDED_BY(mutex_) = 0;  // bytes

@@ -54,12 +54,20 @@ bool AddressSpace::IsPatched(uint64_t address) const {
 
 void AddressSpace::UnpatchAll() {
   absl::MutexLock lock(&mutex_);
-  PutSyscallsBack();
+  PutSyscallsBack(0, memory_->end());
 }
 
-void AddressSpace::PutSyscallsBack() {
-  for (uint64_t address : patched_) ReplaceCode(address, kOut, kSyscall);
-  patched_.clear();
+// Before the rights of a page change, too, and before it moves: later it could not be told any more
+// which `out` is one of these.
+void AddressSpace::PutSyscallsBack(uint64_t start, uint64_t end) {
+  const auto first = patched_.lower_bound(start), last = patched_.lower_bound(end);
+  for (auto it = first; it != last; ++it) ReplaceCode(*it, kOut, kSyscall);
+  patched_.erase(first, last);
+}
+
+bool AddressSpace::IsSyscall(uint64_t address) const {
+  uint16_t code = 0;
+  return memory_->CopyIn(&code, GuestAddr(address)) == 0 && code == kSyscall;
 }
 
 // A `syscall` raises no protection fault: where one stands now, another thread's refusal has just
@@ -68,12 +76,10 @@ bool AddressSpace::TakeRefusedPatchesBack(uint64_t address) {
   absl::MutexLock lock(&mutex_);
   if (patched_.contains(address)) {
     patches_are_refused_ = true;
-    PutSyscallsBack();
+    PutSyscallsBack(0, memory_->end());
     return true;
   }
-  uint16_t code = 0;
-  return patches_are_refused_ && memory_->CopyIn(&code, GuestAddr(address)) == 0 &&
-         code == kSyscall;
+  return patches_are_refused_ && IsSyscall(address);
 }
 
 }  // namespace km

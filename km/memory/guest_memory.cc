@@ -22,13 +22,10 @@ constexpr uint64_t kWindowAlignment = uint64_t{1} << 30;
 constexpr uint64_t kMaxChunk = uint64_t{64} << 20;
 
 // Descriptors of a 64-bit Linux GDT, so that selectors loaded from it are what is already in place.
-constexpr uint64_t kGdt[] = {0,
-                             0,
-                             0x00af9b000000ffff,
-                             0x00cf93000000ffff,
-                             0x00cffb000000ffff,
-                             0x00cff3000000ffff,
-                             0x00affb000000ffff};
+// But for the user's 32-bit code: from there AMD's `syscall` goes to ring 0 at MSR_CSTAR, where
+// nothing is.
+constexpr uint64_t kGdt[] = {
+    0, 0, 0x00af9b000000ffff, 0x00cf93000000ffff, 0, 0x00cff3000000ffff, 0x00affb000000ffff};
 constexpr uint64_t kKernelCode = 0x10;
 
 struct IdtGate {

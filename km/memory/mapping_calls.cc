@@ -13,7 +13,6 @@
 namespace km {
 namespace {
 
-constexpr uint64_t kLowestAddress = 0x10000;  // vm.mmap_min_addr
 constexpr uint64_t kGuardGap = 256 * kPageSize;
 constexpr uint64_t k32BitStart = uint64_t{1} << 30, k32BitEnd = uint64_t{1} << 31;
 constexpr int kTypeMask = 0xf;
@@ -59,7 +58,11 @@ void AddressSpace::Must(const absl::Status& status) {
 // The highest gap of `length` bytes below `below`, 0 when there is none.
 uint64_t AddressSpace::FindGap(uint64_t length, uint64_t alignment, uint64_t below) const {
   uint64_t end = below;
-  for (auto it = mappings_.lower_bound(below);;) {
+  auto it = mappings_.lower_bound(below);
+  if (it != mappings_.end() && (it->second.flags & MAP_GROWSDOWN)) {
+    end = std::min(end, it->first - std::min(it->first, kGuardGap));
+  }
+  while (true) {
     if (end < length + kLowestAddress) return 0;
     uint64_t start = (end - length) & ~(alignment - 1);
     if (it == mappings_.begin() || std::prev(it)->second.end <= start) {
@@ -202,8 +205,9 @@ bool AddressSpace::Reserve(uint64_t start, uint64_t end) {
               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != MAP_FAILED;
 }
 
-// A fixed mapping failed. Kernels before 6.12 may have taken away by then what was there; the
-// window must not have a hole that a mapping of the monitor's could come to lie in.
+// A fixed mapping failed. The kernel may have taken away by then what was there: before 6.12
+// mostly, later where the file refuses; the window must not have a hole that a mapping of the
+// monitor's could come to lie in.
 void AddressSpace::ReserveAgain(uint64_t start, uint64_t end) {
   std::byte* host = memory_->window() + start;
   // msync says ENOMEM for a range with a hole.
@@ -214,6 +218,7 @@ void AddressSpace::ReserveAgain(uint64_t start, uint64_t end) {
 // What was there goes: its entries first, then the host's mapping is replaced.
 int64_t AddressSpace::PlaceLocked(const MapRequest& request, uint64_t start, uint64_t length) {
   uint64_t end = start + length;
+  PutSyscallsBack(start, end);
   Must(memory_->tables().Clear(start, end));
   int protection = request.protection & (PROT_READ | PROT_WRITE | PROT_EXEC);
   void* host = memory_->window() + start;
@@ -276,6 +281,7 @@ int64_t AddressSpace::Unmap(uint64_t address, uint64_t length) {
 int64_t AddressSpace::UnmapLocked(uint64_t start, uint64_t end) {
   if (RangeFree(start, end)) return 0;
   if (AnySealed(start, end)) return -EPERM;
+  PutSyscallsBack(start, end);
   Must(memory_->tables().Clear(start, end));
   if (!Reserve(start, end)) return -errno;
   Erase(start, end);
@@ -294,6 +300,7 @@ int64_t AddressSpace::Protect(uint64_t address, uint64_t length, int protection)
   uint64_t start = address, end = address + length;
   auto first = FindMapping(start);
   if (first == mappings_.end()) return -ENOMEM;
+  if (protection & PROT_GROWSUP) return -EINVAL;  // no stack of x86 does
   if (protection & PROT_GROWSDOWN) {
     if (!(first->second.flags & MAP_GROWSDOWN) && first->second.name != "[stack]") return -EINVAL;
     start = first->second.start;
@@ -321,6 +328,7 @@ int64_t AddressSpace::ProtectOne(const Mapping& mapping, uint64_t start, uint64_
   bool becomes_data = (protection & ~old & PROT_WRITE) && (mapping.flags & MAP_PRIVATE) &&
                       !(mapping.flags & MAP_GROWSDOWN);
   if (becomes_data && MayGrow(length, 0) && !MayGrow(length, length)) return -ENOMEM;
+  PutSyscallsBack(start, end);
   if (old & ~protection) Must(memory_->tables().Restrict(start, end, old & protection));
   if (mprotect(memory_->window() + start, end - start, HostProtection(protection)) != 0)
     return -errno;

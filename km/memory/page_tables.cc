@@ -13,6 +13,7 @@ namespace {
 constexpr uint64_t kPresent = 1, kWritable = 2, kUser = 4, kLarge = 0x80;
 // Set beforehand: no processor then has to write to the tables.
 constexpr uint64_t kAccessed = 0x20, kDirty = 0x40;
+constexpr uint64_t kTableBits = kPresent | kWritable | kUser | kAccessed;  // the leaves restrict
 constexpr uint64_t kNoExecute = uint64_t{1} << 63;
 constexpr uint64_t kAddressMask = 0x000ffffffffff000;
 constexpr int kTopShift = 39;
@@ -55,7 +56,7 @@ absl::StatusOr<PageTables::Table> PageTables::Descend(uint64_t* entry) {
   uint64_t value = Load(entry);
   if (!(value & kPresent)) {
     KM_ASSIGN_OR_RETURN(uint64_t gpa, arena_->Allocate());
-    value = gpa | kPresent | kWritable | kUser | kAccessed;
+    value = gpa | kTableBits;
     Store(entry, value);
   }
   return At(value & kAddressMask);
@@ -74,21 +75,23 @@ absl::Status PageTables::MapPage(uint64_t va, uint64_t gpa, int rights, Owner ow
   return absl::OkStatus();
 }
 
+absl::StatusOr<uint64_t> PageTables::TableFor(uint64_t va) {
+  auto it = displaced_.find(va & ~(kLargePageSize - 1));
+  if (it == displaced_.end()) return arena_->Allocate();
+  const uint64_t gpa = it->second;
+  displaced_.erase(it);
+  return gpa;
+}
+
 // A 2 MiB leaf becomes a table of 512 leaves with the same rights.
 absl::Status PageTables::Split(uint64_t* entry, uint64_t va) {
   uint64_t large = Load(entry);
-  uint64_t gpa = 0;
-  if (auto it = displaced_.find(va & ~(kLargePageSize - 1)); it != displaced_.end()) {
-    gpa = it->second;
-    displaced_.erase(it);
-  } else {
-    KM_ASSIGN_OR_RETURN(gpa, arena_->Allocate());
-  }
+  KM_ASSIGN_OR_RETURN(const uint64_t gpa, TableFor(va));
   Table table = At(gpa);
   uint64_t base = large & kAddressMask & ~(kLargePageSize - 1);
   uint64_t bits = large & ~kAddressMask & ~kLarge;
   for (uint64_t i = 0; i < kEntries; ++i) Store(table + i, (base + i * kPageSize) | bits);
-  Store(entry, gpa | kPresent | kWritable | kUser | kAccessed);
+  Store(entry, gpa | kTableBits);
   return absl::OkStatus();
 }
 
@@ -121,8 +124,13 @@ absl::Status PageTables::Fill(uint64_t start, uint64_t end, uint64_t gpa, int ri
       continue;
     }
     KM_ASSIGN_OR_RETURN(uint64_t * entry, DirectoryEntry(va));
-    if (Load(entry) & kLarge) KM_RETURN_IF_ERROR(Split(entry, va));
-    KM_ASSIGN_OR_RETURN(Table table, Descend(entry));
+    if (!(Load(entry) & kPresent)) {
+      KM_ASSIGN_OR_RETURN(const uint64_t table_gpa, TableFor(va));
+      Store(entry, table_gpa | kTableBits);
+    } else if (Load(entry) & kLarge) {
+      KM_RETURN_IF_ERROR(Split(entry, va));
+    }
+    Table table = At(Load(entry) & kAddressMask);
     for (; va < next; va += kPageSize, gpa += kPageSize) {
       Store(EntryOf(table, va, 12), gpa | RightsBits(rights) | kUser);
     }

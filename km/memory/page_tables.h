@@ -43,6 +43,8 @@ class PageTables {
   // The table that the entry leads to, made when absent.
   absl::StatusOr<Table> Descend(uint64_t* entry);
   absl::StatusOr<uint64_t*> DirectoryEntry(uint64_t va);
+  // An empty table for the 2 MiB around `va`: the one that a leaf displaced, or a new one.
+  absl::StatusOr<uint64_t> TableFor(uint64_t va);
   absl::Status Split(uint64_t* entry, uint64_t va);
   absl::Status FillLarge(uint64_t va, uint64_t gpa, int rights);
   template <typename Change>

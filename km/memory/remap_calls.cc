@@ -58,9 +58,11 @@ int64_t AddressSpace::GrowInHost(const Mapping& mapping, uint64_t start, uint64_
   const uint64_t front = (start - reinterpret_cast<uint64_t>(room)) % kLargePageSize;
   std::byte* scratch = static_cast<std::byte*>(room) + front;
   Must(memory_->tables().Clear(start, new_end));
+  UnlockInHost(mapping, start, mapping.end);
   if (mremap(host, old_length, old_length, kMove | MREMAP_DONTUNMAP, scratch) == MAP_FAILED) {
     int error = errno;
     munmap(room, room_length);
+    AdviseHost(start, mapping.end, mapping.advice);
     return -error;
   }
   munmap(scratch + old_length, room_length - front - old_length);
@@ -72,6 +74,7 @@ int64_t AddressSpace::GrowInHost(const Mapping& mapping, uint64_t start, uint64_
                           : mremap(scratch, old_length, old_length, kMove, host);
   // There were more mappings than now when it was taken away.
   if (back == MAP_FAILED) Must(ErrnoStatus(errno, "cannot put the program's memory back"));
+  AdviseHost(start, error == 0 ? new_end : mapping.end, mapping.advice);
   if (error != 0) return -error;
   Mapping added = mapping;
   CutBelow(mapping.end, &added);
@@ -103,6 +106,12 @@ int64_t AddressSpace::Grow(uint64_t start, uint64_t old_end, uint64_t new_end, b
   return placed < 0 ? placed : static_cast<int64_t>(start);
 }
 
+// With MREMAP_DONTUNMAP the kernel counts locked memory twice, and unlocks all of the mapping that
+// it moves a part of: what is locked is so again where it comes to lie.
+void AddressSpace::UnlockInHost(const Mapping& mapping, uint64_t start, uint64_t end) {
+  if (mapping.advice & kAdviceLocked) (void)munlock(memory_->window() + start, end - start);
+}
+
 namespace {
 
 // Moves what the host has mapped at [from, from + length), mapping by mapping: how many there are
@@ -131,15 +140,23 @@ int64_t AddressSpace::Move(uint64_t from, uint64_t to, uint64_t length, bool kee
   for (auto it = mappings_.find(from); it != mappings_.end() && it->first < from + length; ++it) {
     pieces.push_back(it->second);
   }
+  PutSyscallsBack(from, from + length);
   Must(memory_->tables().Clear(from, from + length));
+  for (const Mapping& piece : pieces) UnlockInHost(piece, piece.start, piece.end);
   std::byte* window = memory_->window();
-  if (int64_t error = MoveInHost(window + from, window + to, length); error < 0) {
+  const int64_t moved = MoveInHost(window + from, window + to, length);
+  for (Mapping& piece : pieces) {
+    const uint64_t distance = moved < 0 ? 0 : to - from;  // it may wrap
+    piece.start += distance;
+    piece.end += distance;
+    if (piece.snapshot_file_end != 0) piece.snapshot_file_end += distance;
+    if (piece.advice & kAdviceLocked) AdviseHost(piece.start, piece.end, piece.advice);
+  }
+  if (moved < 0) {
     Reserve(to, to + length);
-    return error;
+    return moved;
   }
   for (Mapping& piece : pieces) {
-    piece.start = piece.start - from + to;
-    piece.end = piece.end - from + to;
     if (length <= kEagerFill) FillAround(piece, piece.start, piece.end);
     Insert(piece);
   }
@@ -166,7 +183,9 @@ int64_t AddressSpace::Alias(uint64_t from, uint64_t length, uint64_t to) {
   Must(memory_->tables().Clear(to, to + length));
   if (mremap(memory_->window() + from, 0, length, MREMAP_MAYMOVE | MREMAP_FIXED,
              memory_->window() + to) == MAP_FAILED) {
-    return -errno;
+    const int error = errno;
+    ReserveAgain(to, to + length);
+    return -error;
   }
   Erase(to, to + length);
   mapping.offset += from - mapping.start;
@@ -206,7 +225,8 @@ int64_t AddressSpace::CheckRemap(uint64_t address, uint64_t old_length, uint64_t
   if (AnySealed(address, address + std::max(old_length, kPageSize))) return -EPERM;
   bool moves = flags & (MREMAP_FIXED | MREMAP_DONTUNMAP);
   if (old_length >= new_length && !moves) return 0;
-  if (old_length == 0) return mapping.flags & MAP_SHARED ? 0 : -EINVAL;
+  if (old_length == 0 && !(mapping.flags & MAP_SHARED)) return -EINVAL;
+  if ((mapping.flags & MAP_HUGETLB) && new_length > old_length) return -EINVAL;
   uint64_t kept = std::min(old_length, new_length);
   if (!RangeMapped(address, address + kept) || !OneMapping(address, address + kept)) {
     return -EFAULT;
@@ -284,7 +304,9 @@ int64_t AddressSpace::RemapFilePages(uint64_t start, uint64_t length, uint64_t p
   Must(memory_->tables().Clear(start, end));
   if (syscall(SYS_remap_file_pages, memory_->window() + start, length, 0, page_offset, flags) !=
       0) {
-    return -errno;
+    const int error = errno;
+    ReserveAgain(start, end);
+    return -error;
   }
   Erase(start, end);
   mapping.start = start;

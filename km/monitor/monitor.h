@@ -91,6 +91,8 @@ class Monitor {
   // signal_delivery.cc: on the thread's own host thread.
   Next DeliverSignals(Thread& thread);
   void PrepareRestart(Thread& thread, const SignalAction& action);
+  // False: there is no room on the stack.
+  bool PutFrame(const SignalFrame& frame);
   bool PushFrame(Thread& thread, const SignalState::Delivery& delivery);
   Next DefaultSignal(Thread& thread, const SignalState::Delivery& delivery);
   void ForceSignal(Thread& thread, const siginfo_t& info);

@@ -59,6 +59,14 @@ void Monitor::PrepareRestart(Thread& thread, const SignalAction& action) {
   thread.deadline_ns.reset();
 }
 
+bool Monitor::PutFrame(const SignalFrame& frame) {
+  auto put = [&] {
+    return process_->memory().CopyOut(GuestAddr(frame.address), frame.bytes.data(),
+                                      frame.bytes.size()) == 0;
+  };
+  return put() || (process_->space().Reach(frame.address) && put());
+}
+
 bool Monitor::PushFrame(Thread& thread, const SignalState::Delivery& delivery) {
   if (thread.vcpu == nullptr && !process_->GiveVcpu(thread).ok()) return false;
   absl::StatusOr<std::vector<uint8_t>> xsave = thread.vcpu->ReadXsave();
@@ -71,9 +79,7 @@ bool Monitor::PushFrame(Thread& thread, const SignalState::Delivery& delivery) {
   SignalFrame frame;
   const XsaveFormat& format = process_->xsave_format();
   if (BuildSignalFrame(what, thread.registers, thread.alt_stack, *xsave, format, &frame) != 0 ||
-      process_->memory().CopyOut(GuestAddr(frame.address), frame.bytes.data(),
-                                 frame.bytes.size()) != 0 ||
-      !thread.vcpu->WriteXsave(InitialXsave(format)).ok()) {
+      !PutFrame(frame) || !thread.vcpu->WriteXsave(InitialXsave(format)).ok()) {
     return false;
   }
   uint64_t fs_base = thread.registers.fs_base, gs_base = thread.registers.gs_base;

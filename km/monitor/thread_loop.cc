@@ -143,6 +143,7 @@ Monitor::Next Monitor::UserOut(Thread& thread) {
   if (!thread.sites.IsPatched(site)) {
     if (!process_->space().IsPatched(site)) {
       registers.rip = site;
+      if (process_->space().IsSyscall(site)) return Next::kRun;
       thread.fault = {kVectorProtection, 0, thread.fault.address};
       ForceSignal(thread, KernelSiginfo(SIGSEGV));
       return Next::kRun;

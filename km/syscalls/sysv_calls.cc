@@ -88,7 +88,9 @@ SyscallResult Remove(Call& call, SysvKind kind, long result) {
 
 }  // namespace
 
+// Segments in huge pages are longer than they say, and nobody tells by how much.
 SyscallResult Shmget(Call& call) {
+  if (call.Int(2) & SHM_HUGETLB) return -EINVAL;
   int64_t id = HostResult(syscall(SYS_shmget, call.Int(0), call.arguments[1], call.Int(2)));
   return GuestId(call, kMemory, id);
 }

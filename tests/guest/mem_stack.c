@@ -77,6 +77,48 @@ static void Grow(void) {
   Say("growsdown");
 }
 
+static volatile long handled;
+
+static void OnUser(int number, siginfo_t* info, void* context) {
+  (void)number;
+  (void)info;
+  (void)context;
+  handled++;
+}
+
+static void Raise(void) { CHECK_OK(raise(SIGUSR1)); }
+
+// The frame of a signal makes a stack grow as well as the program itself does.
+static void Signalled(void) {
+  uint8_t* area = MapAnonymous(2048 * kPage, PROT_NONE);
+  CHECK_OK(munmap(area, 2048 * kPage));
+  uint8_t* low = area + 2047 * kPage;
+  CHECK_OK(mmap(low, kPage, PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_GROWSDOWN, -1, 0));
+  OnSignal(SIGUSR1, OnUser, 0);
+  for (int i = 0; i < 20; i++) {
+    uint8_t* top = low + 1024 - i * (long)kPage;
+    *(volatile uint8_t*)top = 1;
+    asm volatile("mov %%rsp, %%rbx; mov %0, %%rsp; call *%1; mov %%rbx, %%rsp"
+                 :
+                 : "r"(top), "r"(Raise)
+                 : "rbx", "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "memory");
+    if (i == 10) GuestSnapshot();
+  }
+  CHECK_EQ(handled, 20);
+  // Nothing grows down to where nothing may lie.
+  uint8_t* least = mmap((void*)0x10000, kPage, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_GROWSDOWN, -1, 0);
+  CHECK_EQ((uintptr_t)least, 0x10000);
+  least[0] = 1;
+  if (sigsetjmp(overflow, 1) == 0) {
+    *(volatile uint8_t*)(least - 8) = 1;
+    FAIL("a stack grew below the lowest address");
+  }
+  CHECK_OK(munmap(least, kPage));
+  Say("signalled");
+}
+
 int main(void) {
   OnSignal(SIGSEGV, OnOverflow, SA_ONSTACK);
   struct rlimit limit;
@@ -86,6 +128,7 @@ int main(void) {
   CHECK_EQ(Deep(6ul << 20), (6ul << 20) / 9000 + 1);
   Say("deep");
   Grow();
+  Signalled();
 
   pthread_attr_t attributes;
   CHECK_ZERO(pthread_attr_init(&attributes));

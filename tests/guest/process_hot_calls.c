@@ -46,6 +46,52 @@ static void Call(int count, long parent) {
   }
 }
 
+// Code whose page changes its rights, and moves, while another thread executes it.
+static volatile bool stop;
+static long (*volatile moving)(void);
+
+static void* Caller(void* parent) {
+  while (!stop) {
+    long result = moving();
+    if (!GuestInjected()) CHECK_EQ(result, (long)parent);
+  }
+  return NULL;
+}
+
+static void Change(long parent) {
+  static const unsigned char code[] = {0xb8, 110, 0, 0, 0, 0x0f, 0x05, 0xc3};  // getppid
+  unsigned char* page = MapAnonymous(kPage, PROT_READ | PROT_WRITE);
+  memcpy(page, code, sizeof code);
+  CHECK_OK(mprotect(page, kPage, PROT_READ | PROT_EXEC));
+  moving = (long (*)(void))(uintptr_t)page;
+  pthread_t thread = StartThread(Caller, (void*)parent);
+  for (int round = 0; round < 10; round++) {
+    for (int i = 0; i < 40; i++) moving();
+    CHECK_OK(mprotect(page, kPage, PROT_READ | PROT_WRITE | PROT_EXEC));
+    CHECK_ZERO(memcmp(page, code, sizeof code));
+    moving();
+    CHECK_OK(mprotect(page, kPage, PROT_READ | PROT_EXEC));
+  }
+  for (int i = 0; i < 40; i++) moving();
+  CHECK_OK(mprotect(page, kPage, PROT_READ | PROT_WRITE | PROT_EXEC));
+  stop = true;
+  JoinThread(thread);
+  GuestSnapshot();
+  if (GuestSnapshotWanted()) parent = syscall(SYS_getppid);
+  for (int i = 0; i < 40; i++) {
+    long result = moving();
+    if (!GuestInjected()) CHECK_EQ(result, parent);
+  }
+  CHECK_OK(mprotect(page, kPage, PROT_READ | PROT_EXEC));
+  for (int i = 0; i < 40; i++) moving();
+  unsigned char* there =
+      mremap(page, kPage, kPage, MREMAP_MAYMOVE | MREMAP_FIXED, MapAnonymous(2 * kPage, PROT_READ));
+  CHECK_OK(there);
+  CHECK_ZERO(memcmp(there, code, sizeof code));
+  moving = (long (*)(void))(uintptr_t)there;
+  for (int i = 0; i < 40; i++) moving();
+}
+
 static void* Body(void* parent) {
   Call(200, (long)parent);
   return NULL;
@@ -75,6 +121,7 @@ int main(void) {
   struct sigaction action = {.sa_sigaction = OnFault, .sa_flags = SA_SIGINFO};
   CHECK_OK(sigaction(SIGSEGV, &action, NULL));
   own_out();
+  Change(parent);
   Say("done");
   return 0;
 }

@@ -64,6 +64,20 @@ TEST_F(VcpuTest, EveryRegisterGoesInAndOut) {
   EXPECT_EQ(memcmp(&registers, &expected, sizeof(registers)), 0);
 }
 
+// To 32-bit code, where AMD's `syscall` would go to ring 0: there is none, unless the program runs
+// on its host's segments (PVM), where the instruction is none of ring 0's either.
+TEST_F(VcpuTest, NoWayToRingZeroFromThirtyTwoBitCode) {
+  // push $0x23; push $kCode + 9; lretq; syscall
+  Registers registers = Program({0x6a, 0x23, 0x68, 0x09, 0, 0x01, 0, 0x48, 0xcb, 0x0f, 0x05});
+  VcpuExit exit = vcpu_->Run(registers);
+  ASSERT_EQ(exit.kind, Kind::kException);
+  if (exit.vector == 13) {
+    EXPECT_EQ(registers.rip, kCode + 7);
+  } else {
+    EXPECT_EQ(exit.vector, 6);
+  }
+}
+
 TEST_F(VcpuTest, DivideError) {
   Registers registers = Program({0xf7, 0xf1});  // div %ecx
   VcpuExit exit = vcpu_->Run(registers);

@@ -287,6 +287,45 @@ TEST_F(AddressSpaceTest, StackGrows) {
   ExpectFault(Fault(kFixed + (uint64_t{1} << 32), kWrite), SIGSEGV, SEGV_MAPERR);
 }
 
+TEST_F(AddressSpaceTest, NothingGrowsDownBelowTheLowestAddress) {
+  MapRequest request;
+  request.address = 0x10000;
+  request.length = kPageSize;
+  request.protection = kRw | PROT_EXEC;
+  request.flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_GROWSDOWN;
+  ASSERT_EQ(space_.Map(request), 0x10000);
+  ExpectFault(Fault(8, kWrite), SIGSEGV, SEGV_MAPERR);
+  EXPECT_FALSE(Present(0));
+}
+
+TEST_F(AddressSpaceTest, TheGapBelowWhatGrowsDownIsKept) {
+  MapRequest request;
+  request.length = kPageSize;
+  request.protection = kRw;
+  request.flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN;
+  const int64_t stack = space_.Map(request);
+  ASSERT_GT(stack, 0);
+  for (int i = 0; i < 2; ++i) {
+    const int64_t next = Map(0, 1);
+    EXPECT_EQ(stack - next, int64_t{257 * kPageSize}) << "round " << i;
+    ASSERT_EQ(space_.Unmap(static_cast<uint64_t>(next), kPageSize), 0);
+  }
+}
+
+TEST_F(AddressSpaceTest, ReachLetsAStackGrow) {
+  MapRequest request;
+  request.address = kFixed;
+  request.length = kPageSize;
+  request.protection = kRw;
+  request.flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_GROWSDOWN;
+  ASSERT_GT(space_.Map(request), 0);
+  EXPECT_FALSE(space_.Reach(kFixed));  // it is there
+  EXPECT_TRUE(space_.Reach(kFixed - 3 * kPageSize + 8));
+  EXPECT_TRUE(space_.IsMapped(kFixed - 3 * kPageSize, 4 * kPageSize));
+  ASSERT_EQ(space_.Unmap(kFixed - 3 * kPageSize, 4 * kPageSize), 0);
+  EXPECT_FALSE(space_.Reach(kFixed));
+}
+
 TEST_F(AddressSpaceTest, DontneedGivesZeros) {
   ASSERT_GT(Map(kFixed, 2), 0);
   *Host(kFixed) = 5;
@@ -384,6 +423,80 @@ TEST_F(AddressSpaceTest, RemapMovesWhatTheHostHasInPieces) {
   for (uint64_t page = 0; page < kNew; ++page) {
     EXPECT_EQ(*Host(address + page * kPageSize), page < kOld ? 0x44 : page == kOld ? 0x55 : 0);
   }
+}
+
+// Once from a snapshot: what the program mapped of a file ends where that did.
+TEST_F(AddressSpaceTest, RemapOfASnapshotsFileMappingKeepsItsEnd) {
+  auto file = MakeFile(3);
+  ASSERT_NE(mmap(Host(kFixed), 3 * kPageSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED,
+                 file->fd.get(), 0),
+            MAP_FAILED);
+  Mapping mapping;
+  mapping.start = kFixed;
+  mapping.end = kFixed + 3 * kPageSize;
+  mapping.protection = kRw;
+  mapping.flags = MAP_PRIVATE;
+  mapping.name = "/km-test";
+  mapping.from_snapshot = true;
+  mapping.snapshot_file_end = kFixed + 2 * kPageSize;
+  mapping.source = 0;
+  space_.Adopt(mapping, mapping.start, mapping.end);
+  const uint64_t target = kFixed + 100 * kPageSize;
+  ASSERT_EQ(
+      space_.Remap(kFixed, 3 * kPageSize, 3 * kPageSize, MREMAP_MAYMOVE | MREMAP_FIXED, target),
+      static_cast<int64_t>(target));
+  EXPECT_EQ(AddressSpace::ReadableEnd(space_.Mappings()[0]), target + 2 * kPageSize);
+  ExpectFault(Fault(target + kPageSize, kRead), 0, 0);
+  ExpectFault(Fault(target + 2 * kPageSize, kRead), SIGBUS, BUS_ADRERR);
+}
+
+// The window is never without a mapping: one of the monitor's could come there.
+TEST_F(AddressSpaceTest, WhatTheHostRefusesLeavesNoHole) {
+  auto file = std::make_shared<MappedFile>();
+  file->fd = OwnedFd(memfd_create("km-test", MFD_CLOEXEC | MFD_HUGETLB));
+  constexpr uint64_t kBytes = 8 * kLargePageSize;
+  if (!file->fd.valid() || ftruncate(file->fd.get(), 2 * kBytes) != 0) GTEST_SKIP();
+  MapRequest request;
+  request.address = kFixed & ~(kLargePageSize - 1);
+  request.length = kBytes;
+  request.protection = kRw;
+  request.flags = MAP_SHARED | MAP_NORESERVE | MAP_FIXED;
+  request.host_fd = file->fd.get();
+  request.file = file;
+  if (space_.Map(request) < 0) GTEST_SKIP() << "no huge pages";
+  EXPECT_EQ(space_.RemapFilePages(request.address, kBytes, 1, 0), -EINVAL);
+  EXPECT_EQ(msync(Host(request.address), kBytes, MS_ASYNC), 0) << strerror(errno);
+}
+
+TEST_F(AddressSpaceTest, LockedMemoryCountsOnceHoweverOftenItMoves) {
+  auto locked = [] {
+    std::ifstream status("/proc/self/status");
+    unsigned long kilobytes = 0;
+    for (std::string line; std::getline(status, line);) {
+      (void)sscanf(line.c_str(), "VmLck: %lu", &kilobytes);
+    }
+    return kilobytes;
+  };
+  const unsigned long before = locked();
+  uint64_t address = kFixed;
+  ASSERT_GT(Map(address, 8), 0);
+  ASSERT_EQ(space_.Lock(address, 8 * kPageSize, false), 0);
+  ASSERT_EQ(locked() - before, 32);
+  for (int i = 0; i < 3; ++i) {
+    const uint64_t target = address + 100 * kPageSize;
+    ASSERT_GT(
+        space_.Remap(address, 8 * kPageSize, 8 * kPageSize, MREMAP_MAYMOVE | MREMAP_FIXED, target),
+        0);
+    address = target;
+    EXPECT_EQ(locked() - before, 32) << "after move " << i;
+  }
+  // What stays behind of a part that moves, and what grows after a move.
+  const uint64_t target = address + 100 * kPageSize;
+  ASSERT_GT(space_.Remap(address, kPageSize, 4 * kPageSize, MREMAP_MAYMOVE | MREMAP_FIXED, target),
+            0);
+  EXPECT_EQ(locked() - before, 44);
+  ASSERT_EQ(space_.Unlock(target, 4 * kPageSize), 0);
+  EXPECT_EQ(locked() - before, 28);
 }
 
 TEST_F(AddressSpaceTest, RemapFixedAndDontUnmap) {

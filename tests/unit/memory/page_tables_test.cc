@@ -123,6 +123,20 @@ TEST_F(PageTablesTest, GrantSetsRightsOfWhatIsPresentOnly) {
   EXPECT_EQ(Rights(kVa + kPageSize), -1);
 }
 
+TEST_F(PageTablesTest, LargeAndSmallByTurnsTakeNoMorePages) {
+  auto turn = [&] {
+    ASSERT_TRUE(tables_.Fill(kVa, kVa + kLargePageSize, kGpa, kRw).ok());
+    ASSERT_TRUE(tables_.Clear(kVa, kVa + kLargePageSize).ok());
+    ASSERT_TRUE(tables_.Fill(kVa, kVa + kPageSize, kGpa, kRw).ok());
+    EXPECT_EQ(Rights(kVa + kPageSize), -1);
+    ASSERT_TRUE(tables_.Clear(kVa, kVa + kPageSize).ok());
+  };
+  turn();
+  const uint64_t next = *arena_.Allocate();
+  for (int i = 0; i < 3; ++i) turn();
+  EXPECT_EQ(*arena_.Allocate(), next + kPageSize);
+}
+
 TEST_F(PageTablesTest, LargeLeafChangedWholeStaysLarge) {
   ASSERT_TRUE(tables_.Fill(kVa, kVa + 2 * kLargePageSize, kGpa, kRw).ok());
   ASSERT_TRUE(tables_.Restrict(kVa, kVa + kLargePageSize, PROT_READ).ok());
