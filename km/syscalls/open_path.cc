@@ -21,11 +21,6 @@
 namespace km {
 namespace {
 
-bool BelowProc(const OwnedFd& fd) {
-  struct statfs system;
-  return fstatfs(fd.get(), &system) == 0 && system.f_type == PROC_SUPER_MAGIC;
-}
-
 bool IsRunning(const Call& call, const struct stat& status) {
   return call.process.identity().RunsFrom(status.st_dev, status.st_ino);
 }
@@ -66,10 +61,7 @@ int Inspect(Call& call, const Opening& how, Opened* out) {
   }
   if (how.flags & O_PATH) out->kind = FileKind::kPath;
   // Only file systems without a device of their own can be procfs.
-  if (major(status.st_dev) != 0 || !BelowProc(out->fd)) return 0;
-  std::string path = HostPathOf(out->fd.get());
-  if (!absl::StartsWith(path, "/proc")) return -EACCES;  // procfs in another place
-  return IsOwnHostPath(path) ? -ELOOP : 0;
+  return major(status.st_dev) == 0 ? JudgeProcFile(out->fd.get()) : 0;
 }
 
 // Without the links in /proc that are no paths but lead into a process (/proc/PID/fd/N and the

@@ -1,6 +1,10 @@
 #include "km/syscalls/proc_path.h"
 
 #include <linux/limits.h>
+#include <linux/magic.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,6 +16,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "km/files/host_path.h"
 
 namespace km {
@@ -26,10 +31,21 @@ bool ParseNumber(const std::string& name, uint64_t* out) {
   return absl::SimpleAtoi(name, out);
 }
 
-bool IsMonitorThread(const std::string& name) {
+// Whether /proc/`name` is of a thread of the monitor, or of the writer of a live snapshot: a copy
+// of it, and its only child without an exit signal.
+bool IsMonitors(const std::string& name) {
   uint64_t id = 0;
-  return ParseNumber(name, &id) &&
-         access(absl::StrCat("/proc/self/task/", name).c_str(), F_OK) == 0;
+  if (!ParseNumber(name, &id)) return false;
+  const std::string thread = absl::StrCat("/proc/self/task/", name);
+  if (access(thread.c_str(), F_OK) == 0 || errno != ENOENT) return true;
+  siginfo_t info;
+  constexpr int kLook = WEXITED | WNOHANG | WNOWAIT | __WCLONE;
+  return waitid(P_PID, static_cast<id_t>(id), &info, kLook) == 0;
+}
+
+// By its name alone.
+bool IsBelowProc(absl::string_view path) {
+  return path == "/proc" || absl::StartsWith(path, "/proc/");
 }
 
 // As the program calls it: the host's name of a directory below /proc/self has host's numbers.
@@ -98,7 +114,7 @@ class Walk {
         }
         // Natively a thread can be entered by its number, too.
         if (process_.HasThread(static_cast<uint32_t>(id))) return StepThread(name);
-        if (IsMonitorThread(name)) return -ENOENT;
+        if (IsMonitors(name)) return -ENOENT;
       }
     }
     std::string target;
@@ -199,12 +215,12 @@ class Walk {
 bool MayLeadToProc(const HostPath& path) {
   if (path.path.empty()) return false;
   if (path.path[0] != '/') {
-    return path.directory != nullptr &&
-           absl::StartsWith(path.directory->description->path, "/proc");
+    return path.directory != nullptr && IsBelowProc(path.directory->description->path);
   }
   size_t start = path.path.find_first_not_of('/');
   if (start == std::string::npos) return false;
-  return path.path.compare(start, 4, "proc") == 0 || path.path.compare(start, 4, "dev/") == 0;
+  absl::string_view from_root = absl::string_view(path.path).substr(start - 1);
+  return IsBelowProc(from_root) || absl::StartsWith(from_root, "/dev/");
 }
 
 int WalkPath(const Call& call, const HostPath& path, LastLink last, ProcPath* out) {
@@ -254,9 +270,24 @@ bool IsOwnPath(const std::string& path) {
   return path == "/proc/self" || absl::StartsWith(path, "/proc/self/");
 }
 
-bool IsOwnHostPath(const std::string& path) {
+int JudgeProcFile(int host_fd) {
+  struct statfs system;
+  if (fstatfs(host_fd, &system) != 0) return -errno;
+  if (system.f_type != PROC_SUPER_MAGIC) return 0;
+  const std::string path = HostPathOf(host_fd);
+  if (!IsBelowProc(path)) return -EACCES;
   std::vector<std::string> parts = absl::StrSplit(path, absl::MaxSplits('/', 3));
-  return parts.size() >= 3 && parts[1] == "proc" && IsMonitorThread(parts[2]);
+  uint64_t id = 0;
+  if (parts.size() < 3 || !ParseNumber(parts[2], &id)) return 0;
+  if (IsMonitors(parts[2])) return -ELOOP;
+  // A thread of the monitor's that has ended is not found, but what was opened in its directory
+  // stays good. So the file must still be there after the look: then the number was its process's
+  // meanwhile. A name that was looked up again, as below net, the host calls deleted.
+  const std::string name(absl::StripSuffix(path, " (deleted)"));
+  struct stat opened, found;
+  const bool there = fstat(host_fd, &opened) == 0 && lstat(name.c_str(), &found) == 0 &&
+                     opened.st_ino == found.st_ino && opened.st_dev == found.st_dev;
+  return there ? 0 : -ESRCH;
 }
 
 std::string OwnLink(Process& process, uint32_t tid, const std::string& name) {

@@ -42,8 +42,11 @@ std::string HostPathOfOwn(Process& process, const OwnName& own);
 // Whether FileDescription::path is one of the program's own directory in /proc.
 bool IsOwnPath(const std::string& path);
 
-// Whether the host's name of a file is one in the directory of the monitor or of a thread of it.
-bool IsOwnHostPath(const std::string& path);
+// Whether an open file may be the program's. 0: it is on no procfs, or of a process that is not the
+// monitor. -ELOOP: in the directory of the monitor, of a thread of it, or of a snapshot's writer.
+// -EACCES: on a procfs in another place, which may show the monitor by another number. -ESRCH: its
+// process has ended, and nobody knows any more which one it was.
+int JudgeProcFile(int host_fd);
 
 // The text behind a symbolic link in the program's own directory ("exe", "cwd", "root", or "self"
 // and "thread-self" for the links that lead to it); empty when `name` is none.
