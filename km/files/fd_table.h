@@ -5,6 +5,7 @@
 
 #include <km/notes.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -120,6 +121,8 @@ class FileDescription {
 struct OpenFile {
   OpenFile(OwnedFd host_fd, std::shared_ptr<FileDescription> open_description)
       : host(std::move(host_fd)), description(std::move(open_description)) {}
+  // A host descriptor just made, with a description of its own.
+  static std::shared_ptr<OpenFile> Of(int host_fd, FileKind kind, std::string path);
   // Host descriptors 0 to 2 are not freed but turned into /dev/null: the monitor writes its
   // messages to 2, which must never be another file.
   ~OpenFile();
@@ -166,7 +169,14 @@ class FdTable {
   // At the lowest free number from `lowest` on; -EMFILE.
   int Install(std::shared_ptr<OpenFile> file, bool close_on_exec, uint64_t lowest = 0)
       ABSL_LOCKS_EXCLUDED(mutex_);
-  // At `fd`; what was there is closed.
+  // Takes the lowest free number from `lowest` on for a descriptor to come, or says -EMFILE
+  // (-EINVAL: `lowest` is beyond the limit). Until it is filled nothing is open there: see
+  // ReservedFd.
+  int Reserve(uint64_t lowest = 0) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Fill(int reserved, std::shared_ptr<OpenFile> file, bool close_on_exec)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  void Release(int reserved) ABSL_LOCKS_EXCLUDED(mutex_);
+  // At `fd`; what was there is closed. -EBUSY when it is reserved.
   int InstallAt(uint64_t fd, std::shared_ptr<OpenFile> file, bool close_on_exec)
       ABSL_LOCKS_EXCLUDED(mutex_);
   int Close(uint64_t fd) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -184,9 +194,6 @@ class FdTable {
   // both are one to the host, or a new one.
   std::shared_ptr<FileDescription> DescriptionOf(int host_fd) const ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Whether the next Install would answer -EMFILE.
-  bool Full() const ABSL_LOCKS_EXCLUDED(mutex_);
-
   // How many connections accept(2) has brought so far.
   uint64_t accepted() const { return accepted_.load(std::memory_order_relaxed); }
   void CountAccepted() { accepted_.fetch_add(1, std::memory_order_relaxed); }
@@ -203,10 +210,11 @@ class FdTable {
     std::shared_ptr<OpenFile> file;
     bool close_on_exec = false;
     bool untouched = false;
+    bool reserved = false;
+
+    bool taken() const { return file != nullptr || reserved; }
   };
   void Adopt(int host_fd, int given) ABSL_LOCKS_EXCLUDED(mutex_);
-  int InstallLocked(std::shared_ptr<OpenFile> file, bool close_on_exec, uint64_t lowest)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   std::atomic<uint64_t> accepted_ = 0;
   mutable absl::Mutex mutex_;
@@ -214,6 +222,33 @@ class FdTable {
   uint64_t lowest_free_ ABSL_GUARDED_BY(mutex_) = 0;  // no slot below it is free
   uint64_t limit_ ABSL_GUARDED_BY(mutex_);
   std::optional<TerminalSettings> launched_with_ ABSL_GUARDED_BY(mutex_);
+};
+
+// A number that is taken before its file is made, as Linux does: that there is none left is told
+// before anything was opened, emptied or waited for. Let go of again unless it is filled.
+class ReservedFd {
+ public:
+  explicit ReservedFd(FdTable& table, uint64_t lowest = 0)
+      : table_(table), number_(table.Reserve(lowest)) {}
+  ~ReservedFd() {
+    if (number_ >= 0 && !filled_) table_.Release(number_);
+  }
+  ReservedFd(const ReservedFd&) = delete;
+  ReservedFd& operator=(const ReservedFd&) = delete;
+
+  // 0, or why there is none: then it is not to be filled.
+  int error() const { return std::min(number_, 0); }
+  // Once. The number.
+  int Fill(std::shared_ptr<OpenFile> file, bool close_on_exec) {
+    filled_ = true;
+    table_.Fill(number_, std::move(file), close_on_exec);
+    return number_;
+  }
+
+ private:
+  FdTable& table_;
+  const int number_;
+  bool filled_ = false;
 };
 
 }  // namespace km
