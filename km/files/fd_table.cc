@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 
 #include "absl/strings/match.h"
@@ -289,6 +290,12 @@ std::shared_ptr<FileDescription> FdTable::DescriptionOf(int host_fd) const {
     description->foreign = open.foreign;  // another end, or another opening, of a file it has
   }
   return description;
+}
+
+uint64_t FdTable::capacity() const {
+  constexpr uint64_t kFirst = 64;  // NR_OPEN_DEFAULT
+  absl::MutexLock lock(&mutex_);
+  return std::bit_ceil(std::max<uint64_t>(slots_.size(), kFirst));
 }
 
 std::vector<FdTable::Entry> FdTable::Entries() const {

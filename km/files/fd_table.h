@@ -194,6 +194,10 @@ class FdTable {
   // both are one to the host, or a new one.
   std::shared_ptr<FileDescription> DescriptionOf(int host_fd) const ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // How many numbers Linux's table would have room for: it grows by powers of two, and never
+  // shrinks.
+  uint64_t capacity() const ABSL_LOCKS_EXCLUDED(mutex_);
+
   // How many connections accept(2) has brought so far.
   uint64_t accepted() const { return accepted_.load(std::memory_order_relaxed); }
   void CountAccepted() { accepted_.fetch_add(1, std::memory_order_relaxed); }

@@ -76,5 +76,17 @@ TEST(FdTableTest, AReservedNumberIsTakenButNotOpen) {
   EXPECT_EQ(table.Install(Null(), false), 3);
 }
 
+TEST(FdTableTest, HasRoomAsLinuxHas) {
+  FdTable table(1000);
+  EXPECT_EQ(table.capacity(), 64u);
+  table.InstallAt(63, Null(), false);
+  EXPECT_EQ(table.capacity(), 64u);
+  table.InstallAt(64, Null(), false);
+  EXPECT_EQ(table.capacity(), 128u);
+  table.InstallAt(300, Null(), false);
+  table.Close(300);
+  EXPECT_EQ(table.capacity(), 512u);
+}
+
 }  // namespace
 }  // namespace km
