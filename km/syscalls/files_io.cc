@@ -51,10 +51,11 @@ bool TakeHostSignal(Call& call, int sig) {
 }  // namespace
 
 // Linux sends these to the thread that wrote; the host has sent them to the monitor, which blocks
-// them.
-int64_t AfterWrite(Call& call, int64_t result) {
+// them. A pipe whose last reader goes in the middle of a write brings one as well.
+int64_t AfterWrite(Call& call, int64_t result, uint64_t asked) {
   int sig = 0;
-  if (result == -EPIPE && TakeHostSignal(call, SIGPIPE)) sig = SIGPIPE;
+  const bool short_of = result > 0 && static_cast<uint64_t>(result) < asked;
+  if ((result == -EPIPE || short_of) && TakeHostSignal(call, SIGPIPE)) sig = SIGPIPE;
   if (result == -EFBIG && call.process.Limits()[RLIMIT_FSIZE].rlim_cur != RLIM_INFINITY) {
     sig = SIGXFSZ;
   }
@@ -73,6 +74,12 @@ int CopyIovecs(const Call& call, GuestAddr address, uint64_t count, std::vector<
     part.iov_base = reinterpret_cast<void*>(Buffer(call, base, part.iov_len));
   }
   return error;
+}
+
+uint64_t TotalOf(const std::vector<iovec>& parts) {
+  uint64_t total = 0;
+  for (const iovec& part : parts) total += part.iov_len;
+  return total;
 }
 
 namespace {
@@ -109,9 +116,10 @@ int64_t Transfer(Call& call, long number) {
   if (file->description->signal_fd != nullptr) {
     return Reads(number) ? ReadSignals(call, *file, call.Addr(1), call.arguments[2]) : -EINVAL;
   }
-  return BlockOn(call, *file, number,
-                 {Buffer(call, call.arguments[1], call.arguments[2]), call.arguments[2],
-                  call.arguments[3], 0, 0});
+  const int64_t result = BlockOn(call, *file, number,
+                                 {Buffer(call, call.arguments[1], call.arguments[2]),
+                                  call.arguments[2], call.arguments[3], 0, 0});
+  return Reads(number) ? result : AfterWrite(call, result, call.arguments[2]);
 }
 
 // The offset of preadv and pwritev comes in two halves of which x86-64 uses the first whole.
@@ -134,9 +142,10 @@ int64_t TransferVector(Call& call, long number) {
     if (events) return ReadHeldEvents(call, *file, to, first.iov_len);
     return ReadSignals(call, *file, to, first.iov_len);
   }
-  return BlockOn(call, *file, number,
-                 {reinterpret_cast<uint64_t>(parts.data()), parts.size(), call.arguments[3],
-                  call.arguments[4], call.arguments[5]});
+  const int64_t result = BlockOn(call, *file, number,
+                                 {reinterpret_cast<uint64_t>(parts.data()), parts.size(),
+                                  call.arguments[3], call.arguments[4], call.arguments[5]});
+  return Reads(number) ? result : AfterWrite(call, result, TotalOf(parts));
 }
 
 // A call on a descriptor and plain numbers.
@@ -151,14 +160,14 @@ int64_t OnFile(Call& call, long number) {
 
 SyscallResult Read(Call& call) { return Transfer(call, SYS_read); }
 SyscallResult Pread64(Call& call) { return Transfer(call, SYS_pread64); }
-SyscallResult Write(Call& call) { return AfterWrite(call, Transfer(call, SYS_write)); }
-SyscallResult Pwrite64(Call& call) { return AfterWrite(call, Transfer(call, SYS_pwrite64)); }
+SyscallResult Write(Call& call) { return Transfer(call, SYS_write); }
+SyscallResult Pwrite64(Call& call) { return Transfer(call, SYS_pwrite64); }
 SyscallResult Readv(Call& call) { return TransferVector(call, SYS_readv); }
 SyscallResult Preadv(Call& call) { return TransferVector(call, SYS_preadv); }
 SyscallResult Preadv2(Call& call) { return TransferVector(call, SYS_preadv2); }
-SyscallResult Writev(Call& call) { return AfterWrite(call, TransferVector(call, SYS_writev)); }
-SyscallResult Pwritev(Call& call) { return AfterWrite(call, TransferVector(call, SYS_pwritev)); }
-SyscallResult Pwritev2(Call& call) { return AfterWrite(call, TransferVector(call, SYS_pwritev2)); }
+SyscallResult Writev(Call& call) { return TransferVector(call, SYS_writev); }
+SyscallResult Pwritev(Call& call) { return TransferVector(call, SYS_pwritev); }
+SyscallResult Pwritev2(Call& call) { return TransferVector(call, SYS_pwritev2); }
 
 SyscallResult Lseek(Call& call) {
   auto file = FileArg(call, 0);
@@ -173,7 +182,8 @@ SyscallResult Sendfile(Call& call) {
   if (out == nullptr || in == nullptr) return -EBADF;
   return AfterWrite(call,
                     BlockOn(call, *out, SYS_sendfile,
-                            {HostFd(in), call.HostArg(2, sizeof(off_t)), call.arguments[3], 0, 0}));
+                            {HostFd(in), call.HostArg(2, sizeof(off_t)), call.arguments[3], 0, 0}),
+                    call.arguments[3]);
 }
 
 SyscallResult CopyFileRange(Call& call) {

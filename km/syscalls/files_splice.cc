@@ -17,8 +17,10 @@ SyscallResult Splice(Call& call) {
   auto out = FileArg(call, 2);
   if (in == nullptr || out == nullptr) return -EBADF;
   return AfterWrite(
-      call, call.thread.Block(SYS_splice, HostFd(in), call.HostArg(1, sizeof(loff_t)), HostFd(out),
-                              call.HostArg(3, sizeof(loff_t)), call.arguments[4], call.Uint(5)));
+      call,
+      call.thread.Block(SYS_splice, HostFd(in), call.HostArg(1, sizeof(loff_t)), HostFd(out),
+                        call.HostArg(3, sizeof(loff_t)), call.arguments[4], call.Uint(5)),
+      call.arguments[4]);
 }
 
 SyscallResult Tee(Call& call) {
@@ -26,7 +28,8 @@ SyscallResult Tee(Call& call) {
   auto out = FileArg(call, 1);
   if (in == nullptr || out == nullptr) return -EBADF;
   return AfterWrite(
-      call, call.thread.Block(SYS_tee, HostFd(in), HostFd(out), call.arguments[2], call.Uint(3)));
+      call, call.thread.Block(SYS_tee, HostFd(in), HostFd(out), call.arguments[2], call.Uint(3)),
+      call.arguments[2]);
 }
 
 SyscallResult Vmsplice(Call& call) {
@@ -38,8 +41,10 @@ SyscallResult Vmsplice(Call& call) {
     return error;
   }
   return AfterWrite(
-      call, call.thread.Block(SYS_vmsplice, HostFd(file), reinterpret_cast<uint64_t>(parts.data()),
-                              parts.size(), call.Uint(3)));
+      call,
+      call.thread.Block(SYS_vmsplice, HostFd(file), reinterpret_cast<uint64_t>(parts.data()),
+                        parts.size(), call.Uint(3)),
+      TotalOf(parts));
 }
 
 SyscallResult SyncFileRange(Call& call) {
