@@ -21,9 +21,9 @@ int OpenOwnFile(Process& process, const std::string& name, int flags, std::strin
 // invalid for every other.
 OwnedFd OwnFileToLookAt(Process& process, const std::shared_ptr<OpenFile>& file);
 
-// The entries of a directory whose contents the host does not know, by its FileDescription::path;
-// false for every other.
-bool OwnDirectory(Process& process, const std::string& path, std::vector<std::string>* names);
+// The numbers, ascending, that are the entries of a directory whose contents the host does not
+// know, by its FileDescription::path; false for every other.
+bool OwnDirectory(Process& process, const std::string& path, std::vector<uint64_t>* numbers);
 
 // read(2), write(2) and their kin (`number` one of them, arguments as the program gave them) on a
 // file of FileKind::kProc.
