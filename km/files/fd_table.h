@@ -72,6 +72,13 @@ struct SocketNames {
   std::vector<uint8_t> own, peer;
 };
 
+// Of a file that the monitor makes in the program's own directory in /proc: what it reads as, made
+// when its beginning was read last. The lock also keeps the file's position, which the host has.
+struct ProcText {
+  absl::Mutex mutex;
+  std::optional<std::string> text ABSL_GUARDED_BY(mutex);
+};
+
 // An open file description, shared by descriptors that dup(2) made of each other.
 class FileDescription {
  public:
@@ -85,6 +92,8 @@ class FileDescription {
   // zero is none. It may have been served since.
   QueueNotice notice() const ABSL_LOCKS_EXCLUDED(mutex_);
   void SetNotice(QueueNotice notice) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  ProcText& proc_text() { return proc_text_; }
 
   FileKind kind = FileKind::kOther;
   std::string path;  // absolute, as the host sees it; empty where it has none
@@ -114,6 +123,7 @@ class FileDescription {
   std::weak_ptr<const MappedFile> mapped_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<const BoundName> bound_name_ ABSL_GUARDED_BY(mutex_);
   QueueNotice notice_ ABSL_GUARDED_BY(mutex_);
+  ProcText proc_text_;
 };
 
 // One descriptor of the program's: a host descriptor of its own, as natively, so that locks, epoll

@@ -109,7 +109,7 @@ int64_t ReadHeldEvents(Call& call, const OpenFile& file, GuestAddr buffer, uint6
 int64_t Transfer(Call& call, long number) {
   auto file = FileArg(call, 0);
   if (file == nullptr) return -EBADF;
-  if (file->description->kind == FileKind::kProc) return ProcTransfer(call, number, file);
+  if (IsStandIn(*file)) return ProcTransfer(call, number, file);
   if (HoldsEvents(*file) && number == SYS_read) {
     return ReadHeldEvents(call, *file, call.Addr(1), call.arguments[2]);
   }
@@ -126,7 +126,7 @@ int64_t Transfer(Call& call, long number) {
 int64_t TransferVector(Call& call, long number) {
   auto file = FileArg(call, 0);
   if (file == nullptr) return -EBADF;
-  if (file->description->kind == FileKind::kProc) return ProcTransfer(call, number, file);
+  if (IsStandIn(*file)) return ProcTransfer(call, number, file);
   // The kernel takes no more than the lower half of the count.
   if (call.Uint(2) > kMaxIovecs) return -EINVAL;
   std::vector<iovec> parts;
@@ -172,7 +172,7 @@ SyscallResult Pwritev2(Call& call) { return TransferVector(call, SYS_pwritev2); 
 SyscallResult Lseek(Call& call) {
   auto file = FileArg(call, 0);
   if (file == nullptr) return -EBADF;
-  if (file->description->kind == FileKind::kProc) return ProcSeek(call, file);
+  if (IsStandIn(*file)) return ProcSeek(call, file);
   return HostResult(syscall(SYS_lseek, file->host.get(), call.arguments[1], call.Uint(2)));
 }
 
@@ -180,6 +180,7 @@ SyscallResult Sendfile(Call& call) {
   auto out = FileArg(call, 0);
   auto in = FileArg(call, 1);
   if (out == nullptr || in == nullptr) return -EBADF;
+  if (IsStandIn(*in) || IsStandIn(*out)) return -EINVAL;
   return AfterWrite(call,
                     BlockOn(call, *out, SYS_sendfile,
                             {HostFd(in), call.HostArg(2, sizeof(off_t)), call.arguments[3], 0, 0}),
@@ -190,6 +191,7 @@ SyscallResult CopyFileRange(Call& call) {
   auto in = FileArg(call, 0);
   auto out = FileArg(call, 2);
   if (in == nullptr || out == nullptr) return -EBADF;
+  if (IsStandIn(*in) || IsStandIn(*out)) return -EXDEV;
   return AfterWrite(
       call, call.thread.Block(SYS_copy_file_range, HostFd(in), call.HostArg(1, sizeof(off_t)),
                               HostFd(out), call.HostArg(3, sizeof(off_t)), call.arguments[4],

@@ -8,6 +8,7 @@
 
 #include "km/syscalls/handlers.h"
 #include "km/syscalls/paths.h"
+#include "km/syscalls/proc_files.h"
 #include "km/syscalls/transfer.h"
 
 namespace km {
@@ -16,6 +17,7 @@ SyscallResult Splice(Call& call) {
   auto in = FileArg(call, 0);
   auto out = FileArg(call, 2);
   if (in == nullptr || out == nullptr) return -EBADF;
+  if (IsStandIn(*in) || IsStandIn(*out)) return -EINVAL;
   return AfterWrite(
       call,
       call.thread.Block(SYS_splice, HostFd(in), call.HostArg(1, sizeof(loff_t)), HostFd(out),

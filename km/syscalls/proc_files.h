@@ -17,6 +17,9 @@ namespace km {
 // contents. *path gets the name that FileDescription::path keeps.
 int OpenOwnFile(Process& process, const std::string& name, int flags, std::string* path);
 
+// Whether OpenOwnFile made it. As natively its bytes cannot be spliced.
+inline bool IsStandIn(const OpenFile& file) { return file.description->kind == FileKind::kProc; }
+
 // For calls that look at a file (fstat(2)) that OpenOwnFile stands in for: the host's, as O_PATH;
 // invalid for every other.
 OwnedFd OwnFileToLookAt(Process& process, const std::shared_ptr<OpenFile>& file);
