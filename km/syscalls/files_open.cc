@@ -38,8 +38,9 @@ int64_t AddOpened(Call& call, const HostPath& path, const Opening& how, bool clo
   if (reserved.error() != 0) return reserved.error();
   Opened opened;
   if (int64_t result = OpenPath(call, path, how, &opened); result < 0) return result;
-  return reserved.Fill(OpenFile::Of(opened.fd.Release(), opened.kind, std::move(opened.path)),
-                       close_on_exec);
+  auto file = OpenFile::Of(opened.fd.Release(), opened.kind, std::move(opened.path));
+  file->description->foreign = opened.foreign;
+  return reserved.Fill(std::move(file), close_on_exec);
 }
 
 int64_t OpenAt(Call& call, int guest_dirfd, size_t i, int flags, uint32_t mode) {

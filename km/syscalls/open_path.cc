@@ -110,6 +110,33 @@ int64_t OpenDescriptor(Call& call, uint64_t number, const Opening& how, Opened* 
   return Inspect(call, how, out);
 }
 
+// A link that leads into another process. The directory that it is in is held while it is followed:
+// by then its number may be one of the monitor's.
+int64_t OpenForeignLink(Call& call, const ProcPath& link, const Opening& how, Opened* out) {
+  OwnedFd directory(open(link.path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  struct statfs system;
+  if (!directory.valid() || fstatfs(directory.get(), &system) != 0) return -errno;
+  if (system.f_type != PROC_SUPER_MAGIC) return -ELOOP;
+  if (int error = JudgeProcFile(directory.get()); error != 0) return error;
+  const char* name = link.name.c_str();
+  if (!link.rest.empty()) {
+    OwnedFd start(openat(directory.get(), name, O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (!start.valid()) return -errno;
+    HostPath rest;
+    rest.dirfd = start.get();
+    rest.path = link.rest;
+    return OpenOrdinary(call, rest, how, out);
+  }
+  int flags = HostFlags(call, directory.get(), name, how.flags);
+  int64_t fd =
+      call.thread.Block(SYS_openat, static_cast<uint64_t>(directory.get()),
+                        reinterpret_cast<uint64_t>(name), static_cast<uint64_t>(flags), how.mode);
+  if (fd < 0) return fd;
+  out->fd = OwnedFd(static_cast<int>(fd));
+  out->foreign = true;
+  return Inspect(call, how, out);
+}
+
 int64_t OpenWalkedOnce(Call& call, const HostPath& path, Opening how, Opened* out) {
   LastLink last = (how.flags & O_NOFOLLOW) || (how.flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL)
                       ? LastLink::kKeep
@@ -122,8 +149,14 @@ int64_t OpenWalkedOnce(Call& call, const HostPath& path, Opening how, Opened* ou
     return OpenOrdinary(call, ordinary, how, out);
   }
   if (path.path.back() == '/') how.flags |= O_DIRECTORY;
-  return target.kind == ProcPath::Kind::kOwn ? OpenOwn(call, target.path, how, out)
-                                             : OpenDescriptor(call, target.fd, how, out);
+  switch (target.kind) {
+    case ProcPath::Kind::kOwn:
+      return OpenOwn(call, target.path, how, out);
+    case ProcPath::Kind::kDescriptor:
+      return OpenDescriptor(call, target.fd, how, out);
+    default:
+      return OpenForeignLink(call, target, how, out);
+  }
 }
 
 int64_t OpenWalked(Call& call, const HostPath& path, const Opening& how, Opened* out) {

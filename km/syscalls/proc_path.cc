@@ -1,8 +1,11 @@
 #include "km/syscalls/proc_path.h"
 
+#include <fcntl.h>
 #include <linux/limits.h>
 #include <linux/magic.h>
+#include <linux/openat2.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -15,8 +18,10 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "km/base/owned.h"
 #include "km/files/host_path.h"
 
 namespace km {
@@ -46,6 +51,36 @@ bool IsMonitors(const std::string& name) {
 // By its name alone.
 bool IsBelowProc(absl::string_view path) {
   return path == "/proc" || absl::StartsWith(path, "/proc/");
+}
+
+// Below the directory of a process.
+bool IsBelowProcess(const std::string& path) {
+  std::vector<std::string> parts = absl::StrSplit(path, absl::MaxSplits('/', 3));
+  uint64_t id = 0;
+  return parts.size() >= 3 && parts[1] == "proc" && ParseNumber(parts[2], &id);
+}
+
+// Whether the text of a link into another process is a name of what it leads to: not of a file that
+// is deleted or has none, nor in another mount namespace.
+bool IsNameOf(const std::string& text, const std::string& link) {
+  constexpr unsigned kWanted = STATX_INO | STATX_MNT_ID;
+  struct statx named, linked;
+  return text[0] == '/' && statx(AT_FDCWD, text.c_str(), AT_NO_AUTOMOUNT, kWanted, &named) == 0 &&
+         statx(AT_FDCWD, link.c_str(), AT_NO_AUTOMOUNT, kWanted, &linked) == 0 &&
+         (named.stx_mask & linked.stx_mask & STATX_MNT_ID) != 0 &&
+         named.stx_mnt_id == linked.stx_mnt_id && named.stx_ino == linked.stx_ino;
+}
+
+// Why the host would not follow a link in an ordinary directory: on a file system where none are
+// followed, or somebody else's where everybody may write (fs.protected_symlinks). It looks no
+// further than that directory and what is below it, where its answer is the program's as well.
+int Refusal(const std::string& directory, const std::string& link) {
+  OwnedFd at(open(directory.empty() ? "/" : directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  open_how look = {};
+  look.flags = O_PATH | O_CLOEXEC;
+  look.resolve = RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS;
+  OwnedFd fd(static_cast<int>(syscall(SYS_openat2, at.get(), link.c_str(), &look, sizeof(look))));
+  return !fd.valid() && (errno == EACCES || errno == ELOOP) ? -errno : 0;
 }
 
 // As the program calls it: the host's name of a directory below /proc/self has host's numbers.
@@ -118,7 +153,13 @@ class Walk {
       }
     }
     std::string target;
-    if (!KeepLink() && ReadLink(next, &target) && !target.empty()) return Follow(target);
+    if (!KeepLink() && ReadLink(next, &target) && !target.empty()) {
+      if (IsBelowProcess(at_) && !IsNameOf(target, next)) return EndForeign(name);
+      if (!IsBelowProc(at_)) {
+        if (int error = Refusal(at_, name); error != 0) return error;
+      }
+      return Follow(target);
+    }
     at_ = next;
     return 0;
   }
@@ -135,6 +176,12 @@ class Walk {
     out_->path = std::move(path);
     out_->fd = fd;
     return 0;
+  }
+
+  int EndForeign(const std::string& name) {
+    out_->name = name;
+    out_->rest = absl::StrJoin(rest_.rbegin(), rest_.rend(), "/");
+    return End(ProcPath::Kind::kForeignLink, at_);
   }
 
   std::string PopOwn() {
