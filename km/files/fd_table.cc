@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 
 #include "absl/strings/match.h"
@@ -94,6 +95,13 @@ void FileDescription::SetNotice(QueueNotice notice) {
   notice_ = notice;
 }
 
+std::shared_ptr<OpenFile> OpenFile::Of(int host_fd, FileKind kind, std::string path) {
+  auto description = std::make_shared<FileDescription>();
+  description->kind = kind;
+  description->path = std::move(path);
+  return std::make_shared<OpenFile>(OwnedFd(host_fd), std::move(description));
+}
+
 OpenFile::~OpenFile() {
   if (host.get() < 0 || host.get() > STDERR_FILENO) return;
   int number = host.Release();
@@ -168,19 +176,35 @@ std::shared_ptr<OpenFile> FdTable::Get(uint64_t fd) {
   return slots_[fd].file;
 }
 
-int FdTable::InstallLocked(std::shared_ptr<OpenFile> file, bool close_on_exec, uint64_t lowest) {
+int FdTable::Reserve(uint64_t lowest) {
+  absl::MutexLock lock(&mutex_);
   uint64_t fd = std::max(lowest, lowest_free_);
-  while (fd < slots_.size() && slots_[fd].file != nullptr) ++fd;
+  while (fd < slots_.size() && slots_[fd].taken()) ++fd;
   if (lowest <= lowest_free_) lowest_free_ = fd;
-  if (fd >= limit_) return lowest >= limit_ ? -EINVAL : -EMFILE;
+  if (fd >= limit_) return lowest != 0 && lowest >= limit_ ? -EINVAL : -EMFILE;
   if (fd >= slots_.size()) slots_.resize(fd + 1);
-  slots_[fd] = {std::move(file), close_on_exec, false};
+  slots_[fd].reserved = true;
   return static_cast<int>(fd);
 }
 
-int FdTable::Install(std::shared_ptr<OpenFile> file, bool close_on_exec, uint64_t lowest) {
+void FdTable::Fill(int reserved, std::shared_ptr<OpenFile> file, bool close_on_exec) {
   absl::MutexLock lock(&mutex_);
-  return InstallLocked(std::move(file), close_on_exec, lowest);
+  Slot& slot = slots_[static_cast<size_t>(reserved)];
+  slot.file = std::move(file);
+  slot.close_on_exec = close_on_exec;
+  slot.untouched = slot.reserved = false;
+}
+
+void FdTable::Release(int reserved) {
+  absl::MutexLock lock(&mutex_);
+  auto fd = static_cast<uint64_t>(reserved);
+  slots_[fd].reserved = false;
+  lowest_free_ = std::min(lowest_free_, fd);
+}
+
+int FdTable::Install(std::shared_ptr<OpenFile> file, bool close_on_exec, uint64_t lowest) {
+  ReservedFd reserved(*this, lowest);
+  return reserved.error() != 0 ? reserved.error() : reserved.Fill(std::move(file), close_on_exec);
 }
 
 int FdTable::InstallAt(uint64_t fd, std::shared_ptr<OpenFile> file, bool close_on_exec) {
@@ -188,6 +212,7 @@ int FdTable::InstallAt(uint64_t fd, std::shared_ptr<OpenFile> file, bool close_o
   absl::MutexLock lock(&mutex_);
   if (fd >= limit_) return -EBADF;
   if (fd >= slots_.size()) slots_.resize(fd + 1);
+  if (slots_[fd].reserved) return -EBUSY;
   closed = std::exchange(slots_[fd].file, std::move(file));
   slots_[fd].close_on_exec = close_on_exec;
   slots_[fd].untouched = false;
@@ -267,11 +292,10 @@ std::shared_ptr<FileDescription> FdTable::DescriptionOf(int host_fd) const {
   return description;
 }
 
-bool FdTable::Full() const {
+uint64_t FdTable::capacity() const {
+  constexpr uint64_t kFirst = 64;  // NR_OPEN_DEFAULT
   absl::MutexLock lock(&mutex_);
-  uint64_t fd = lowest_free_;
-  while (fd < slots_.size() && slots_[fd].file != nullptr) ++fd;
-  return fd >= limit_;
+  return std::bit_ceil(std::max<uint64_t>(slots_.size(), kFirst));
 }
 
 std::vector<FdTable::Entry> FdTable::Entries() const {
@@ -286,11 +310,7 @@ std::vector<FdTable::Entry> FdTable::Entries() const {
 }
 
 int FdTable::Add(int host_fd, FileKind kind, std::string path, bool close_on_exec) {
-  auto description = std::make_shared<FileDescription>();
-  description->kind = kind;
-  description->path = std::move(path);
-  return Install(std::make_shared<OpenFile>(OwnedFd(host_fd), std::move(description)),
-                 close_on_exec);
+  return Install(OpenFile::Of(host_fd, kind, std::move(path)), close_on_exec);
 }
 
 }  // namespace km

@@ -5,6 +5,7 @@
 
 #include <km/notes.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -71,6 +72,13 @@ struct SocketNames {
   std::vector<uint8_t> own, peer;
 };
 
+// Of a file that the monitor makes in the program's own directory in /proc: what it reads as, made
+// when its beginning was read last. The lock also keeps the file's position, which the host has.
+struct ProcText {
+  absl::Mutex mutex;
+  std::optional<std::string> text ABSL_GUARDED_BY(mutex);
+};
+
 // An open file description, shared by descriptors that dup(2) made of each other.
 class FileDescription {
  public:
@@ -84,6 +92,8 @@ class FileDescription {
   // zero is none. It may have been served since.
   QueueNotice notice() const ABSL_LOCKS_EXCLUDED(mutex_);
   void SetNotice(QueueNotice notice) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  ProcText& proc_text() { return proc_text_; }
 
   FileKind kind = FileKind::kOther;
   std::string path;  // absolute, as the host sees it; empty where it has none
@@ -113,6 +123,7 @@ class FileDescription {
   std::weak_ptr<const MappedFile> mapped_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<const BoundName> bound_name_ ABSL_GUARDED_BY(mutex_);
   QueueNotice notice_ ABSL_GUARDED_BY(mutex_);
+  ProcText proc_text_;
 };
 
 // One descriptor of the program's: a host descriptor of its own, as natively, so that locks, epoll
@@ -120,6 +131,8 @@ class FileDescription {
 struct OpenFile {
   OpenFile(OwnedFd host_fd, std::shared_ptr<FileDescription> open_description)
       : host(std::move(host_fd)), description(std::move(open_description)) {}
+  // A host descriptor just made, with a description of its own.
+  static std::shared_ptr<OpenFile> Of(int host_fd, FileKind kind, std::string path);
   // Host descriptors 0 to 2 are not freed but turned into /dev/null: the monitor writes its
   // messages to 2, which must never be another file.
   ~OpenFile();
@@ -166,7 +179,14 @@ class FdTable {
   // At the lowest free number from `lowest` on; -EMFILE.
   int Install(std::shared_ptr<OpenFile> file, bool close_on_exec, uint64_t lowest = 0)
       ABSL_LOCKS_EXCLUDED(mutex_);
-  // At `fd`; what was there is closed.
+  // Takes the lowest free number from `lowest` on for a descriptor to come, or says -EMFILE
+  // (-EINVAL: `lowest` is beyond the limit). Until it is filled nothing is open there: see
+  // ReservedFd.
+  int Reserve(uint64_t lowest = 0) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Fill(int reserved, std::shared_ptr<OpenFile> file, bool close_on_exec)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  void Release(int reserved) ABSL_LOCKS_EXCLUDED(mutex_);
+  // At `fd`; what was there is closed. -EBUSY when it is reserved.
   int InstallAt(uint64_t fd, std::shared_ptr<OpenFile> file, bool close_on_exec)
       ABSL_LOCKS_EXCLUDED(mutex_);
   int Close(uint64_t fd) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -184,8 +204,9 @@ class FdTable {
   // both are one to the host, or a new one.
   std::shared_ptr<FileDescription> DescriptionOf(int host_fd) const ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Whether the next Install would answer -EMFILE.
-  bool Full() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // How many numbers Linux's table would have room for: it grows by powers of two, and never
+  // shrinks.
+  uint64_t capacity() const ABSL_LOCKS_EXCLUDED(mutex_);
 
   // How many connections accept(2) has brought so far.
   uint64_t accepted() const { return accepted_.load(std::memory_order_relaxed); }
@@ -203,10 +224,11 @@ class FdTable {
     std::shared_ptr<OpenFile> file;
     bool close_on_exec = false;
     bool untouched = false;
+    bool reserved = false;
+
+    bool taken() const { return file != nullptr || reserved; }
   };
   void Adopt(int host_fd, int given) ABSL_LOCKS_EXCLUDED(mutex_);
-  int InstallLocked(std::shared_ptr<OpenFile> file, bool close_on_exec, uint64_t lowest)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   std::atomic<uint64_t> accepted_ = 0;
   mutable absl::Mutex mutex_;
@@ -214,6 +236,33 @@ class FdTable {
   uint64_t lowest_free_ ABSL_GUARDED_BY(mutex_) = 0;  // no slot below it is free
   uint64_t limit_ ABSL_GUARDED_BY(mutex_);
   std::optional<TerminalSettings> launched_with_ ABSL_GUARDED_BY(mutex_);
+};
+
+// A number that is taken before its file is made, as Linux does: that there is none left is told
+// before anything was opened, emptied or waited for. Let go of again unless it is filled.
+class ReservedFd {
+ public:
+  explicit ReservedFd(FdTable& table, uint64_t lowest = 0)
+      : table_(table), number_(table.Reserve(lowest)) {}
+  ~ReservedFd() {
+    if (number_ >= 0 && !filled_) table_.Release(number_);
+  }
+  ReservedFd(const ReservedFd&) = delete;
+  ReservedFd& operator=(const ReservedFd&) = delete;
+
+  // 0, or why there is none: then it is not to be filled.
+  int error() const { return std::min(number_, 0); }
+  // Once. The number.
+  int Fill(std::shared_ptr<OpenFile> file, bool close_on_exec) {
+    filled_ = true;
+    table_.Fill(number_, std::move(file), close_on_exec);
+    return number_;
+  }
+
+ private:
+  FdTable& table_;
+  const int number_;
+  bool filled_ = false;
 };
 
 }  // namespace km

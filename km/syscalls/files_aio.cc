@@ -19,6 +19,7 @@
 #include "km/syscalls/handlers.h"
 #include "km/syscalls/host.h"
 #include "km/syscalls/paths.h"
+#include "km/syscalls/proc_files.h"
 #include "km/syscalls/signal_masks.h"
 #include "km/syscalls/transfer.h"
 
@@ -72,6 +73,7 @@ int Prepare(const Call& call, uint64_t context, uint64_t address, Submission* su
   FdTable& files = call.process.files();
   submission->file = files.Get(host.aio_fildes);
   if (submission->file == nullptr) return -EBADF;
+  if (IsStandIn(*submission->file)) return -EINVAL;  // as natively
   host.aio_fildes = static_cast<uint32_t>(submission->file->host.get());
   if (host.aio_flags & IOCB_FLAG_RESFD) {
     submission->event_file = files.Get(host.aio_resfd);

@@ -51,10 +51,11 @@ bool TakeHostSignal(Call& call, int sig) {
 }  // namespace
 
 // Linux sends these to the thread that wrote; the host has sent them to the monitor, which blocks
-// them.
-int64_t AfterWrite(Call& call, int64_t result) {
+// them. A pipe whose last reader goes in the middle of a write brings one as well.
+int64_t AfterWrite(Call& call, int64_t result, uint64_t asked) {
   int sig = 0;
-  if (result == -EPIPE && TakeHostSignal(call, SIGPIPE)) sig = SIGPIPE;
+  const bool short_of = result > 0 && static_cast<uint64_t>(result) < asked;
+  if ((result == -EPIPE || short_of) && TakeHostSignal(call, SIGPIPE)) sig = SIGPIPE;
   if (result == -EFBIG && call.process.Limits()[RLIMIT_FSIZE].rlim_cur != RLIM_INFINITY) {
     sig = SIGXFSZ;
   }
@@ -73,6 +74,12 @@ int CopyIovecs(const Call& call, GuestAddr address, uint64_t count, std::vector<
     part.iov_base = reinterpret_cast<void*>(Buffer(call, base, part.iov_len));
   }
   return error;
+}
+
+uint64_t TotalOf(const std::vector<iovec>& parts) {
+  uint64_t total = 0;
+  for (const iovec& part : parts) total += part.iov_len;
+  return total;
 }
 
 namespace {
@@ -102,23 +109,24 @@ int64_t ReadHeldEvents(Call& call, const OpenFile& file, GuestAddr buffer, uint6
 int64_t Transfer(Call& call, long number) {
   auto file = FileArg(call, 0);
   if (file == nullptr) return -EBADF;
-  if (file->description->kind == FileKind::kProc) return ProcTransfer(call, number, file);
+  if (IsStandIn(*file)) return ProcTransfer(call, number, file);
   if (HoldsEvents(*file) && number == SYS_read) {
     return ReadHeldEvents(call, *file, call.Addr(1), call.arguments[2]);
   }
   if (file->description->signal_fd != nullptr) {
     return Reads(number) ? ReadSignals(call, *file, call.Addr(1), call.arguments[2]) : -EINVAL;
   }
-  return BlockOn(call, *file, number,
-                 {Buffer(call, call.arguments[1], call.arguments[2]), call.arguments[2],
-                  call.arguments[3], 0, 0});
+  const int64_t result = BlockOn(call, *file, number,
+                                 {Buffer(call, call.arguments[1], call.arguments[2]),
+                                  call.arguments[2], call.arguments[3], 0, 0});
+  return Reads(number) ? result : AfterWrite(call, result, call.arguments[2]);
 }
 
 // The offset of preadv and pwritev comes in two halves of which x86-64 uses the first whole.
 int64_t TransferVector(Call& call, long number) {
   auto file = FileArg(call, 0);
   if (file == nullptr) return -EBADF;
-  if (file->description->kind == FileKind::kProc) return ProcTransfer(call, number, file);
+  if (IsStandIn(*file)) return ProcTransfer(call, number, file);
   // The kernel takes no more than the lower half of the count.
   if (call.Uint(2) > kMaxIovecs) return -EINVAL;
   std::vector<iovec> parts;
@@ -134,9 +142,10 @@ int64_t TransferVector(Call& call, long number) {
     if (events) return ReadHeldEvents(call, *file, to, first.iov_len);
     return ReadSignals(call, *file, to, first.iov_len);
   }
-  return BlockOn(call, *file, number,
-                 {reinterpret_cast<uint64_t>(parts.data()), parts.size(), call.arguments[3],
-                  call.arguments[4], call.arguments[5]});
+  const int64_t result = BlockOn(call, *file, number,
+                                 {reinterpret_cast<uint64_t>(parts.data()), parts.size(),
+                                  call.arguments[3], call.arguments[4], call.arguments[5]});
+  return Reads(number) ? result : AfterWrite(call, result, TotalOf(parts));
 }
 
 // A call on a descriptor and plain numbers.
@@ -151,19 +160,19 @@ int64_t OnFile(Call& call, long number) {
 
 SyscallResult Read(Call& call) { return Transfer(call, SYS_read); }
 SyscallResult Pread64(Call& call) { return Transfer(call, SYS_pread64); }
-SyscallResult Write(Call& call) { return AfterWrite(call, Transfer(call, SYS_write)); }
-SyscallResult Pwrite64(Call& call) { return AfterWrite(call, Transfer(call, SYS_pwrite64)); }
+SyscallResult Write(Call& call) { return Transfer(call, SYS_write); }
+SyscallResult Pwrite64(Call& call) { return Transfer(call, SYS_pwrite64); }
 SyscallResult Readv(Call& call) { return TransferVector(call, SYS_readv); }
 SyscallResult Preadv(Call& call) { return TransferVector(call, SYS_preadv); }
 SyscallResult Preadv2(Call& call) { return TransferVector(call, SYS_preadv2); }
-SyscallResult Writev(Call& call) { return AfterWrite(call, TransferVector(call, SYS_writev)); }
-SyscallResult Pwritev(Call& call) { return AfterWrite(call, TransferVector(call, SYS_pwritev)); }
-SyscallResult Pwritev2(Call& call) { return AfterWrite(call, TransferVector(call, SYS_pwritev2)); }
+SyscallResult Writev(Call& call) { return TransferVector(call, SYS_writev); }
+SyscallResult Pwritev(Call& call) { return TransferVector(call, SYS_pwritev); }
+SyscallResult Pwritev2(Call& call) { return TransferVector(call, SYS_pwritev2); }
 
 SyscallResult Lseek(Call& call) {
   auto file = FileArg(call, 0);
   if (file == nullptr) return -EBADF;
-  if (file->description->kind == FileKind::kProc) return ProcSeek(call, file);
+  if (IsStandIn(*file)) return ProcSeek(call, file);
   return HostResult(syscall(SYS_lseek, file->host.get(), call.arguments[1], call.Uint(2)));
 }
 
@@ -171,15 +180,18 @@ SyscallResult Sendfile(Call& call) {
   auto out = FileArg(call, 0);
   auto in = FileArg(call, 1);
   if (out == nullptr || in == nullptr) return -EBADF;
+  if (IsStandIn(*in) || IsStandIn(*out)) return -EINVAL;
   return AfterWrite(call,
                     BlockOn(call, *out, SYS_sendfile,
-                            {HostFd(in), call.HostArg(2, sizeof(off_t)), call.arguments[3], 0, 0}));
+                            {HostFd(in), call.HostArg(2, sizeof(off_t)), call.arguments[3], 0, 0}),
+                    call.arguments[3]);
 }
 
 SyscallResult CopyFileRange(Call& call) {
   auto in = FileArg(call, 0);
   auto out = FileArg(call, 2);
   if (in == nullptr || out == nullptr) return -EBADF;
+  if (IsStandIn(*in) || IsStandIn(*out)) return -EXDEV;
   return AfterWrite(
       call, call.thread.Block(SYS_copy_file_range, HostFd(in), call.HostArg(1, sizeof(off_t)),
                               HostFd(out), call.HostArg(3, sizeof(off_t)), call.arguments[4],

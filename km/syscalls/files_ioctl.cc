@@ -166,10 +166,12 @@ std::optional<int64_t> Refused(Call& call, const OpenFile& file) {
 
 int64_t NewFd(Call& call, const OpenFile& file, const Request& request) {
   bool close_on_exec = (call.arguments[2] & O_CLOEXEC) != 0;
+  ReservedFd reserved(call.process.files());
+  if (reserved.error() != 0) return reserved.error();
   auto made = static_cast<int>(
       HostResult(syscall(SYS_ioctl, file.host.get(), request.number, call.Int(2) | O_CLOEXEC)));
   if (made < 0) return made;
-  return call.process.files().Add(made, KindOfHostFd(made), HostPathOf(made), close_on_exec);
+  return reserved.Fill(OpenFile::Of(made, KindOfHostFd(made), HostPathOf(made)), close_on_exec);
 }
 
 // Of an inotify instance.

@@ -34,10 +34,13 @@ constexpr int kFDupfdQuery = 1027, kFCreatedQuery = 1028;
 constexpr int kPathFlags = O_PATH | O_DIRECTORY | O_NOFOLLOW;
 
 int64_t AddOpened(Call& call, const HostPath& path, const Opening& how, bool close_on_exec) {
+  ReservedFd reserved(call.process.files());
+  if (reserved.error() != 0) return reserved.error();
   Opened opened;
   if (int64_t result = OpenPath(call, path, how, &opened); result < 0) return result;
-  return call.process.files().Add(opened.fd.Release(), opened.kind, std::move(opened.path),
-                                  close_on_exec);
+  auto file = OpenFile::Of(opened.fd.Release(), opened.kind, std::move(opened.path));
+  file->description->foreign = opened.foreign;
+  return reserved.Fill(std::move(file), close_on_exec);
 }
 
 int64_t OpenAt(Call& call, int guest_dirfd, size_t i, int flags, uint32_t mode) {
@@ -61,11 +64,10 @@ int64_t DuplicateFrom(Call& call, uint64_t lowest, bool close_on_exec) {
   auto file = FileArg(call, 0);
   if (file == nullptr) return -EBADF;
   // Before a host descriptor is made: closing it again would drop the program's POSIX locks.
-  if (lowest >= call.process.files().limit()) return -EINVAL;
-  int error = 0;
-  auto copy = Duplicate(file, &error);
-  if (copy == nullptr) return error;
-  return call.process.files().Install(std::move(copy), close_on_exec, lowest);
+  ReservedFd reserved(call.process.files(), lowest);
+  int error = reserved.error();
+  auto copy = error == 0 ? Duplicate(file, &error) : nullptr;
+  return copy != nullptr ? reserved.Fill(std::move(copy), close_on_exec) : error;
 }
 
 int64_t DuplicateAt(Call& call, bool close_on_exec) {

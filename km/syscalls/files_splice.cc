@@ -8,6 +8,7 @@
 
 #include "km/syscalls/handlers.h"
 #include "km/syscalls/paths.h"
+#include "km/syscalls/proc_files.h"
 #include "km/syscalls/transfer.h"
 
 namespace km {
@@ -16,9 +17,12 @@ SyscallResult Splice(Call& call) {
   auto in = FileArg(call, 0);
   auto out = FileArg(call, 2);
   if (in == nullptr || out == nullptr) return -EBADF;
+  if (IsStandIn(*in) || IsStandIn(*out)) return -EINVAL;
   return AfterWrite(
-      call, call.thread.Block(SYS_splice, HostFd(in), call.HostArg(1, sizeof(loff_t)), HostFd(out),
-                              call.HostArg(3, sizeof(loff_t)), call.arguments[4], call.Uint(5)));
+      call,
+      call.thread.Block(SYS_splice, HostFd(in), call.HostArg(1, sizeof(loff_t)), HostFd(out),
+                        call.HostArg(3, sizeof(loff_t)), call.arguments[4], call.Uint(5)),
+      call.arguments[4]);
 }
 
 SyscallResult Tee(Call& call) {
@@ -26,7 +30,8 @@ SyscallResult Tee(Call& call) {
   auto out = FileArg(call, 1);
   if (in == nullptr || out == nullptr) return -EBADF;
   return AfterWrite(
-      call, call.thread.Block(SYS_tee, HostFd(in), HostFd(out), call.arguments[2], call.Uint(3)));
+      call, call.thread.Block(SYS_tee, HostFd(in), HostFd(out), call.arguments[2], call.Uint(3)),
+      call.arguments[2]);
 }
 
 SyscallResult Vmsplice(Call& call) {
@@ -38,8 +43,10 @@ SyscallResult Vmsplice(Call& call) {
     return error;
   }
   return AfterWrite(
-      call, call.thread.Block(SYS_vmsplice, HostFd(file), reinterpret_cast<uint64_t>(parts.data()),
-                              parts.size(), call.Uint(3)));
+      call,
+      call.thread.Block(SYS_vmsplice, HostFd(file), reinterpret_cast<uint64_t>(parts.data()),
+                        parts.size(), call.Uint(3)),
+      TotalOf(parts));
 }
 
 SyscallResult SyncFileRange(Call& call) {

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cstddef>
 #include <optional>
 #include <vector>
 
@@ -152,12 +153,15 @@ class PollSet {
     return ready < 0 ? ready : ready + not_open_;
   }
 
+  // Only what Linux stores: another thread may be changing the rest for its next poll.
   int CopyOut(const Call& call) {
     for (size_t i = 0; i < guest_.size(); ++i) {
-      bool not_open = guest_[i].fd >= 0 && host_[i].fd < 0;
-      guest_[i].revents = not_open ? POLLNVAL : host_[i].revents;
+      const bool not_open = guest_[i].fd >= 0 && host_[i].fd < 0;
+      const short revents = not_open ? POLLNVAL : host_[i].revents;
+      const GuestAddr to = call.Addr(0) + (i * sizeof(pollfd) + offsetof(pollfd, revents));
+      if (int error = call.memory().CopyOut(to, revents); error != 0) return error;
     }
-    return call.memory().CopyOut(call.Addr(0), guest_.data(), guest_.size() * sizeof(pollfd));
+    return 0;
   }
 
  private:
@@ -192,8 +196,8 @@ class SelectSets {
   // Arguments 0 to 3 of the call.
   int CopyIn(const Call& call) {
     if (call.Int(0) < 0) return -EINVAL;
-    // More than can be open is cut off silently.
-    count_ = std::min<uint64_t>(call.Uint(0), call.process.files().limit());
+    // What the table has no room for is cut off silently: behind it the set may not go on.
+    count_ = std::min<uint64_t>(call.Uint(0), call.process.files().capacity());
     for (size_t s = 0; s < kSets; ++s) {
       if (call.Addr(s + 1).null()) continue;
       guest_[s].resize((count_ + kWordBits - 1) / kWordBits);

@@ -1,10 +1,8 @@
 #include "km/syscalls/foreign_files.h"
 
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <optional>
@@ -99,15 +97,11 @@ std::shared_ptr<OpenFile> AdmitFile(Process& process, std::shared_ptr<OpenFile> 
     default:
       return file;
   }
-  struct statfs system;
   // What the program itself has opened has another name than the host's.
-  if (IsOwnPath(description.path) || fstatfs(file->host.get(), &system) != 0 ||
-      system.f_type != PROC_SUPER_MAGIC) {
-    return file;
-  }
-  // A procfs in another place may show the monitor by another number.
-  if (description.path != "/proc" && !absl::StartsWith(description.path, "/proc/")) return nullptr;
-  return IsOwnHostPath(description.path) ? Exchange(process, *file) : file;
+  if (IsOwnPath(description.path)) return file;
+  const int verdict = JudgeProcFile(file->host.get());
+  if (verdict == -ELOOP) return Exchange(process, *file);
+  return verdict == 0 ? file : nullptr;
 }
 
 void AdmitInherited(Process& process) {

@@ -34,13 +34,15 @@ SyscallResult Transfer(Call& call, long number) {
 }  // namespace
 
 SyscallResult MqOpen(Call& call) {
+  ReservedFd reserved(call.process.files());
+  if (reserved.error() != 0) return reserved.error();
   int64_t host = HostResult(syscall(SYS_mq_open, NameArg(call, 0), call.Int(1) | O_CLOEXEC,
                                     call.Uint(2), call.HostArg(3, sizeof(mq_attr))));
   if (host < 0) return host;
   std::string name;
   (void)call.memory().CopyInString(&name, call.Addr(0), NAME_MAX + 1);
-  return call.process.files().Add(static_cast<int>(host), FileKind::kMessageQueue, "/" + name,
-                                  true);
+  return reserved.Fill(OpenFile::Of(static_cast<int>(host), FileKind::kMessageQueue, "/" + name),
+                       true);
 }
 
 SyscallResult MqUnlink(Call& call) { return HostResult(syscall(SYS_mq_unlink, NameArg(call, 0))); }

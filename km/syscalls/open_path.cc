@@ -21,11 +21,6 @@
 namespace km {
 namespace {
 
-bool BelowProc(const OwnedFd& fd) {
-  struct statfs system;
-  return fstatfs(fd.get(), &system) == 0 && system.f_type == PROC_SUPER_MAGIC;
-}
-
 bool IsRunning(const Call& call, const struct stat& status) {
   return call.process.identity().RunsFrom(status.st_dev, status.st_ino);
 }
@@ -66,10 +61,7 @@ int Inspect(Call& call, const Opening& how, Opened* out) {
   }
   if (how.flags & O_PATH) out->kind = FileKind::kPath;
   // Only file systems without a device of their own can be procfs.
-  if (major(status.st_dev) != 0 || !BelowProc(out->fd)) return 0;
-  std::string path = HostPathOf(out->fd.get());
-  if (!absl::StartsWith(path, "/proc")) return -EACCES;  // procfs in another place
-  return IsOwnHostPath(path) ? -ELOOP : 0;
+  return major(status.st_dev) == 0 ? JudgeProcFile(out->fd.get()) : 0;
 }
 
 // Without the links in /proc that are no paths but lead into a process (/proc/PID/fd/N and the
@@ -118,6 +110,33 @@ int64_t OpenDescriptor(Call& call, uint64_t number, const Opening& how, Opened* 
   return Inspect(call, how, out);
 }
 
+// A link that leads into another process. The directory that it is in is held while it is followed:
+// by then its number may be one of the monitor's.
+int64_t OpenForeignLink(Call& call, const ProcPath& link, const Opening& how, Opened* out) {
+  OwnedFd directory(open(link.path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  struct statfs system;
+  if (!directory.valid() || fstatfs(directory.get(), &system) != 0) return -errno;
+  if (system.f_type != PROC_SUPER_MAGIC) return -ELOOP;
+  if (int error = JudgeProcFile(directory.get()); error != 0) return error;
+  const char* name = link.name.c_str();
+  if (!link.rest.empty()) {
+    OwnedFd start(openat(directory.get(), name, O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (!start.valid()) return -errno;
+    HostPath rest;
+    rest.dirfd = start.get();
+    rest.path = link.rest;
+    return OpenOrdinary(call, rest, how, out);
+  }
+  int flags = HostFlags(call, directory.get(), name, how.flags);
+  int64_t fd =
+      call.thread.Block(SYS_openat, static_cast<uint64_t>(directory.get()),
+                        reinterpret_cast<uint64_t>(name), static_cast<uint64_t>(flags), how.mode);
+  if (fd < 0) return fd;
+  out->fd = OwnedFd(static_cast<int>(fd));
+  out->foreign = true;
+  return Inspect(call, how, out);
+}
+
 int64_t OpenWalkedOnce(Call& call, const HostPath& path, Opening how, Opened* out) {
   LastLink last = (how.flags & O_NOFOLLOW) || (how.flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL)
                       ? LastLink::kKeep
@@ -130,8 +149,14 @@ int64_t OpenWalkedOnce(Call& call, const HostPath& path, Opening how, Opened* ou
     return OpenOrdinary(call, ordinary, how, out);
   }
   if (path.path.back() == '/') how.flags |= O_DIRECTORY;
-  return target.kind == ProcPath::Kind::kOwn ? OpenOwn(call, target.path, how, out)
-                                             : OpenDescriptor(call, target.fd, how, out);
+  switch (target.kind) {
+    case ProcPath::Kind::kOwn:
+      return OpenOwn(call, target.path, how, out);
+    case ProcPath::Kind::kDescriptor:
+      return OpenDescriptor(call, target.fd, how, out);
+    default:
+      return OpenForeignLink(call, target, how, out);
+  }
 }
 
 int64_t OpenWalked(Call& call, const HostPath& path, const Opening& how, Opened* out) {

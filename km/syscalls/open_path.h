@@ -23,7 +23,8 @@ struct Opening {
 struct Opened {
   OwnedFd fd;
   FileKind kind = FileKind::kOther;
-  std::string path;  // below /proc/self/ for what the program sees of itself
+  std::string path;      // below /proc/self/ for what the program sees of itself
+  bool foreign = false;  // another process has it open
 };
 
 // 0, a negative errno, or kRestart: a FIFO waits for its other end.

@@ -103,17 +103,17 @@ OwnedFd OwnFileToLookAt(Process& process, const std::shared_ptr<OpenFile>& file)
   return OwnedFd(open(host.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
 }
 
-bool OwnDirectory(Process& process, const std::string& path, std::vector<std::string>* names) {
+bool OwnDirectory(Process& process, const std::string& path, std::vector<uint64_t>* numbers) {
   if (!absl::StartsWith(path, "/proc/self/")) return false;
   bool tasks = path == "/proc/self/task";
   OwnName own = ParseOwnName(path.substr(sizeof("/proc/self/") - 1));
   if (!tasks && own.name != "fd" && own.name != "fdinfo") return false;
-  *names = {".", ".."};
   if (tasks) {
-    for (uint32_t tid : process.Tids()) names->push_back(absl::StrCat(tid));
+    for (uint32_t tid : process.Tids()) numbers->push_back(tid);
+    std::sort(numbers->begin(), numbers->end());
   } else {
     for (const FdTable::Entry& entry : process.files().Entries()) {
-      names->push_back(absl::StrCat(entry.number));
+      numbers->push_back(static_cast<uint64_t>(entry.number));
     }
   }
   return true;

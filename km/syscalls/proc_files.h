@@ -17,13 +17,16 @@ namespace km {
 // contents. *path gets the name that FileDescription::path keeps.
 int OpenOwnFile(Process& process, const std::string& name, int flags, std::string* path);
 
+// Whether OpenOwnFile made it. As natively its bytes cannot be spliced.
+inline bool IsStandIn(const OpenFile& file) { return file.description->kind == FileKind::kProc; }
+
 // For calls that look at a file (fstat(2)) that OpenOwnFile stands in for: the host's, as O_PATH;
 // invalid for every other.
 OwnedFd OwnFileToLookAt(Process& process, const std::shared_ptr<OpenFile>& file);
 
-// The entries of a directory whose contents the host does not know, by its FileDescription::path;
-// false for every other.
-bool OwnDirectory(Process& process, const std::string& path, std::vector<std::string>* names);
+// The numbers, ascending, that are the entries of a directory whose contents the host does not
+// know, by its FileDescription::path; false for every other.
+bool OwnDirectory(Process& process, const std::string& path, std::vector<uint64_t>* numbers);
 
 // read(2), write(2) and their kin (`number` one of them, arguments as the program gave them) on a
 // file of FileKind::kProc.

@@ -1,9 +1,8 @@
-// Reading and writing what the monitor makes of the program's own directory in /proc. The file
-// position is that of the memfd that stands for the file.
+// Reading and writing what the monitor makes of the program's own directory in /proc. The memfd
+// that stands for the file has its position and flags, and no bytes.
 #include <fcntl.h>
 #include <km/layout.h>
 #include <km/runtime_blobs.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -118,32 +117,31 @@ int64_t WriteComm(Call& call, const OwnName& own, const iovec& buffer) {
   return static_cast<int64_t>(buffer.iov_len);
 }
 
-// A text is made when its beginning is read, and again when it is read from the beginning again.
-int64_t ReadText(Call& call, const OpenFile& file, const OwnName& own, uint64_t at,
-                 const iovec& buffer) {
-  std::string link = "/proc/self/fd/" + std::to_string(file.host.get());
-  // After a resume the stand-in is empty.
-  struct stat status;
-  if (at == 0 || (fstat(file.host.get(), &status) == 0 && status.st_size == 0)) {
-    std::optional<std::string> text = OwnText(call, own);
-    if (!text.has_value()) return -ESRCH;
-    OwnedFd writer(open(link.c_str(), O_RDWR | O_CLOEXEC));
-    if (!writer.valid() || ftruncate(writer.get(), 0) != 0) return -EIO;
-    int64_t wrote = HostResult(pwrite(writer.get(), text->data(), text->size(), 0));
-    if (wrote < 0) return wrote;
+// A text is made when its beginning is read, and again when it is read from the beginning again;
+// after a resume there is none.
+int64_t ReadText(Call& call, ProcText& kept, const OwnName& own, uint64_t at, const iovec& buffer)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(kept.mutex) {
+  if (at == 0 || !kept.text.has_value()) {
+    std::optional<std::string> made = OwnText(call, own);
+    if (!made.has_value()) return -ESRCH;
+    kept.text = std::move(made);
   }
-  return HostResult(syscall(SYS_pread64, file.host.get(), buffer.iov_base, buffer.iov_len, at));
+  const std::string& text = *kept.text;
+  if (at >= text.size()) return 0;
+  uint64_t length = std::min(buffer.iov_len, text.size() - at);
+  bool copied = GuardedCopy(buffer.iov_base, text.data() + at, length);
+  return copied ? static_cast<int64_t>(length) : -EFAULT;
 }
 
-int64_t TransferOne(Call& call, bool writes, const OpenFile& file, uint64_t at,
-                    const iovec& buffer) {
-  absl::string_view name = file.description->path;
+int64_t TransferOne(Call& call, bool writes, const std::string& path, ProcText& kept, uint64_t at,
+                    const iovec& buffer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(kept.mutex) {
+  absl::string_view name = path;
   absl::ConsumePrefix(&name, "/proc/self/");
   OwnName own = ParseOwnName(std::string(name));
   if (own.name == "mem") return TransferMemory(call, writes, at, buffer);
   if (writes) return own.name == "comm" ? WriteComm(call, own, buffer) : -EIO;
   return own.name == "pagemap" ? ReadPagemap(call, at, buffer)
-                               : ReadText(call, file, own, at, buffer);
+                               : ReadText(call, kept, own, at, buffer);
 }
 
 }  // namespace
@@ -163,13 +161,15 @@ int64_t ProcTransfer(Call& call, long number, const std::shared_ptr<OpenFile>& f
   // preadv2 with an offset of -1 moves the position, too.
   bool positioned = kind.positioned && (number == SYS_pread64 || number == SYS_pwrite64 ||
                                         call.arguments[3] != ~uint64_t{0});
+  ProcText& kept = file->description->proc_text();
+  absl::MutexLock lock(&kept.mutex);
   uint64_t start = call.arguments[3];
   if (!positioned) start = static_cast<uint64_t>(lseek(file->host.get(), 0, SEEK_CUR));
   if (positioned && static_cast<int64_t>(start) < 0) return -EINVAL;
   int64_t done = 0;
   for (const iovec& part : parts) {
-    int64_t moved =
-        TransferOne(call, kind.writes, *file, start + static_cast<uint64_t>(done), part);
+    int64_t moved = TransferOne(call, kind.writes, file->description->path, kept,
+                                start + static_cast<uint64_t>(done), part);
     if (moved < 0 && done == 0) return moved;
     if (moved > 0) done += moved;
     if (moved < 0 || static_cast<uint64_t>(moved) < part.iov_len) break;

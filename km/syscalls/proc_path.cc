@@ -1,6 +1,13 @@
 #include "km/syscalls/proc_path.h"
 
+#include <fcntl.h>
 #include <linux/limits.h>
+#include <linux/magic.h>
+#include <linux/openat2.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,7 +18,10 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "km/base/owned.h"
 #include "km/files/host_path.h"
 
 namespace km {
@@ -26,10 +36,51 @@ bool ParseNumber(const std::string& name, uint64_t* out) {
   return absl::SimpleAtoi(name, out);
 }
 
-bool IsMonitorThread(const std::string& name) {
+// Whether /proc/`name` is of a thread of the monitor, or of the writer of a live snapshot: a copy
+// of it, and its only child without an exit signal.
+bool IsMonitors(const std::string& name) {
   uint64_t id = 0;
-  return ParseNumber(name, &id) &&
-         access(absl::StrCat("/proc/self/task/", name).c_str(), F_OK) == 0;
+  if (!ParseNumber(name, &id)) return false;
+  const std::string thread = absl::StrCat("/proc/self/task/", name);
+  if (access(thread.c_str(), F_OK) == 0 || errno != ENOENT) return true;
+  siginfo_t info;
+  constexpr int kLook = WEXITED | WNOHANG | WNOWAIT | __WCLONE;
+  return waitid(P_PID, static_cast<id_t>(id), &info, kLook) == 0;
+}
+
+// By its name alone.
+bool IsBelowProc(absl::string_view path) {
+  return path == "/proc" || absl::StartsWith(path, "/proc/");
+}
+
+// Below the directory of a process.
+bool IsBelowProcess(const std::string& path) {
+  std::vector<std::string> parts = absl::StrSplit(path, absl::MaxSplits('/', 3));
+  uint64_t id = 0;
+  return parts.size() >= 3 && parts[1] == "proc" && ParseNumber(parts[2], &id);
+}
+
+// Whether the text of a link into another process is a name of what it leads to: not of a file that
+// is deleted or has none, nor in another mount namespace.
+bool IsNameOf(const std::string& text, const std::string& link) {
+  constexpr unsigned kWanted = STATX_INO | STATX_MNT_ID;
+  struct statx named, linked;
+  return text[0] == '/' && statx(AT_FDCWD, text.c_str(), AT_NO_AUTOMOUNT, kWanted, &named) == 0 &&
+         statx(AT_FDCWD, link.c_str(), AT_NO_AUTOMOUNT, kWanted, &linked) == 0 &&
+         (named.stx_mask & linked.stx_mask & STATX_MNT_ID) != 0 &&
+         named.stx_mnt_id == linked.stx_mnt_id && named.stx_ino == linked.stx_ino;
+}
+
+// Why the host would not follow a link in an ordinary directory: on a file system where none are
+// followed, or somebody else's where everybody may write (fs.protected_symlinks). It looks no
+// further than that directory and what is below it, where its answer is the program's as well.
+int Refusal(const std::string& directory, const std::string& link) {
+  OwnedFd at(open(directory.empty() ? "/" : directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  open_how look = {};
+  look.flags = O_PATH | O_CLOEXEC;
+  look.resolve = RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS;
+  OwnedFd fd(static_cast<int>(syscall(SYS_openat2, at.get(), link.c_str(), &look, sizeof(look))));
+  return !fd.valid() && (errno == EACCES || errno == ELOOP) ? -errno : 0;
 }
 
 // As the program calls it: the host's name of a directory below /proc/self has host's numbers.
@@ -98,11 +149,17 @@ class Walk {
         }
         // Natively a thread can be entered by its number, too.
         if (process_.HasThread(static_cast<uint32_t>(id))) return StepThread(name);
-        if (IsMonitorThread(name)) return -ENOENT;
+        if (IsMonitors(name)) return -ENOENT;
       }
     }
     std::string target;
-    if (!KeepLink() && ReadLink(next, &target) && !target.empty()) return Follow(target);
+    if (!KeepLink() && ReadLink(next, &target) && !target.empty()) {
+      if (IsBelowProcess(at_) && !IsNameOf(target, next)) return EndForeign(name);
+      if (!IsBelowProc(at_)) {
+        if (int error = Refusal(at_, name); error != 0) return error;
+      }
+      return Follow(target);
+    }
     at_ = next;
     return 0;
   }
@@ -119,6 +176,12 @@ class Walk {
     out_->path = std::move(path);
     out_->fd = fd;
     return 0;
+  }
+
+  int EndForeign(const std::string& name) {
+    out_->name = name;
+    out_->rest = absl::StrJoin(rest_.rbegin(), rest_.rend(), "/");
+    return End(ProcPath::Kind::kForeignLink, at_);
   }
 
   std::string PopOwn() {
@@ -199,12 +262,12 @@ class Walk {
 bool MayLeadToProc(const HostPath& path) {
   if (path.path.empty()) return false;
   if (path.path[0] != '/') {
-    return path.directory != nullptr &&
-           absl::StartsWith(path.directory->description->path, "/proc");
+    return path.directory != nullptr && IsBelowProc(path.directory->description->path);
   }
   size_t start = path.path.find_first_not_of('/');
   if (start == std::string::npos) return false;
-  return path.path.compare(start, 4, "proc") == 0 || path.path.compare(start, 4, "dev/") == 0;
+  absl::string_view from_root = absl::string_view(path.path).substr(start - 1);
+  return IsBelowProc(from_root) || absl::StartsWith(from_root, "/dev/");
 }
 
 int WalkPath(const Call& call, const HostPath& path, LastLink last, ProcPath* out) {
@@ -254,9 +317,24 @@ bool IsOwnPath(const std::string& path) {
   return path == "/proc/self" || absl::StartsWith(path, "/proc/self/");
 }
 
-bool IsOwnHostPath(const std::string& path) {
+int JudgeProcFile(int host_fd) {
+  struct statfs system;
+  if (fstatfs(host_fd, &system) != 0) return -errno;
+  if (system.f_type != PROC_SUPER_MAGIC) return 0;
+  const std::string path = HostPathOf(host_fd);
+  if (!IsBelowProc(path)) return -EACCES;
   std::vector<std::string> parts = absl::StrSplit(path, absl::MaxSplits('/', 3));
-  return parts.size() >= 3 && parts[1] == "proc" && IsMonitorThread(parts[2]);
+  uint64_t id = 0;
+  if (parts.size() < 3 || !ParseNumber(parts[2], &id)) return 0;
+  if (IsMonitors(parts[2])) return -ELOOP;
+  // A thread of the monitor's that has ended is not found, but what was opened in its directory
+  // stays good. So the file must still be there after the look: then the number was its process's
+  // meanwhile. A name that was looked up again, as below net, the host calls deleted.
+  const std::string name(absl::StripSuffix(path, " (deleted)"));
+  struct stat opened, found;
+  const bool there = fstat(host_fd, &opened) == 0 && lstat(name.c_str(), &found) == 0 &&
+                     opened.st_ino == found.st_ino && opened.st_dev == found.st_dev;
+  return there ? 0 : -ESRCH;
 }
 
 std::string OwnLink(Process& process, uint32_t tid, const std::string& name) {

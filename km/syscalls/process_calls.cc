@@ -152,10 +152,11 @@ SyscallResult PidfdGetfd(Call& call) {
   if (pid != getpid()) return -EPERM;
   auto from = FileArg(call, 1);
   if (from == nullptr) return -EBADF;
+  ReservedFd reserved(call.process.files());
+  if (reserved.error() != 0) return reserved.error();
   int copy = fcntl(from->host.get(), F_DUPFD_CLOEXEC, 3);
   if (copy < 0) return -errno;
-  return call.process.files().Install(std::make_shared<OpenFile>(OwnedFd(copy), from->description),
-                                      true);
+  return reserved.Fill(std::make_shared<OpenFile>(OwnedFd(copy), from->description), true);
 }
 
 }  // namespace km

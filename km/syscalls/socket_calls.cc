@@ -43,9 +43,12 @@ int CheckFamily(int family, int protocol) {
   }
 }
 
+std::shared_ptr<OpenFile> SocketOf(int host_fd) {
+  return OpenFile::Of(host_fd, FileKind::kSocket, HostPathOf(host_fd));
+}
+
 int AddSocket(Call& call, int host_fd, int flags) {
-  return call.process.files().Add(host_fd, FileKind::kSocket, HostPathOf(host_fd),
-                                  (flags & SOCK_CLOEXEC) != 0);
+  return call.process.files().Install(SocketOf(host_fd), (flags & SOCK_CLOEXEC) != 0);
 }
 
 int64_t NameOf(Call& call, long number) {
@@ -70,8 +73,11 @@ int64_t NameOf(Call& call, long number) {
 int64_t AcceptWith(Call& call, int flags) {
   auto file = FileArg(call, 0);
   if (file == nullptr) return -EBADF;
-  // Linux takes the number first: the connection stays in the queue.
-  if ((flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) == 0 && call.process.files().Full()) return -EMFILE;
+  // Without a number the connection stays in the queue.
+  ReservedFd reserved(call.process.files());
+  if ((flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) == 0 && reserved.error() != 0) {
+    return reserved.error();
+  }
   SocketName peer;
   int64_t fd = WaitOnSocket(call, file, kReceiveWait, [&] {
     peer.length = sizeof(peer.bytes);
@@ -86,7 +92,7 @@ int64_t AcceptWith(Call& call, int flags) {
   if (!call.Addr(1).null()) {
     if (int error = CopyNameOut(call, peer, call.Addr(1), call.Addr(2)); error != 0) return error;
   }
-  return AddSocket(call, host_fd.Release(), flags);
+  return reserved.Fill(SocketOf(host_fd.Release()), (flags & SOCK_CLOEXEC) != 0);
 }
 
 int64_t TimeoutOf(const OpenFile& socket, int option) {

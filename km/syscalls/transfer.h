@@ -19,9 +19,11 @@ uint64_t Buffer(const Call& call, uint64_t address, uint64_t size);
 
 // An iovec array with its buffers as the host sees them; `count` <= kMaxIovecs. 0 or -EFAULT.
 int CopyIovecs(const Call& call, GuestAddr address, uint64_t count, std::vector<iovec>* out);
+// How many bytes they have room for.
+uint64_t TotalOf(const std::vector<iovec>& parts);
 
-// `result` of a write; SIGPIPE or SIGXFSZ when the program is to get one with it.
-int64_t AfterWrite(Call& call, int64_t result);
+// `result` of a write of `asked` bytes; SIGPIPE or SIGXFSZ when the program is to get one with it.
+int64_t AfterWrite(Call& call, int64_t result, uint64_t asked = 0);
 
 }  // namespace km
 

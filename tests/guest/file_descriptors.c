@@ -91,8 +91,32 @@ static void Pipes(void) {
   Say("pipes");
 }
 
+// Without a number to give, a call has no effect.
+static void NoEffect(int locked, int other) {
+  struct flock lock = {.l_type = F_RDLCK}, found = {.l_type = F_WRLCK};
+  CHECK_OK(fcntl(locked, F_SETLK, &lock));
+  CHECK_ERRNO(open("file", O_WRONLY | O_TRUNC), EMFILE);
+  struct stat status;
+  CHECK_OK(fstat(locked, &status));
+  CHECK_EQ(status.st_size, 1000);
+  CHECK_ERRNO(open("new", O_WRONLY | O_CREAT, 0644), EMFILE);
+  CHECK_ERRNO(access("new", F_OK), ENOENT);
+  CHECK_ERRNO(open("fifo", O_RDONLY), EMFILE);  // not waiting for a writer
+  CHECK_ERRNO(dup(locked), EMFILE);
+  CHECK_ERRNO(fcntl(locked, F_DUPFD, 10), EMFILE);
+  CHECK_OK(fcntl(other, F_OFD_GETLK, &found));
+  CHECK_EQ(found.l_type, F_RDLCK);
+  lock.l_type = F_UNLCK;
+  CHECK_OK(fcntl(locked, F_SETLK, &lock));
+  CHECK_EQ(syscall(SYS_mq_open, "km-guest-no-room", O_RDWR | O_CREAT, 0600, NULL), -1);
+  if (errno == ENOSYS) return;
+  CHECK_EQ(errno, EMFILE);
+  CHECK_ERRNO(syscall(SYS_mq_unlink, "km-guest-no-room"), ENOENT);
+}
+
 static void Limits(void) {
   struct rlimit limit, old;
+  CHECK_OK(mkfifo("fifo", 0600));
   CHECK_OK(getrlimit(RLIMIT_NOFILE, &old));
   limit = old;
   limit.rlim_cur = 16;
@@ -104,6 +128,7 @@ static void Limits(void) {
   CHECK_ERRNO(dup(0), EMFILE);
   CHECK_ERRNO(dup2(0, 16), EBADF);
   CHECK_ERRNO(fcntl(0, F_DUPFD, 16), EINVAL);
+  NoEffect(fds[0], fds[1]);
   GuestSnapshot();
   CHECK_OK(getrlimit(RLIMIT_NOFILE, &limit));
   CHECK_EQ(limit.rlim_cur, 16);

@@ -84,6 +84,25 @@ static void Descriptors(const char* path, const char* file) {
   CHECK_OK(closedir(directory));
 }
 
+// What is closed while the directory is read hides nothing that is still open.
+static void CloseWhileReading(void) {
+  int directory = open("/proc/self/fd", O_RDONLY | O_DIRECTORY);
+  CHECK_OK(directory);
+  for (int fd = 40; fd < 80; fd++) CHECK_EQ(dup2(directory, fd), fd);
+  _Alignas(8) char entries[200];
+  long length;
+  while ((length = syscall(SYS_getdents64, directory, entries, sizeof(entries))) > 0) {
+    for (long at = 0; at < length;) {
+      struct dirent64* entry = (struct dirent64*)(entries + at);
+      at += entry->d_reclen;
+      if (atoi(entry->d_name) >= 40) CHECK_OK(close(atoi(entry->d_name)));
+    }
+  }
+  CHECK_EQ(length, 0);
+  for (int fd = 40; fd < 80; fd++) CHECK_ERRNO(fcntl(fd, F_GETFD), EBADF);
+  CHECK_OK(close(directory));
+}
+
 static void Refused(const char* path) {
   if (!under_km) return;
   CHECK_EQ(open(path, O_RDONLY), -1);
@@ -137,6 +156,7 @@ int main(void) {
   Say("texts");
   Descriptors("/proc/self/fd", "file");
   Descriptors("/dev/fd", "file");
+  CloseWhileReading();
   Say("descriptors");
   const char* roots[] = {"/proc/self",
                          "/proc/thread-self",

@@ -73,6 +73,36 @@ static void Waiting(void) {
   Say("waiting, SIGPIPE");
 }
 
+static void* ReadOnce(void* argument) {
+  int end = *(int*)argument;
+  static uint8_t bytes[1 << 16];
+  SleepMs(60);
+  CHECK(read(end, bytes, sizeof bytes) > 0);
+  SleepMs(60);
+  CHECK_OK(close(end));
+  return NULL;
+}
+
+// The reader goes in the middle of a write: what went is told, and the signal comes.
+static void Partial(void) {
+  enum { kSize = 1 << 20 };
+  int ends[2];
+  uint8_t* bytes = MapAnonymous(kSize, PROT_READ | PROT_WRITE);
+  struct iovec parts[2] = {{bytes, kSize / 2}, {bytes, kSize / 2}};
+  for (int vector = 0; vector < 2 && !GuestInjected(); vector++) {
+    CHECK_OK(pipe(ends));
+    atomic_store(&pipe_signals, 0);
+    pthread_t thread = StartThread(ReadOnce, &ends[0]);
+    long wrote = vector ? writev(ends[1], parts, 2) : write(ends[1], bytes, kSize);
+    CHECK_EQ(pipe_signals, 1);
+    CHECK(wrote > 0 && wrote < kSize);
+    JoinThread(thread);
+    CHECK_OK(close(ends[1]));
+  }
+  CHECK_OK(munmap(bytes, kSize));
+  Say("a partial write, SIGPIPE");
+}
+
 static void Teeing(void) {
   int one[2], two[2];
   char text[16];
@@ -165,6 +195,7 @@ static void WithFlags(void) {
 int main(void) {
   Splicing();
   Waiting();
+  Partial();
   Teeing();
   Copying();
   WithFlags();

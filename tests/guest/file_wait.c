@@ -67,6 +67,53 @@ static void Sets(const int* ends) {
   Say("select");
 }
 
+// A count of more than the table of descriptors has room for is cut off: the sets may end before
+// it.
+static void SetsThatEnd(const int* ends) {
+  struct rlimit old, more;
+  CHECK_OK(getrlimit(RLIMIT_NOFILE, &old));
+  more = old;
+  more.rlim_cur = old.rlim_max < 8192 ? old.rlim_max : 8192;
+  CHECK_OK(setrlimit(RLIMIT_NOFILE, &more));
+  uint8_t* pages = MapAnonymous(2 * kPage, PROT_READ | PROT_WRITE);
+  CHECK_OK(munmap(pages + kPage, kPage));
+  fd_set* out = (fd_set*)(pages + kPage - sizeof(fd_set));
+  FD_SET(ends[1], out);
+  FD_SET(FD_SETSIZE - 1, out);  // too far to be looked at
+  CHECK_EQ(select((int)more.rlim_cur, NULL, out, NULL, NULL), 1);
+  CHECK(FD_ISSET(ends[1], out));
+  CHECK_OK(munmap(pages, kPage));
+  CHECK_OK(setrlimit(RLIMIT_NOFILE, &old));
+  Say("sets that end");
+}
+
+static struct pollfd shared[2];
+
+static void* ChangeShared(void* writing) {
+  SleepMs(60);
+  shared[1] = (struct pollfd){-1, POLLPRI, 0};
+  CHECK_EQ(write(*(int*)writing, "x", 1), 1);
+  return NULL;
+}
+
+// Only what is found is stored, not the question.
+static void Shared(int* ends) {
+  int other[2];
+  CHECK_OK(pipe(other));
+  shared[0] = (struct pollfd){ends[0], POLLIN, 0};
+  shared[1] = (struct pollfd){other[0], POLLIN, 0};
+  pthread_t thread = StartThread(ChangeShared, &ends[1]);
+  CHECK_EQ(poll(shared, 2, -1), 1);
+  JoinThread(thread);
+  CHECK_EQ(shared[0].revents, POLLIN);
+  CHECK_EQ(shared[1].fd, -1);
+  CHECK_EQ(shared[1].events, POLLPRI);
+  char byte;
+  CHECK_EQ(read(ends[0], &byte, 1), 1);
+  CHECK_OK(close(other[0]) | close(other[1]));
+  Say("poll of a shared array");
+}
+
 static void Timeouts(void) {
   struct timespec time = TimespecMs(30);
   int64_t start = NowNs(CLOCK_MONOTONIC);
@@ -139,6 +186,8 @@ int main(void) {
   CHECK_OK(pipe(ends));
   Ready(ends);
   Sets(ends);
+  SetsThatEnd(ends);
+  Shared(ends);
   Timeouts();
   Interrupted(ends);
   Masked(ends);

@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/sendfile.h>
 
 #include "tests/guest/guest.h"
 
@@ -241,6 +242,48 @@ static void Again(void) {
   CHECK_OK(close(fd));
 }
 
+// They are read and nothing else: programs that begin with sendfile or splice go back to read.
+static void NotSpliced(const char* path) {
+  int fd = open(path, O_RDONLY), null = open("/dev/null", O_WRONLY), ends[2];
+  CHECK(fd >= 0 && null >= 0);
+  CHECK_OK(pipe(ends));
+  CHECK_ERRNO(sendfile(null, fd, NULL, 100), EINVAL);
+  CHECK_ERRNO(splice(fd, NULL, ends[1], NULL, 100, 0), EINVAL);
+  CHECK_OK(close(fd) | close(null) | close(ends[0]) | close(ends[1]));
+}
+
+static char whole[4096];
+static ssize_t whole_size;
+static int whole_fd;
+
+static void* ReadWhole(void* unused) {
+  char got[sizeof(whole)];
+  for (int i = 0; i < 300; i++) {
+    CHECK_EQ(pread(whole_fd, got, sizeof(got), 0), whole_size);
+    CHECK_EQ(memcmp(got, whole, (size_t)whole_size), 0);
+  }
+  return unused;
+}
+
+// Two threads with one open file, and no file that the program could write.
+static void Shared(void) {
+  whole_fd = open("/proc/self/limits", O_RDONLY);
+  whole_size = pread(whole_fd, whole, sizeof(whole), 0);
+  CHECK(whole_size > 100);
+  pthread_t thread = StartThread(ReadWhole, NULL);
+  ReadWhole(NULL);
+  JoinThread(thread);
+  CHECK_OK(close(whole_fd));
+  CHECK(signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
+  struct rlimit old, none;
+  CHECK_OK(getrlimit(RLIMIT_FSIZE, &old));
+  none = old;
+  none.rlim_cur = 0;
+  CHECK_OK(setrlimit(RLIMIT_FSIZE, &none));
+  CHECK(ReadAll("/proc/self/maps") > 100);
+  CHECK_OK(setrlimit(RLIMIT_FSIZE, &old));
+}
+
 static void Others(void) {
   ReadAll("/proc/self/fdinfo/0");
   SayNames("fdinfo", 10);
@@ -292,5 +335,9 @@ int main(void) {
   Threads();
   Again();
   Others();
+  NotSpliced("/proc/self/maps");
+  NotSpliced("/proc/self/comm");
+  NotSpliced("/proc/self/mem");
+  Shared();
   return 0;
 }

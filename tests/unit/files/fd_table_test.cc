@@ -50,5 +50,43 @@ TEST(FdTableTest, AReplacedDescriptorIsNotUntouched) {
   EXPECT_EQ(table.InstallAt(16, table.Get(0), false), -EBADF);
 }
 
+std::shared_ptr<OpenFile> Null() {
+  return OpenFile::Of(open("/dev/null", O_RDONLY | O_CLOEXEC), FileKind::kCharacterDevice, "");
+}
+
+TEST(FdTableTest, AReservedNumberIsTakenButNotOpen) {
+  FdTable table(4);
+  EXPECT_EQ(table.Install(Null(), false), 0);
+  {
+    ReservedFd one(table), three(table, 3);
+    ASSERT_EQ(one.error(), 0);
+    ASSERT_EQ(three.error(), 0);
+    EXPECT_EQ(table.Get(1), nullptr);
+    EXPECT_EQ(table.Close(1), -EBADF);
+    EXPECT_EQ(table.CloseOnExec(1), -EBADF);
+    EXPECT_EQ(table.Entries().size(), 1u);
+    EXPECT_EQ(table.InstallAt(1, Null(), false), -EBUSY);
+    EXPECT_EQ(table.Install(Null(), false), 2);
+    EXPECT_EQ(ReservedFd(table).error(), -EMFILE);
+    EXPECT_EQ(ReservedFd(table, 4).error(), -EINVAL);
+    EXPECT_EQ(one.Fill(Null(), true), 1);
+  }
+  EXPECT_EQ(table.CloseOnExec(1), 1);
+  EXPECT_EQ(table.Get(3), nullptr);
+  EXPECT_EQ(table.Install(Null(), false), 3);
+}
+
+TEST(FdTableTest, HasRoomAsLinuxHas) {
+  FdTable table(1000);
+  EXPECT_EQ(table.capacity(), 64u);
+  table.InstallAt(63, Null(), false);
+  EXPECT_EQ(table.capacity(), 64u);
+  table.InstallAt(64, Null(), false);
+  EXPECT_EQ(table.capacity(), 128u);
+  table.InstallAt(300, Null(), false);
+  table.Close(300);
+  EXPECT_EQ(table.capacity(), 512u);
+}
+
 }  // namespace
 }  // namespace km
