@@ -19,6 +19,7 @@
 #include "km/snapshot/bases.h"
 #include "km/snapshot/checksum.h"
 #include "km/snapshot/parser.h"
+#include "tools/kmctl/answers.h"
 #include "tools/kmctl/binfmt.h"
 #include "tools/kmctl/inspect.h"
 #include "tools/kmctl/names.h"
@@ -65,6 +66,15 @@ int Fail(ExitStatus status, absl::string_view message) {
   const std::string line = absl::StrCat("kmctl: ", Printable(std::string(message)), "\n");
   fwrite(line.data(), 1, line.size(), stderr);
   return status;
+}
+
+// With --json it is on standard output too, where a script looks for an object.
+int Fail(ExitStatus status, absl::string_view message, const RemoteCommand& command) {
+  if (command.json) {
+    const std::string text = Dump({{"error", {{"message", message}}}});
+    fwrite(text.data(), 1, text.size(), stdout);
+  }
+  return Fail(status, message);
 }
 
 int WrongUsage(absl::string_view message) {
@@ -115,7 +125,7 @@ int Remote(const RemoteCommand& command) {
   int exit_status = kFine;
   const absl::StatusOr<std::string> text = RunRemote(command, &exit_status);
   if (absl::IsInvalidArgument(text.status())) return WrongUsage(text.status().message());
-  if (!text.ok()) return Fail(kFailed, text.status().message());
+  if (!text.ok()) return Fail(kFailed, text.status().message(), command);
   const int printed = Print(*text);
   return printed != kFine ? printed : exit_status;
 }
@@ -132,12 +142,13 @@ int OfFile(const RemoteCommand& command) {
   // A FIFO would block.
   const OwnedFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!fd.valid()) {
-    return Fail(kUsage, ErrnoStatus(errno, absl::StrCat("opening ", path)).message());
+    return Fail(kUsage, ErrnoStatus(errno, absl::StrCat("opening ", path)).message(), command);
   }
   absl::StatusOr<Image> image = ParseSnapshot(fd.get());
   if (!image.ok()) {
     const bool unreadable = image.status().GetPayload("km/errno").has_value();
-    return Fail(unreadable ? kUsage : kFailed, absl::StrCat(path, ": ", image.status().message()));
+    return Fail(unreadable ? kUsage : kFailed, absl::StrCat(path, ": ", image.status().message()),
+                command);
   }
   if (command.verb == "inspect") return Inspect(*image, fd.get(), path, command.json);
   if (command.verb == "verify") return Verify(*image, fd.get(), path);
