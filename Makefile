@@ -265,6 +265,11 @@ install: all
 	install -D -m 644 tools/completion/kmctl $(DEST)/share/bash-completion/completions/kmctl
 	for page in $(MAN_PAGES); do \
 	  install -D -m 644 $$page $(DEST)/share/man/man$${page##*.}/$${page##*/} || exit; done
+# The kernel's list is that of this machine, and names a path of it.
+ifdef BINFMT
+	$(if $(DESTDIR),$(error BINFMT registers km with this machine: not with DESTDIR))
+	$(PREFIX)/bin/kmctl binfmt --register
+endif
 
 clean:
 	rm -rf build build-sanitize $(BUILD)
@@ -280,7 +285,7 @@ help:
 	@echo "make docs           docs/syscalls.md, from the table"
 	@echo "make state          docs/state.md, from a run of the guest programs that snapshot themselves"
 	@echo "make format         clang-format on everything"
-	@echo "make install        PREFIX=/usr/local DESTDIR="
+	@echo "make install        PREFIX=/usr/local DESTDIR= BINFMT=1 (snapshots run by themselves)"
 	@echo "make clean"
 
 -include $(patsubst %.o,%.d,$(call objects,$(ALL_SOURCES)))

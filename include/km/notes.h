@@ -162,6 +162,8 @@ enum km_mappings_tag {
      segment at `address`, which is beyond every address of the program's. Repeated, ascending. */
   KM_MAPPINGS_OBJECT = KM_TAG_REQUIRED | 3,
   KM_MAPPINGS_ADVICE = 4, /* u32 advice, u32 0: of the mapping before it */
+  /* Of the file that the mapping before it shares: as KM_NAMED_IDENTITY */
+  KM_MAPPINGS_IDENTITY = 5,
   /* Attached System V memory: u64 start, end, u32 protection, flags, u64 offset in the segment, u64
      address of its object, u32 id, u32 KM_SEGMENT_READ_ONLY or 0, counted text name; repeated */
   KM_MAPPINGS_OF_SEGMENT = KM_TAG_REQUIRED | 117,

@@ -11,6 +11,14 @@
 
 namespace km {
 
+// What tells that a name still leads to the same file, and that nobody changed it.
+struct FileIdentity {
+  uint64_t device = 0, inode = 0, size = 0;
+  int64_t seconds = 0, nanoseconds = 0;  // of its last modification
+
+  friend bool operator==(const FileIdentity&, const FileIdentity&) = default;
+};
+
 // An open file description.
 struct FileRecord {
   uint32_t id = 0;  // what DescriptorRecord::description names

@@ -25,7 +25,8 @@
 namespace km {
 
 // What to do when a file is not what it was when the snapshot was taken (device and inode; of a
-// file open for reading only also size and time).
+// regular file also size and time). One that is open with O_APPEND only grows: that is a matter for
+// kStrict alone.
 enum class FilePolicy { kStrict, kWarn, kIgnore };
 
 // What whoever resumes wants of the open files.

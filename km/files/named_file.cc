@@ -21,52 +21,43 @@ namespace {
 constexpr uint32_t kKeptFlags =
     O_ACCMODE | O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME | O_DSYNC | O_SYNC;
 
-struct Identity {
-  uint64_t device = 0, inode = 0, size = 0;
-  int64_t seconds = 0, nanoseconds = 0;  // of its last modification
-};
-
-Identity ReadFields(ByteReader* value) {
-  Identity identity;
-  identity.device = value->U64();
-  identity.inode = value->U64();
-  identity.size = value->U64();
-  identity.seconds = value->I64();
-  identity.nanoseconds = value->I64();
-  return identity;
-}
-
-// What is different about the file now, or nothing. A file that is written to grows; one that is
-// only read should be what it was.
-std::string Difference(const Identity& was, const struct stat& now, bool reads_only) {
+// What is different about the file now, or nothing. A log grows while nobody minds: only kStrict
+// does. `flags`: it was open with.
+std::string Difference(const FileIdentity& was, const struct stat& now, uint32_t flags,
+                       FilePolicy policy) {
   if (was.device != now.st_dev || was.inode != now.st_ino) return "it is another file";
-  if (!reads_only || !S_ISREG(now.st_mode)) return "";
-  if (was.size != static_cast<uint64_t>(now.st_size)) {
-    return absl::StrCat("it had ", was.size, " bytes and has ", now.st_size);
-  }
+  const auto size = static_cast<uint64_t>(now.st_size);
+  const bool may_grow = (flags & O_APPEND) != 0 && policy != FilePolicy::kStrict;
+  if (!S_ISREG(now.st_mode) || (may_grow && size > was.size)) return "";
+  if (was.size != size) return absl::StrCat("it had ", was.size, " bytes and has ", size);
   if (was.seconds != now.st_mtim.tv_sec || was.nanoseconds != now.st_mtim.tv_nsec) {
     return "it was changed since";
   }
   return "";
 }
 
-absl::Status CheckIdentity(const FileRecord& record, const struct stat& now,
-                           FileRestorer& restorer) {
-  if (restorer.policy() == FilePolicy::kIgnore) return absl::OkStatus();
-  std::string difference;
-  KM_RETURN_IF_ERROR(ForEachRecord(ByteReader(record.state), [&](uint32_t tag, ByteReader* value) {
-    if (tag != KM_NAMED_IDENTITY) return true;
-    difference = Difference(ReadFields(value), now, (record.flags & O_ACCMODE) == O_RDONLY);
-    return true;
-  }));
+absl::Status CheckIdentity(const std::string& path, uint32_t flags, const FileIdentity& was,
+                           const struct stat& now, FileRestorer& restorer) {
+  const FilePolicy policy = restorer.policy();
+  if (policy == FilePolicy::kIgnore) return absl::OkStatus();
+  const std::string difference = Difference(was, now, flags, policy);
   if (difference.empty()) return absl::OkStatus();
   const std::string text =
-      absl::StrCat("'", record.path, "', which it had open, is not what it was: ", difference);
-  if (restorer.policy() == FilePolicy::kWarn) {
+      absl::StrCat("'", path, "', which it had open, is not what it was: ", difference);
+  if (policy == FilePolicy::kWarn) {
     restorer.Warn(text);
     return absl::OkStatus();
   }
   return absl::FailedPreconditionError(absl::StrCat(text, " (--files=warn resumes all the same)"));
+}
+
+absl::StatusOr<std::optional<FileIdentity>> IdentityIn(const FileRecord& record) {
+  std::optional<FileIdentity> identity;
+  KM_RETURN_IF_ERROR(ForEachRecord(ByteReader(record.state), [&](uint32_t tag, ByteReader* value) {
+    if (tag == KM_NAMED_IDENTITY) identity = ReadIdentity(value);
+    return true;
+  }));
+  return identity;
 }
 
 }  // namespace
@@ -94,24 +85,45 @@ absl::Status CheckOutsideProc(int host_fd) {
       "is in /proc, where it tells of the moment: close it before");
 }
 
-void SaveIdentity(int host_fd, FileRecord& record) {
+std::optional<FileIdentity> IdentityOf(int host_fd) {
   struct stat status;
-  if (fstat(host_fd, &status) != 0) return;
+  if (fstat(host_fd, &status) != 0) return std::nullopt;
+  return FileIdentity{status.st_dev, status.st_ino, static_cast<uint64_t>(status.st_size),
+                      status.st_mtim.tv_sec, status.st_mtim.tv_nsec};
+}
+
+void WriteIdentity(const FileIdentity& identity, ByteWriter* out) {
+  out->U64(identity.device);
+  out->U64(identity.inode);
+  out->U64(identity.size);
+  out->I64(identity.seconds);
+  out->I64(identity.nanoseconds);
+}
+
+FileIdentity ReadIdentity(ByteReader* value) {
+  FileIdentity identity;
+  identity.device = value->U64();
+  identity.inode = value->U64();
+  identity.size = value->U64();
+  identity.seconds = value->I64();
+  identity.nanoseconds = value->I64();
+  return identity;
+}
+
+void SaveIdentity(int host_fd, FileRecord& record) {
+  const std::optional<FileIdentity> identity = IdentityOf(host_fd);
+  if (!identity.has_value()) return;
   ByteWriter out;
   out.Bytes(record.state);
   const size_t begin = out.BeginRecord(KM_NAMED_IDENTITY);
-  out.U64(status.st_dev);
-  out.U64(status.st_ino);
-  out.U64(static_cast<uint64_t>(status.st_size));
-  out.I64(status.st_mtim.tv_sec);
-  out.I64(status.st_mtim.tv_nsec);
+  WriteIdentity(*identity, &out);
   out.EndRecord(begin);
   record.state = out.Take();
 }
 
-bool ReadIdentity(uint32_t tag, ByteReader* value) {
+bool SkipIdentity(uint32_t tag, ByteReader* value) {
   if (tag != KM_NAMED_IDENTITY) return false;
-  ReadFields(value);
+  ReadIdentity(value);
   return true;
 }
 
@@ -133,27 +145,39 @@ absl::StatusOr<OwnedFd> OpenPlace(const std::string& path, uint64_t flags) {
 absl::Status CheckNamed(const FileRecord& record, int host_fd, FileRestorer& restorer) {
   struct stat status;
   if (fstat(host_fd, &status) != 0) return ErrnoStatus(errno, "fstat");
-  return CheckIdentity(record, status, restorer);
+  KM_ASSIGN_OR_RETURN(const std::optional<FileIdentity> identity, IdentityIn(record));
+  if (!identity.has_value()) return absl::OkStatus();
+  return CheckIdentity(record.path, record.flags, *identity, status, restorer);
 }
 
-absl::StatusOr<OwnedFd> OpenNamed(const FileRecord& record, mode_t type, int extra,
+absl::StatusOr<OwnedFd> OpenAgain(const std::string& path, uint32_t flags, mode_t type,
+                                  const std::optional<FileIdentity>& identity,
                                   FileRestorer& restorer) {
-  const uint32_t flags = record.flags & kKeptFlags;
   open_how how = {};
-  how.flags = flags | static_cast<uint32_t>(extra) | O_NONBLOCK | O_CLOEXEC | O_NOCTTY;
+  how.flags = flags | O_NONBLOCK | O_CLOEXEC | O_NOCTTY;
   how.resolve = RESOLVE_NO_MAGICLINKS;
-  OwnedFd host(
-      static_cast<int>(syscall(SYS_openat2, AT_FDCWD, record.path.c_str(), &how, sizeof(how))));
+  OwnedFd host(static_cast<int>(syscall(SYS_openat2, AT_FDCWD, path.c_str(), &how, sizeof(how))));
   if (!host.valid()) {
-    return ErrnoStatus(errno, absl::StrCat("cannot open '", record.path, "', which it had open"));
+    return ErrnoStatus(errno, absl::StrCat("cannot open '", path, "', which it had open"));
   }
   struct stat status;
   if (fstat(host.get(), &status) != 0) return ErrnoStatus(errno, "fstat");
   if ((status.st_mode & S_IFMT) != type || (type == S_IFREG && !IsOrdinaryFile(host.get()))) {
     return absl::FailedPreconditionError(
-        absl::StrCat("'", record.path, "', which it had open, is of another kind now"));
+        absl::StrCat("'", path, "', which it had open, is of another kind now"));
   }
-  KM_RETURN_IF_ERROR(CheckIdentity(record, status, restorer));
+  if (identity.has_value()) {
+    KM_RETURN_IF_ERROR(CheckIdentity(path, flags, *identity, status, restorer));
+  }
+  return host;
+}
+
+absl::StatusOr<OwnedFd> OpenNamed(const FileRecord& record, mode_t type, int extra,
+                                  FileRestorer& restorer) {
+  const uint32_t flags = record.flags & kKeptFlags;
+  KM_ASSIGN_OR_RETURN(const std::optional<FileIdentity> identity, IdentityIn(record));
+  KM_ASSIGN_OR_RETURN(OwnedFd host, OpenAgain(record.path, flags | static_cast<uint32_t>(extra),
+                                              type, identity, restorer));
   if (fcntl(host.get(), F_SETFL, flags) != 0) return ErrnoStatus(errno, "fcntl(F_SETFL)");
   if (type != S_IFIFO && lseek(host.get(), record.offset, SEEK_SET) < 0) {
     return ErrnoStatus(errno, absl::StrCat("cannot seek in '", record.path, "'"));

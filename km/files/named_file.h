@@ -4,6 +4,7 @@
 
 #include <sys/stat.h>
 
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -24,10 +25,16 @@ bool HasName(int host_fd, const std::string& path);
 // Refuses a file below /proc: what it says is of the moment.
 absl::Status CheckOutsideProc(int host_fd);
 
+// What is open in `host_fd`; nothing when that is no descriptor.
+std::optional<FileIdentity> IdentityOf(int host_fd);
+// As it is in a record.
+void WriteIdentity(const FileIdentity& identity, ByteWriter* out);
+FileIdentity ReadIdentity(ByteReader* value);
+
 // Appends what the file is to record.state (KM_NAMED_IDENTITY).
 void SaveIdentity(int host_fd, FileRecord& record);
 // Whether `tag` is such a record; reads it.
-bool ReadIdentity(uint32_t tag, ByteReader* value);
+bool SkipIdentity(uint32_t tag, ByteReader* value);
 
 // An O_PATH descriptor of what has the name now; `flags`: O_NOFOLLOW, O_DIRECTORY. Follows no magic
 // link.
@@ -39,10 +46,15 @@ absl::Status CheckNamed(const FileRecord& record, int host_fd, FileRestorer& res
 // The offset of a file or directory into `record`.
 void SaveOffset(int host_fd, FileRecord& record);
 
-// Opens record.path anew with what can be kept of its flags, and those of `extra`: never creates or
-// truncates, follows no magic link (/proc/self/fd/N), does not wait for the other end of a FIFO.
-// The file must be of `type` (S_IF*); whether it is the same one as before is judged by the
-// restorer's policy. Sets flags and offset.
+// Opens `path` anew with `flags`: never creates or truncates, follows no magic link
+// (/proc/self/fd/N), does not wait for the other end of a FIFO (O_NONBLOCK is set). The file must
+// be of `type` (S_IF*); whether it is the same one as before is judged by the restorer's policy.
+absl::StatusOr<OwnedFd> OpenAgain(const std::string& path, uint32_t flags, mode_t type,
+                                  const std::optional<FileIdentity>& identity,
+                                  FileRestorer& restorer);
+
+// The same for record.path, with what can be kept of its flags, and those of `extra`. Sets flags
+// and offset.
 absl::StatusOr<OwnedFd> OpenNamed(const FileRecord& record, mode_t type, int extra,
                                   FileRestorer& restorer);
 

@@ -13,7 +13,7 @@ namespace km {
 namespace {
 
 absl::StatusOr<std::string> Describe(const FileRecord& record) {
-  KM_RETURN_IF_ERROR(ForEachRecord(ByteReader(record.state), ReadIdentity));
+  KM_RETURN_IF_ERROR(ForEachRecord(ByteReader(record.state), SkipIdentity));
   return std::string();
 }
 

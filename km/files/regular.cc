@@ -21,7 +21,7 @@ namespace {
 absl::StatusOr<std::string> Describe(const FileRecord& record) {
   uint64_t object = 0;
   KM_RETURN_IF_ERROR(ForEachRecord(ByteReader(record.state), [&](uint32_t tag, ByteReader* value) {
-    return ReadIdentity(tag, value) || ReadMemoryObject(tag, value, &object);
+    return SkipIdentity(tag, value) || ReadMemoryObject(tag, value, &object);
   }));
   return object == 0 ? "" : absl::StrCat("deleted, with its contents at ", absl::Hex(object));
 }

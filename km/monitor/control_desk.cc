@@ -266,7 +266,11 @@ absl::StatusOr<Json> ControlDesk::Statistics(const Asked& asked) {
   const bool counting = monitor_.stats_ != nullptr;
   KM_ASSIGN_OR_RETURN(const bool count, FlagOr(asked.request, "count", counting));
   Json result = {{"counting", count}, {"was_counting", counting}};
-  if (counting) result["table"] = monitor_.stats_->Table(Now());
+  if (counting) {
+    const int64_t now = Now();
+    result.update(monitor_.stats_->Figures(now));
+    result["table"] = monitor_.stats_->Table(now);
+  }
   if (count != counting) {
     PauseGuard pause(monitor_.process_.get());
     monitor_.stats_ = count ? std::make_unique<Stats>(Now()) : nullptr;

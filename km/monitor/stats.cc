@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -58,9 +59,14 @@ std::string VectorName(size_t vector) {
 // "" for 0, as strace -c leaves it empty.
 std::string CountText(uint64_t n) { return n != 0 ? absl::StrCat(n) : std::string(); }
 
-std::string SortedRows(std::vector<std::pair<uint64_t, std::string>> rows) {
-  std::stable_sort(rows.begin(), rows.end(),
+using Counted = std::vector<std::pair<uint64_t, std::string>>;
+
+void Sort(Counted* rows) {
+  std::stable_sort(rows->begin(), rows->end(),
                    [](const auto& a, const auto& b) { return a.first > b.first; });
+}
+
+std::string RowsText(const Counted& rows) {
   std::string text;
   for (const auto& [count, name] : rows) absl::StrAppendFormat(&text, "%9d %s\n", count, name);
   return text;
@@ -100,51 +106,56 @@ std::string Stats::NameAt(size_t place) {
   return place < SyscallCount() ? SyscallAt(place).name : "(unknown numbers)";
 }
 
-std::string Stats::CallTable() const {
-  struct Row {
-    size_t place;
-    uint64_t calls, errors, nanoseconds;
-  };
-  std::vector<Row> rows;
-  Row total = {};
+std::vector<Stats::CallRow> Stats::CallRows() const {
+  std::vector<CallRow> rows;
   for (size_t i = 0; i < calls_.size(); ++i) {
-    Row row = {i, calls_[i].calls.load(), calls_[i].errors.load(), calls_[i].nanoseconds.load()};
-    if (row.calls == 0) continue;
-    rows.push_back(row);
+    const CallCounters& from = calls_[i];
+    if (from.calls.load() == 0) continue;
+    rows.push_back({NameAt(i), from.calls.load(), from.errors.load(), from.unsupported.load(),
+                    from.nanoseconds.load()});
+  }
+  std::stable_sort(rows.begin(), rows.end(), [](const CallRow& a, const CallRow& b) {
+    return a.nanoseconds > b.nanoseconds;
+  });
+  return rows;
+}
+
+std::string Stats::CallTable() const {
+  const std::vector<CallRow> rows = CallRows();
+  CallRow total = {.name = "total"};
+  for (const CallRow& row : rows) {
     total.calls += row.calls;
     total.errors += row.errors;
     total.nanoseconds += row.nanoseconds;
   }
-  std::stable_sort(rows.begin(), rows.end(),
-                   [](const Row& a, const Row& b) { return a.nanoseconds > b.nanoseconds; });
   constexpr const char* kRule =
       "------ ----------- ----------- --------- --------- ----------------\n";
   std::string text =
       absl::StrCat("% time     seconds  usecs/call     calls    errors syscall\n", kRule);
-  auto line = [&text, &total](const Row& row, absl::string_view name) {
+  auto line = [&text, &total](const CallRow& row) {
     double share = total.nanoseconds != 0 ? 100.0 * row.nanoseconds / total.nanoseconds : 0;
     uint64_t each = row.calls != 0 ? row.nanoseconds / 1000 / row.calls : 0;
     absl::StrAppendFormat(&text, "%6.2f %11.6f %11d %9d %9s %s\n", share, row.nanoseconds / kSecond,
-                          each, row.calls, CountText(row.errors), name);
+                          each, row.calls, CountText(row.errors), row.name);
   };
-  for (const Row& row : rows) line(row, NameAt(row.place));
+  for (const CallRow& row : rows) line(row);
   text += kRule;
-  line(total, "total");
+  line(total);
   return text;
 }
 
 std::string Stats::UnsupportedTable() const {
-  std::vector<std::pair<uint64_t, std::string>> rows;
+  Counted rows;
   for (size_t i = 0; i < calls_.size(); ++i) {
     if (uint64_t n = calls_[i].unsupported.load(); n != 0) rows.emplace_back(n, NameAt(i));
   }
   if (rows.empty()) return "";
-  return absl::StrCat("\n    calls answered ENOSYS\n", SortedRows(std::move(rows)));
+  Sort(&rows);
+  return absl::StrCat("\n    calls answered ENOSYS\n", RowsText(rows));
 }
 
-std::string Stats::ExitTable() const {
-  std::vector<std::pair<uint64_t, std::string>> rows;
-  uint64_t total = 0;
+Stats::Counted Stats::ExitRows() const {
+  Counted rows;
   uint64_t named = 0;
   for (size_t vector = 0; vector < exceptions_.size(); ++vector) {
     uint64_t n = exceptions_[vector].load();
@@ -154,24 +165,57 @@ std::string Stats::ExitTable() const {
   for (size_t i = 0; i < exits_.size(); ++i) {
     auto kind = static_cast<VcpuExit::Kind>(i);
     uint64_t n = exits_[i].load();
-    total += n;
     if (kind == VcpuExit::Kind::kException) n -= std::min(n, named);
     if (n != 0) rows.emplace_back(n, KindName(kind));
   }
-  return absl::StrCat("\n    exits reason\n", SortedRows(std::move(rows)),
+  Sort(&rows);
+  return rows;
+}
+
+std::string Stats::ExitTable() const {
+  const Counted rows = ExitRows();
+  uint64_t total = 0;
+  for (const auto& [count, name] : rows) total += count;
+  return absl::StrCat("\n    exits reason\n", RowsText(rows),
                       absl::StrFormat("%9d total\n", total));
 }
 
+uint64_t Stats::CallNanoseconds() const {
+  uint64_t sum = 0;
+  for (const CallCounters& counters : calls_) sum += counters.nanoseconds.load();
+  return sum;
+}
+
+Json Stats::Figures(int64_t now) const {
+  Json calls = Json::array(), exits = Json::array();
+  for (const CallRow& row : CallRows()) {
+    calls.push_back({{"name", row.name},
+                     {"calls", row.calls},
+                     {"errors", row.errors},
+                     {"unsupported", row.unsupported},
+                     {"ns", row.nanoseconds}});
+  }
+  for (const auto& [count, reason] : ExitRows()) {
+    exits.push_back({{"reason", reason}, {"count", count}});
+  }
+  return {{"calls", std::move(calls)},
+          {"exits", std::move(exits)},
+          {"program_ns", guest_nanoseconds_.load()},
+          {"calls_ns", CallNanoseconds()},
+          {"elapsed_ns", now - begin_},
+          {"signals", signals_.load()},
+          {"snapshots", snapshots_.load()},
+          {"snapshots_ns", snapshot_nanoseconds_.load()}};
+}
+
 std::string Stats::Table(int64_t now) const {
-  uint64_t in_calls = 0;
-  for (const CallCounters& counters : calls_) in_calls += counters.nanoseconds.load();
   std::string text = absl::StrCat(CallTable(), UnsupportedTable(), ExitTable());
   absl::StrAppendFormat(&text,
                         "\n  seconds, summed over threads\n"
                         "%9.6f in the program\n"
                         "%9.6f in system calls, waiting included\n"
                         "%9.6f from start to end, by the clock\n",
-                        guest_nanoseconds_.load() / kSecond, in_calls / kSecond,
+                        guest_nanoseconds_.load() / kSecond, CallNanoseconds() / kSecond,
                         (now - begin_) / kSecond);
   absl::StrAppendFormat(&text, "\n%9d signals\n", signals_.load());
   if (uint64_t n = snapshots_.load(); n != 0) {

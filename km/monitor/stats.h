@@ -6,9 +6,11 @@
 #include <atomic>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "km/base/owned.h"
+#include "km/control/protocol.h"
 #include "km/kvm/vcpu.h"
 #include "km/syscalls/call.h"
 
@@ -33,6 +35,8 @@ class Stats {
 
   // The tables, ready to print.
   std::string Table(int64_t now) const;
+  // The same figures for programs, as docs/control-protocol.md has them.
+  Json Figures(int64_t now) const;
   // Writes them to the standard error that was there at the start: many programs close theirs
   // before they end.
   void Print(int64_t now) const;
@@ -49,6 +53,14 @@ class Stats {
 
   static void Add(Counter& counter, uint64_t n) { counter.fetch_add(n, std::memory_order_relaxed); }
   static std::string NameAt(size_t place);
+  struct CallRow {
+    std::string name;
+    uint64_t calls = 0, errors = 0, unsupported = 0, nanoseconds = 0;
+  };
+  using Counted = std::vector<std::pair<uint64_t, std::string>>;
+  std::vector<CallRow> CallRows() const;  // the costliest first
+  Counted ExitRows() const;               // the most frequent first
+  uint64_t CallNanoseconds() const;
   std::string CallTable() const;
   std::string UnsupportedTable() const;
   std::string ExitTable() const;

@@ -215,7 +215,8 @@ bool IsOneOf(const std::string& path, const std::vector<OwnedFd>& files) {
   });
 }
 
-absl::Status MergeSnapshot(Image image, int snapshot, const std::string& path) {
+absl::Status MergeSnapshot(Image image, int snapshot, const std::string& path,
+                           WriteProgress* progress) {
   KM_ASSIGN_OR_RETURN(const std::vector<OwnedFd> bases, OpenBases(image, snapshot));
   if (getrandom(image.header.id.data(), image.header.id.size(), 0) !=
       static_cast<ssize_t>(image.header.id.size())) {
@@ -223,7 +224,9 @@ absl::Status MergeSnapshot(Image image, int snapshot, const std::string& path) {
   }
   MergedMemory memory(&image);
   KM_RETURN_IF_ERROR(memory.Map(snapshot, bases));
-  return WriteSnapshot(image, memory.source(), path, WriteOptions());
+  WriteOptions options;
+  options.progress = progress;
+  return WriteSnapshot(image, memory.source(), path, options);
 }
 
 }  // namespace km

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "km/base/owned.h"
 #include "km/snapshot/image.h"
+#include "km/snapshot/writer.h"
 
 namespace km {
 
@@ -29,7 +30,8 @@ bool IsOneOf(const std::string& path, const std::vector<OwnedFd>& files);
 
 // Writes the snapshot `image`, open in `snapshot`, to the file `path` (absolute), with all of its
 // memory: it then needs no other. It is a snapshot of its own, with an id of its own.
-absl::Status MergeSnapshot(Image image, int snapshot, const std::string& path);
+absl::Status MergeSnapshot(Image image, int snapshot, const std::string& path,
+                           WriteProgress* progress = nullptr);
 
 }  // namespace km
 

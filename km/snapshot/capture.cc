@@ -431,7 +431,10 @@ void Capturer::CaptureSharedFile(const Mapping& mapping, ImageMapping* to) {
     return;  // without an object there is an obstacle
   }
   bool anonymous = mapping.flags & MAP_ANONYMOUS;
-  if (!anonymous && HasName(mapping.file->fd.get(), mapping.file->path)) return;
+  if (!anonymous && HasName(mapping.file->fd.get(), mapping.file->path)) {
+    to->identity = IdentityOf(mapping.file->fd.get());
+    return;
+  }
   absl::string_view name = absl::StripSuffix(mapping.file->path, " (deleted)");
   uint32_t kind = absl::ConsumePrefix(&name, "/memfd:") ? KM_OBJECT_MEMFD : KM_OBJECT_DELETED_FILE;
   if (anonymous) kind = KM_OBJECT_ANONYMOUS;

@@ -47,21 +47,22 @@ uint64_t ChunkSize(uint64_t address, uint64_t size) {
   return std::min(size, kLargePageSize - address % kLargePageSize);
 }
 
-absl::Status VerifyMemory(int fd, const Image& image) {
+absl::Status VerifyMemory(int fd, const Image& image, std::atomic<uint64_t>* done) {
   std::vector<uint8_t> buffer(kLargePageSize);
   size_t chunk = 0;
   for (const ImageMemory& piece : image.memory) {
-    for (uint64_t done = 0; done < piece.size; ++chunk) {
-      const uint64_t size = ChunkSize(piece.address + done, piece.size - done);
+    for (uint64_t at = 0; at < piece.size; ++chunk) {
+      const uint64_t size = ChunkSize(piece.address + at, piece.size - at);
       const absl::Span<uint8_t> bytes(buffer.data(), size);
-      KM_RETURN_IF_ERROR(ReadAll(fd, bytes, piece.file_offset + done));
+      KM_RETURN_IF_ERROR(ReadAll(fd, bytes, piece.file_offset + at));
       if (chunk >= image.memory_checksums.size() ||
           Checksum(bytes) != image.memory_checksums[chunk]) {
-        return absl::DataLossError(absl::StrFormat(
-            "memory at %#x-%#x (file offset %#x) is damaged: its checksum is wrong",
-            piece.address + done, piece.address + done + size, piece.file_offset + done));
+        return absl::DataLossError(
+            absl::StrFormat("memory at %#x-%#x (file offset %#x) is damaged: its checksum is wrong",
+                            piece.address + at, piece.address + at + size, piece.file_offset + at));
       }
-      done += size;
+      at += size;
+      if (done != nullptr) *done += size;
     }
   }
   return absl::OkStatus();

@@ -3,6 +3,7 @@
 #ifndef KM_SNAPSHOT_CHECKSUM_H_
 #define KM_SNAPSHOT_CHECKSUM_H_
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -22,8 +23,8 @@ uint64_t ChunkCount(uint64_t address, uint64_t size);
 uint64_t ChunkSize(uint64_t address, uint64_t size);
 
 // Reads the memory of the snapshot in `fd`, all of it, and compares it with image.memory_checksums.
-// kDataLoss names the first chunk that differs.
-absl::Status VerifyMemory(int fd, const Image& image);
+// kDataLoss names the first chunk that differs. The bytes that were read are counted in `*done`.
+absl::Status VerifyMemory(int fd, const Image& image, std::atomic<uint64_t>* done = nullptr);
 
 }  // namespace km
 

@@ -11,6 +11,7 @@
 #include "absl/strings/str_format.h"
 #include "km/base/records.h"
 #include "km/base/status.h"
+#include "km/files/named_file.h"
 #include "km/snapshot/layout.h"
 #include "km/snapshot/notes.h"
 
@@ -383,6 +384,10 @@ absl::Status DecodeMappings(ByteReader records, Image* image) {
     }
     if (tag == KM_MAPPINGS_ADVICE && !image->mappings.empty()) {
       image->mappings.back().advice = value->U32();
+      return true;
+    }
+    if (tag == KM_MAPPINGS_IDENTITY && !image->mappings.empty()) {
+      image->mappings.back().identity = ReadIdentity(value);
       return true;
     }
     if (DecodePolicy(tag, value, &image->policies, &policies_valid)) return true;

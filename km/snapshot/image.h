@@ -90,6 +90,8 @@ struct ImageMapping {
   // object's.
   std::optional<int32_t> segment = std::nullopt;
   bool read_only = false;  // attached with SHM_RDONLY
+  // Of the file that it shares, where it has a name. Older files do not say.
+  std::optional<FileIdentity> identity = std::nullopt;
 };
 
 struct ImageProgram {  // NT_KM_GUEST and NT_KM_DYNLINKER

@@ -4,6 +4,7 @@
 #include <km/notes.h>
 
 #include "absl/strings/str_format.h"
+#include "km/files/named_file.h"
 #include "km/snapshot/checksum.h"
 
 namespace km {
@@ -200,6 +201,11 @@ void EncodeMappings(const Image& image, ByteWriter* out) {
       out->U32(mapping.advice);
       out->U32(0);
       out->EndRecord(advice);
+    }
+    if (mapping.identity.has_value()) {
+      const size_t identity = out->BeginRecord(KM_MAPPINGS_IDENTITY);
+      WriteIdentity(*mapping.identity, out);
+      out->EndRecord(identity);
     }
   }
   EncodePolicies(image.policies, out);

@@ -104,7 +104,7 @@ class Restorer : public Restoration {
     RestoreIdentity();
     KM_RETURN_IF_ERROR(RestoreObjects());
     KM_RETURN_IF_ERROR(ipc_.Restore());
-    KM_RETURN_IF_ERROR(RestoreMemory(image_, fd_, bases, objects_, ipc_, process_));
+    KM_RETURN_IF_ERROR(RestoreMemory(image_, fd_, bases, objects_, *files_, ipc_, process_));
     KM_RETURN_IF_ERROR(ipc_.RemoveSegments());
     KM_RETURN_IF_ERROR(RestoreSignals());
     for (const ImageThread& thread : image_.threads) KM_RETURN_IF_ERROR(RestoreThread(thread));

@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "km/base/status.h"
+#include "km/files/named_file.h"
 
 namespace km {
 namespace {
@@ -44,9 +45,15 @@ struct Piece {
 class MemoryRestorer {
  public:
   MemoryRestorer(const Image& image, int fd, const std::vector<OwnedFd>& bases,
-                 const absl::flat_hash_map<uint64_t, OwnedFd>& objects, IpcRestorer& ipc,
-                 Process& process)
-      : image_(image), fd_(fd), bases_(bases), objects_(objects), ipc_(ipc), process_(process) {}
+                 const absl::flat_hash_map<uint64_t, OwnedFd>& objects, FileRestorer& files,
+                 IpcRestorer& ipc, Process& process)
+      : image_(image),
+        fd_(fd),
+        bases_(bases),
+        objects_(objects),
+        files_(files),
+        ipc_(ipc),
+        process_(process) {}
 
   absl::Status Run();
 
@@ -56,6 +63,7 @@ class MemoryRestorer {
   bool NextPiece(uint64_t end, Piece* piece);
   absl::Status RestoreSharedMemory(const ImageMapping& from);
   absl::Status RestoreSharedFile(const ImageMapping& from);
+  absl::StatusOr<std::shared_ptr<const MappedFile>> OpenShared(const ImageMapping& from);
   absl::Status Fail(const ImageMapping& mapping, int error) const;
   bool CopySmall(uint64_t start, uint64_t end);
   void CopyWorkingSet(uint64_t start, uint64_t end);
@@ -66,6 +74,7 @@ class MemoryRestorer {
   const int fd_;
   const std::vector<OwnedFd>& bases_;
   const absl::flat_hash_map<uint64_t, OwnedFd>& objects_;
+  FileRestorer& files_;
   IpcRestorer& ipc_;
   Process& process_;
   size_t next_memory_ = 0;       // in image_.memory
@@ -213,6 +222,17 @@ absl::Status MemoryRestorer::RestoreSharedMemory(const ImageMapping& from) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<std::shared_ptr<const MappedFile>> MemoryRestorer::OpenShared(
+    const ImageMapping& from) {
+  // A mapping that may be made writable later needs a descriptor that allows it.
+  absl::StatusOr<OwnedFd> fd = OpenAgain(from.name, O_RDWR, S_IFREG, from.identity, files_);
+  if (!fd.ok() && !(from.protection & PROT_WRITE)) {
+    fd = OpenAgain(from.name, O_RDONLY, S_IFREG, from.identity, files_);
+  }
+  KM_RETURN_IF_ERROR(fd.status());
+  return MappedFile::Take(*std::move(fd), from.name);
+}
+
 absl::Status MemoryRestorer::RestoreSharedFile(const ImageMapping& from) {
   auto object = objects_.find(from.object);
   std::shared_ptr<const MappedFile> file;
@@ -220,16 +240,9 @@ absl::Status MemoryRestorer::RestoreSharedFile(const ImageMapping& from) {
     file = from.flags & MAP_ANONYMOUS ? MappedFile::SharedMemoryOf(object->second.get())
                                       : MappedFile::Of(object->second.get());
   } else {
-    // A mapping that may be made writable later needs a descriptor that allows it.
-    file = MappedFile::Open(from.name, O_RDWR);
+    KM_ASSIGN_OR_RETURN(file, OpenShared(from));
   }
-  if (file == nullptr && !(from.protection & PROT_WRITE)) {
-    file = MappedFile::Open(from.name, O_RDONLY);
-  }
-  if (file == nullptr) {
-    return absl::NotFoundError(
-        absl::StrCat("cannot open '", from.name, "', which it shares as memory"));
-  }
+  if (file == nullptr) return Fail(from, EBADF);
   MapRequest request;
   request.address = from.start;
   request.length = from.end - from.start;
@@ -248,9 +261,9 @@ absl::Status MemoryRestorer::RestoreSharedFile(const ImageMapping& from) {
 }  // namespace
 
 absl::Status RestoreMemory(const Image& image, int fd, const std::vector<OwnedFd>& bases,
-                           const absl::flat_hash_map<uint64_t, OwnedFd>& objects, IpcRestorer& ipc,
-                           Process& process) {
-  return MemoryRestorer(image, fd, bases, objects, ipc, process).Run();
+                           const absl::flat_hash_map<uint64_t, OwnedFd>& objects,
+                           FileRestorer& files, IpcRestorer& ipc, Process& process) {
+  return MemoryRestorer(image, fd, bases, objects, files, ipc, process).Run();
 }
 
 }  // namespace km

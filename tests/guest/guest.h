@@ -89,11 +89,14 @@ __attribute__((format(printf, 1, 2), unused)) static void Say(const char* format
   fflush(stdout);
 }
 
-// The driver asks for snapshots with GUEST_SNAPSHOT=1.
-__attribute__((unused)) static bool GuestSnapshotWanted(void) {
+// The driver asks for snapshots with GUEST_SNAPSHOT=1, and for those after which the same process
+// goes on with GUEST_SNAPSHOT=continue.
+__attribute__((unused)) static bool GuestAsked(const char* how) {
   const char* wanted = getenv("GUEST_SNAPSHOT");
-  return wanted != NULL && strcmp(wanted, "1") == 0;
+  return wanted != NULL && strcmp(wanted, how) == 0;
 }
+
+__attribute__((unused)) static bool GuestSnapshotWanted(void) { return GuestAsked("1"); }
 
 // Whether the processor is an emulated one (tests/emulated), which leaves out some faults.
 __attribute__((unused)) static bool GuestEmulated(void) { return getenv("GUEST_EMULATED") != NULL; }
@@ -102,17 +105,27 @@ __attribute__((unused)) static bool GuestEmulated(void) { return getenv("GUEST_E
 // this set too: a program then leaves out what a snapshot changes by design.
 __attribute__((unused)) static bool GuestInjected(void) { return getenv("GUEST_INJECTED") != NULL; }
 
-// HC_snapshot if the driver asks for it: -ENOSYS otherwise, and natively.
-__attribute__((unused)) static long GuestTrySnapshot(const char* label, unsigned flags) {
-  if (!GuestSnapshotWanted()) return -ENOSYS;
+__attribute__((unused)) static long GuestHypercall(const char* label, unsigned flags) {
   km_hc_args_t arguments = {.arg1 = (uint64_t)(uintptr_t)label, .arg3 = flags};
   return km_hcall(HC_snapshot, &arguments);
 }
 
+// HC_snapshot if the driver asks for it: -ENOSYS otherwise, and natively.
+__attribute__((unused)) static long GuestTrySnapshot(const char* label, unsigned flags) {
+  return GuestSnapshotWanted() ? GuestHypercall(label, flags) : -ENOSYS;
+}
+
 // A point at which the driver may snapshot the process: the program ends here and goes on in a
-// process resumed from the file. Returns 1 there, and 0 when no snapshot was wanted.
+// process resumed from the file. Returns 1 there, and 0 when no snapshot was wanted, or one after
+// which all is to be as if there had been none.
 #define GuestSnapshot() GuestSnapshotAt(__FILE__, __LINE__)
 __attribute__((unused)) static int GuestSnapshotAt(const char* file, int line) {
+  if (GuestAsked("continue")) {
+    const long result = GuestHypercall("guest test", KM_SNAPSHOT_CONTINUE);
+    if (result != 0)
+      GuestFail(file, line, "snapshot that goes on returned %ld, expected 0", result);
+    return 0;
+  }
   long result = GuestTrySnapshot("guest test", 0);
   if (result == -ENOSYS) return 0;
   if (result < 0) GuestFail(file, line, "snapshot refused: %s", strerror((int)-result));

@@ -18,6 +18,10 @@ static void Expect(int fd, const char* text) {
   if (strcmp(bytes, text) != 0) FAIL("read '%s', not '%s'", bytes, text);
 }
 
+static volatile sig_atomic_t broken_pipes;
+
+static void OnPipe(int number) { broken_pipes += number == SIGPIPE; }
+
 int main(void) {
   signal(SIGPIPE, SIG_IGN);
   int plain[2], ended[2], broken[2], packets[2], full[2];
@@ -49,12 +53,20 @@ int main(void) {
   int lonely = open("lonely", O_RDONLY | O_NONBLOCK);  // nobody writes
   CHECK_OK(lonely);
 
+  CHECK_OK(mkfifo("deserted", 0600));
+  int leaving = open("deserted", O_RDONLY | O_NONBLOCK);
+  int deserted = open("deserted", O_WRONLY | O_NONBLOCK);  // nobody reads what is in it
+  CHECK_OK(deserted);
+  CHECK_EQ(write(deserted, "left", 4), 4);
+  CHECK_OK(close(leaving));
+
   // What the ends show of how they were opened: open(2) adds O_LARGEFILE, pipe(2) does not.
   char path[32];
   snprintf(path, sizeof path, "/proc/self/fd/%d", plain[0]);
   int opened = open(path, O_RDONLY | O_NONBLOCK);
   CHECK_OK(opened);
-  const int shown[] = {plain[0], plain[1], packets[0], packets[1], full[1], fifo, lonely, opened};
+  const int shown[] = {plain[0], plain[1], packets[0], packets[1], full[1],
+                       fifo,     lonely,   deserted,   opened};
   enum { kShown = sizeof shown / sizeof *shown };
   int flags[kShown];
   for (int i = 0; i < kShown; i++) flags[i] = fcntl(shown[i], F_GETFL);
@@ -72,6 +84,8 @@ int main(void) {
     char byte;
     CHECK_EQ(read(lonely, &byte, 1), 0);
     CHECK_ERRNO(write(broken[1], "x", 1), EPIPE);
+    CHECK_ERRNO(write(deserted, "x", 1), EPIPE);
+    CHECK_ERRNO(open("deserted", O_WRONLY | O_NONBLOCK), ENXIO);
     CHECK_ERRNO(write(full[1], block, 1), EAGAIN);
   }
   Expect(plain[0], "first,second");
@@ -85,6 +99,14 @@ int main(void) {
   CHECK_EQ(read(full[0], block, sizeof block), (long)sizeof block);
   CHECK_EQ(write(full[1], block, 1), 1);
   Expect(fifo, "in the fifo");
+  int reader = open("deserted", O_RDONLY | O_NONBLOCK);
+  CHECK_OK(reader);
+  CHECK_EQ(write(deserted, " alone", 6), 6);
+  Expect(reader, "left alone");
+  CHECK_OK(close(reader));
+  signal(SIGPIPE, OnPipe);
+  CHECK_ERRNO(write(deserted, "x", 1), EPIPE);
+  CHECK_EQ(broken_pipes, 1);
   int writer = open("lonely", O_WRONLY | O_NONBLOCK);
   CHECK_OK(writer);
   CHECK_EQ(write(writer, "hello", 5), 5);

@@ -37,6 +37,54 @@ if has_tool warned-once perl && takes warned-once "$TMP/often" perl "$TMP/often.
   prints warned-once 1 grep -c 'is not what it was' "$TMP/err"
 fi
 
+# says NAME LINES TEXT FILE [OPTIONS]: what km FILE says of files that are not what they were is so many
+# lines, each with TEXT.
+says() {
+  local name=$1 lines=$2 text=$3 file=$4 status=0
+  shift 4
+  limited "$KM" "$@" "$file" >"$TMP/out" 2>"$TMP/err" || status=$?
+  if [ $status != 0 ]; then fail "$name" "$(status_name $status)" "$TMP/err"
+  elif [ "$(wc -l <"$TMP/err") $(grep -c "is not what it was: .*$text" "$TMP/err")" != "$lines $lines" ]; then
+    fail "$name" "not $lines lines that say '$text'" "$TMP/err"
+  else pass "$name"; fi
+}
+# A file that was open for writing, and one that is shared as memory and not open, are looked at as well.
+file_as() {  # NAME MODE: the snapshot of a program that has the file open so
+  head -c 8192 /dev/zero | tr '\0' x >"$TMP/judged"
+  if [ "$2" = mapped ]; then takes "$1" "$TMP/$1" "$probe" mapped "$TMP/judged"
+  else takes "$1" "$TMP/$1" perl -e 'open($file, $ARGV[0], $ARGV[1]) or die;
+    syscall(0x4b4d00, my $label = "judged", my $description = "", 0) >= 0 or die' "$2" "$TMP/judged"; fi
+}
+for way in '+<' '>>' mapped; do
+  name=judged-${way//[+<>]/open}
+  [ "$way" = '>>' ] && name=judged-append
+  if { [ "$way" = mapped ] || has_tool "$name" perl; } && file_as "$name" "$way"; then
+    file=$TMP/$name
+    says "$name-same" 0 '' "$file" --files=strict
+    file_as "$name" "$way"
+    touch "$TMP/judged"
+    refused "$name-touched-strict" "$file" 'was changed since' --files=strict && pass "$name-touched-strict"
+    says "$name-touched" 1 'was changed since' "$file"
+    says "$name-touched-ignore" 0 '' "$file" --files=ignore
+    file_as "$name" "$way"
+    echo more >>"$TMP/judged"
+    refused "$name-grown-strict" "$file" 'had 8192 bytes and has 8197' --files=strict && pass "$name-grown-strict"
+    says "$name-grown" $([ "$way" = '>>' ]; echo $?) 'had 8192 bytes and has 8197' "$file"
+    truncate -s 4096 "$TMP/judged"
+    refused "$name-shrunk-strict" "$file" 'had 8192 bytes and has 4096' --files=strict && pass "$name-shrunk-strict"
+    says "$name-shrunk" 1 'had 8192 bytes and has 4096' "$file"
+    file_as "$name" "$way"
+    cp -p "$TMP/judged" "$TMP/replacement" && mv "$TMP/replacement" "$TMP/judged"
+    refused "$name-replaced-strict" "$file" 'another file' --files=strict && pass "$name-replaced-strict"
+    says "$name-replaced" 1 'another file' "$file"
+    mv "$TMP/judged" "$TMP/elsewhere"
+    refused "$name-gone" "$file" "cannot open '$TMP/judged'" && pass "$name-gone"
+    ln -s /proc/self/fd/0 "$TMP/judged"
+    refused "$name-magic" "$file" "cannot open '$TMP/judged'" && pass "$name-magic"
+    rm "$TMP/judged"
+  fi
+done
+
 # Descriptors 0, 1 and 2 are the resuming shell's.
 cat >"$TMP/streams.pl" <<'END'
 $| = 1;

@@ -163,6 +163,20 @@ static int Files(const char* path) {
   return 0;
 }
 
+/* ---- mapped PATH: a file that is shared as memory and not open any more
+ * -------------------------- */
+
+static int Mapped(const char* path) {
+  const int fd = open(path, O_RDWR);
+  char* bytes = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (fd < 0 || bytes == MAP_FAILED) return 2;
+  close(fd);
+  if (Snapshot("mapped", 0) < 0) return 1;
+  printf("mapped '%.3s'\n", bytes);
+  bytes[0] = 'W';
+  return 0;
+}
+
 /* ---- refused KIND: something open that no snapshot carries, as descriptor 7
  * ---------------------- */
 
@@ -242,9 +256,10 @@ int main(int argc, char** argv) {
   if (strcmp(command, "chain") == 0) return Chain(atoi(argument));
   if (strcmp(command, "try") == 0) return Try();
   if (strcmp(command, "files") == 0) return Files(argument);
+  if (strcmp(command, "mapped") == 0) return Mapped(argument);
   if (strcmp(command, "refused") == 0) return Refused(argument);
   if (strcmp(command, "clock") == 0) return Clock();
   if (strcmp(command, "crash") == 0) return Crash();
-  fprintf(stderr, "usage: probe threads|chain N|try|files PATH|refused KIND|clock|crash\n");
+  fprintf(stderr, "usage: probe threads|chain N|try|files PATH|mapped PATH|refused KIND|clock|crash\n");
   return 2;
 }

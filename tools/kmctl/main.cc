@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <string>
@@ -19,9 +20,11 @@
 #include "km/snapshot/bases.h"
 #include "km/snapshot/checksum.h"
 #include "km/snapshot/parser.h"
+#include "tools/kmctl/answers.h"
 #include "tools/kmctl/binfmt.h"
 #include "tools/kmctl/inspect.h"
 #include "tools/kmctl/names.h"
+#include "tools/kmctl/progress.h"
 #include "tools/kmctl/remote.h"
 
 namespace km {
@@ -67,6 +70,15 @@ int Fail(ExitStatus status, absl::string_view message) {
   return status;
 }
 
+// With --json it is on standard output too, where a script looks for an object.
+int Fail(ExitStatus status, absl::string_view message, const RemoteCommand& command) {
+  if (command.json) {
+    const std::string text = Dump({{"error", {{"message", message}}}});
+    fwrite(text.data(), 1, text.size(), stdout);
+  }
+  return Fail(status, message);
+}
+
 int WrongUsage(absl::string_view message) {
   return Fail(kUsage, absl::StrCat(message, " (kmctl --help shows the usage)"));
 }
@@ -87,13 +99,25 @@ int Inspect(const Image& image, int fd, const std::string& path, bool json) {
   return Print(absl::StrCat(description.dump(2, ' ', false, kReplace), "\n"));
 }
 
+uint64_t MemorySize(const Image& image) {
+  uint64_t size = 0;
+  for (const ImageMemory& piece : image.memory) size += piece.size;
+  return size;
+}
+
+absl::Status VerifyShowing(int fd, const Image& image) {
+  std::atomic<uint64_t> done = 0;
+  const ProgressLine line(&done, MemorySize(image));
+  return VerifyMemory(fd, image, &done);
+}
+
 // Those that a snapshot is built on, whole.
 absl::Status VerifyBases(const Image& image, int fd) {
   KM_ASSIGN_OR_RETURN(const std::vector<OwnedFd> bases, OpenBases(image, fd));
   for (size_t i = 0; i < bases.size(); ++i) {
     const absl::StatusOr<Image> base = ParseSnapshot(bases[i].get());
     absl::Status status = base.status();
-    if (base.ok()) status = VerifyMemory(bases[i].get(), *base);
+    if (base.ok()) status = VerifyShowing(bases[i].get(), *base);
     if (status.ok()) continue;
     return absl::DataLossError(absl::StrCat(image.bases[i].path, ": ", status.message()));
   }
@@ -101,13 +125,12 @@ absl::Status VerifyBases(const Image& image, int fd) {
 }
 
 int Verify(const Image& image, int fd, const std::string& path) {
-  absl::Status status = VerifyMemory(fd, image);
+  absl::Status status = VerifyShowing(fd, image);
   status.Update(VerifyBases(image, fd));
   if (!status.ok()) return Fail(kFailed, absl::StrCat(path, ": ", status.message()));
-  uint64_t size = 0;
-  for (const ImageMemory& piece : image.memory) size += piece.size;
-  return Print(absl::StrCat(Printable(path), ": undamaged: headers, notes, and ", SizeText(size),
-                            " of memory in ", image.memory_checksums.size(), " chunks",
+  return Print(absl::StrCat(Printable(path), ": undamaged: headers, notes, and ",
+                            SizeText(MemorySize(image)), " of memory in ",
+                            image.memory_checksums.size(), " chunks",
                             image.bases.empty() ? "" : ", and what it is built on", "\n"));
 }
 
@@ -115,7 +138,7 @@ int Remote(const RemoteCommand& command) {
   int exit_status = kFine;
   const absl::StatusOr<std::string> text = RunRemote(command, &exit_status);
   if (absl::IsInvalidArgument(text.status())) return WrongUsage(text.status().message());
-  if (!text.ok()) return Fail(kFailed, text.status().message());
+  if (!text.ok()) return Fail(kFailed, text.status().message(), command);
   const int printed = Print(*text);
   return printed != kFine ? printed : exit_status;
 }
@@ -123,7 +146,14 @@ int Remote(const RemoteCommand& command) {
 int Merge(Image image, int fd, const std::string& output) {
   const absl::StatusOr<std::string> path = AbsolutePath(output);
   if (!path.ok()) return Fail(kUsage, path.status().message());
-  const absl::Status status = MergeSnapshot(std::move(image), fd, *path);
+  uint64_t size = MemorySize(image);
+  for (const ImageBaseMemory& piece : image.base_memory) size += piece.size;
+  WriteProgress progress;
+  absl::Status status;
+  {
+    const ProgressLine line(&progress.done, size);
+    status = MergeSnapshot(std::move(image), fd, *path, &progress);
+  }
   return status.ok() ? kFine : Fail(kFailed, status.message());
 }
 
@@ -132,12 +162,13 @@ int OfFile(const RemoteCommand& command) {
   // A FIFO would block.
   const OwnedFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!fd.valid()) {
-    return Fail(kUsage, ErrnoStatus(errno, absl::StrCat("opening ", path)).message());
+    return Fail(kUsage, ErrnoStatus(errno, absl::StrCat("opening ", path)).message(), command);
   }
   absl::StatusOr<Image> image = ParseSnapshot(fd.get());
   if (!image.ok()) {
     const bool unreadable = image.status().GetPayload("km/errno").has_value();
-    return Fail(unreadable ? kUsage : kFailed, absl::StrCat(path, ": ", image.status().message()));
+    return Fail(unreadable ? kUsage : kFailed, absl::StrCat(path, ": ", image.status().message()),
+                command);
   }
   if (command.verb == "inspect") return Inspect(*image, fd.get(), path, command.json);
   if (command.verb == "verify") return Verify(*image, fd.get(), path);

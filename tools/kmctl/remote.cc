@@ -4,7 +4,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -23,6 +22,7 @@
 #include "tools/kmctl/answers.h"
 #include "tools/kmctl/monitors.h"
 #include "tools/kmctl/names.h"
+#include "tools/kmctl/progress.h"
 #include "tools/kmctl/top.h"
 
 namespace km {
@@ -63,20 +63,10 @@ std::string InfoText(const Json& info) {
   return text;
 }
 
-// On a terminal, for what takes longer than a moment. An interrupted kmctl cancels the snapshot by
-// going away.
-void ShowProgress(const Json& event) {
-  if (isatty(STDERR_FILENO) == 0) return;
-  const double seconds = static_cast<double>(Number(event, "elapsed_ns")) / kSecond;
-  const auto done = static_cast<double>(Number(event, "done_bytes"));
-  const auto total = static_cast<double>(Number(event, "total_bytes"));
-  if (seconds < 1 || done <= 0 || total <= 0) return;
-  const double rate = done / seconds;
-  const std::string line =
-      absl::StrFormat("\r%3.0f %%  %s of %s, %s/s, %.0f s left \x1b[K", 100 * done / total,
-                      SizeText(static_cast<uint64_t>(done)), SizeText(static_cast<uint64_t>(total)),
-                      SizeText(static_cast<uint64_t>(rate)), (total - done) / rate);
-  fwrite(line.data(), 1, line.size(), stderr);
+// An interrupted kmctl cancels the snapshot by going away.
+void ShowEvent(const Json& event) {
+  ShowProgress(Number(event, "done_bytes"), Number(event, "total_bytes"),
+               static_cast<double>(Number(event, "elapsed_ns")) / kSecond);
 }
 
 void ShowWarnings(const Json& answer) {
@@ -93,7 +83,7 @@ absl::StatusOr<Json> SnapshotIntoOwnFile(const std::string& path, const Json& re
   absl::Status placed = file.Create(path);
   Json result;
   if (placed.ok()) {
-    KM_ASSIGN_OR_RETURN(result, client.Call(request, ShowProgress, file.fd()));
+    KM_ASSIGN_OR_RETURN(result, client.Call(request, ShowEvent, file.fd()));
     placed = file.Commit(true);
   }
   if (!placed.ok()) {
@@ -120,12 +110,11 @@ absl::StatusOr<std::string> Snapshot(const RemoteCommand& command, ControlClient
   if (command.base.has_value()) request["base"] = *command.base;
   if (command.keep_tcp.has_value()) request["keep_tcp"] = *command.keep_tcp;
   if (command.keep_dontdump.has_value()) request["keep_dontdump"] = *command.keep_dontdump;
-  const bool terminal = isatty(STDERR_FILENO) != 0;
-  absl::StatusOr<Json> result = client.Call(request, ShowProgress);
+  absl::StatusOr<Json> result = client.Call(request, ShowEvent);
   if (absl::IsPermissionDenied(result.status()) && !command.output.empty()) {
     result = SnapshotIntoOwnFile(request["path"], request, client);
   }
-  if (terminal) fputs("\r\x1b[K", stderr);
+  ClearProgress();
   KM_RETURN_IF_ERROR(result.status());
   if (command.json) return Dump(*result);
   ShowWarnings(*result);

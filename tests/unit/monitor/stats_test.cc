@@ -32,6 +32,25 @@ TEST(Stats, CallsAreSortedByTime) {
   EXPECT_THAT(table, Not(HasSubstr("ENOSYS")));
 }
 
+TEST(Stats, FiguresAreThoseOfTheTable) {
+  Stats stats(5);
+  stats.CountCall(FindSyscall(SYS_read), -EBADF, 1 * kMillisecond);
+  stats.CountCall(nullptr, -ENOSYS, 6 * kMillisecond);
+  stats.CountExit({.kind = VcpuExit::Kind::kSystemCall}, 7);
+  stats.CountExit({.kind = VcpuExit::Kind::kSystemCall}, 8);
+  stats.CountExit({.kind = VcpuExit::Kind::kException, .vector = 14}, 9);
+  stats.CountSignal();
+  stats.CountSnapshot(11);
+  const Json wanted = Json::parse(R"({
+      "calls": [{"name": "(unknown numbers)", "calls": 1, "errors": 1, "unsupported": 1,
+                 "ns": 6000000},
+                {"name": "read", "calls": 1, "errors": 1, "unsupported": 0, "ns": 1000000}],
+      "exits": [{"reason": "system call", "count": 2}, {"reason": "page fault", "count": 1}],
+      "program_ns": 24, "calls_ns": 7000000, "elapsed_ns": 20, "signals": 1,
+      "snapshots": 1, "snapshots_ns": 11})");
+  EXPECT_EQ(stats.Figures(25), wanted);
+}
+
 TEST(Stats, AddressesAreNoErrors) {
   Stats stats(0);
   stats.CountCall(FindSyscall(SYS_mmap), INT64_MIN, 0);

@@ -111,6 +111,16 @@ TEST_F(RoundTrip, TimersAndProcessorTime) {
   EXPECT_EQ(back->threads[0].cpu_time.user_ns, 2000);
 }
 
+TEST_F(RoundTrip, WhatASharedFileWas) {
+  Image image = RichImage(memory_);
+  const size_t last = image.mappings.size() - 1;
+  image.mappings[last].identity = FileIdentity{1, 2, UINT64_MAX, INT64_MIN, 999999999};
+  const absl::StatusOr<Image> back = Trip(image, memory_.Source());
+  ASSERT_TRUE(back.ok()) << back.status();
+  EXPECT_EQ(back->mappings[last].identity, image.mappings[last].identity);
+  EXPECT_FALSE(back->mappings[0].identity.has_value());
+}
+
 TEST_F(RoundTrip, ImpossibleTimers) {
   for (const ImageTimer& bad :
        {ImageTimer{.id = -4, .notify = SIGEV_NONE}, ImageTimer{.notify = SIGEV_SIGNAL},
