@@ -14,6 +14,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/time/time.h"
 #include "km/base/host_files.h"
 #include "km/base/log.h"
 #include "km/base/status.h"
@@ -30,6 +31,7 @@
 #include "km/snapshot/parser.h"
 #include "km/snapshot/restore.h"
 #include "km/snapshot/writer.h"
+#include "km/syscalls/thread_exit.h"
 #include "km/syscalls/foreign_files.h"
 
 namespace km {
@@ -458,7 +460,7 @@ bool Monitor::DumpCore(const ExitStatus& status) {
 
 void Monitor::EndInFile() {
   process_->sysv().RemoveMade(false);
-  End({});
+  Leave({}, false);
 }
 
 // As when it cannot be loaded.
@@ -469,7 +471,15 @@ void Monitor::EndUnbegun(const absl::Status& why) {
 }
 
 void Monitor::End(const ExitStatus& status) {
-  bool dumped = status.signal != 0 && status.core && DumpCore(status);
+  const bool dumped = status.signal != 0 && status.core && DumpCore(status);
+  // Those outside who share memory with the program may wait for a lock that it holds. Behind the
+  // dump, which shows what it held; in a snapshot it goes on holding it. A thread in a call that
+  // the host does not interrupt (of a dead file server) may come too late.
+  if (process_->PauseWithin(absl::Seconds(1))) ReleaseThreads(*process_);
+  Leave(status, dumped);
+}
+
+void Monitor::Leave(const ExitStatus& status, bool dumped) {
   if (desk_ != nullptr) desk_->ProgramEnded(status);
   if (tracer_ != nullptr) {
     if (status.signal != 0) {

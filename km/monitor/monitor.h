@@ -124,6 +124,7 @@ class Monitor {
   absl::Status WriteSnapshotFor(uint32_t tid, const SnapshotRequest& request,
                                 HeldConnections* connections);
   [[noreturn]] void End(const ExitStatus& status);
+  [[noreturn]] void Leave(const ExitStatus& status, bool dumped);
   // The process is in a snapshot now, with the objects of its own that nobody else can find.
   [[noreturn]] void EndInFile();
   bool DumpCore(const ExitStatus& status);

@@ -33,3 +33,19 @@ for signal in HUP INT TERM USR1 KILL; do
   ends "killed-while-blocked-$signal" $number -$number await "$(kill -l ALRM)"
   ends "killed-while-running-$signal" $number -$number spin
 done
+
+# Who waits for a robust mutex that it had, in memory that they share, is told.
+compile "$OUT/robust" "$here/robust.c" -pthread
+waits_for() { # HOW [KM]
+  local how=$1 holder
+  shift
+  rm -f "$TMP/robust"
+  (ulimit -c 0; limited "$@" "$OUT/robust" "$TMP/robust" "$how") >/dev/null 2>&1 &
+  holder=$!
+  limited "$OUT/robust" "$TMP/robust" take
+  wait $holder
+}
+for how in exit other last signal crash; do
+  says "robust-natively-$how" 'the owner died' waits_for $how
+  says "robust-$how" 'the owner died' waits_for $how "$KM"
+done
