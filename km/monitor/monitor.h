@@ -94,6 +94,7 @@ class Monitor {
   bool PushFrame(Thread& thread, const SignalState::Delivery& delivery);
   Next DefaultSignal(Thread& thread, const SignalState::Delivery& delivery);
   void ForceSignal(Thread& thread, const siginfo_t& info);
+  void ForwardSignals();  // on the main thread
 
   // Asks the main thread to end everything; the first one counts.
   void RequestEnd(const ExitStatus& status) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -112,7 +113,6 @@ class Monitor {
   int PollTimeout() const;
   void LookForIdleness();
   void EndIdle();
-  void ForwardSignals();
   void ServeRequests() ABSL_LOCKS_EXCLUDED(mutex_);
   [[noreturn]] void SnapshotAgain(uint32_t first_thread, const SnapshotRequest& request);
   int ServeSnapshot(const Thread& thread, const SnapshotRequest& request);
