@@ -77,7 +77,7 @@ void Monitor::ForwardSignals() {
 
 void Monitor::ForceSignal(Thread& thread, const siginfo_t& info) {
   process_->signals().Force(thread.tid, info);
-  thread.forced = true;
+  thread.forced = info.si_signo;
   thread.attention.store(1);
 }
 
