@@ -43,6 +43,16 @@ bool IsThreadClock(int clock) { return clock < 0 && (clock & kClockOfThread) != 
 
 }  // namespace
 
+int64_t SpentBy(int host_tid) {
+  return HostClock(CpuClockId(host_tid, kClockScheduled | kClockOfThread));
+}
+
+// The processor time of all threads.
+bool IsProcessTime(const TimerState& timer) {
+  return timer.clock == CLOCK_PROCESS_CPUTIME_ID ||
+         (timer.clock < 0 && !IsThreadClock(timer.clock));
+}
+
 int Timers::ItimerClock(int which) { return kItimerClocks[which]; }
 
 Timers::~Timers() {
@@ -126,6 +136,7 @@ void Timers::Change(Timer& timer, bool absolute, const TimerSetting& wanted) {
   timer.expiry = absolute ? wanted.value : SaturatingAdd(Now(timer), wanted.value);
   Arm(timer);
 }
+  if (timer.armed && IsProcessTime(timer)) (void)Busiest();  // from here on it counts
 
 Timers::Timer* Timers::Find(int id) {
   auto it = timers_.find(id);
@@ -210,13 +221,31 @@ TimerSetting Timers::GetItimer(int which) {
 }
 
 SignalState::SendResult Timers::Send(const Timer& timer) {
-  if (IsItimer(timer.id)) return signals_.SendToProcess(KernelSiginfo(timer.notice.sig));
+  const uint32_t spender = IsProcessTime(timer) ? Busiest() : 0;
+  if (IsItimer(timer.id)) return signals_.SendToProcess(KernelSiginfo(timer.notice.sig), spender);
+// The thread that has spent the most since this was last asked.
+uint32_t Timers::Busiest() {
+  uint32_t busiest = 0;
+  int64_t most = 0;
+  for (auto& [tid, runner] : runners_) {
+    const int64_t now = SpentBy(runner.host_tid);
+    const int64_t spent = now - std::exchange(runner.spent_ns, now);
+    if (spent <= most) continue;
+    most = spent;
+    busiest = tid;
+  }
+  return busiest;
+}
+
+// In the kernel time of the process runs out for the thread that runs just then, which gets the
+// signal; here for the one that has most likely done so.
   siginfo_t info = {};
   info.si_signo = timer.notice.sig;
   info.si_code = SI_TIMER;
   info.si_timerid = timer.id;
   info.si_ptr = reinterpret_cast<void*>(timer.notice.value);
-  return signals_.SendTimer(timer.notice.how == SIGEV_THREAD_ID ? timer.notice.tid : 0, info);
+  return signals_.SendTimer(timer.notice.how == SIGEV_THREAD_ID ? timer.notice.tid : 0, info,
+                            spender);
 }
 
 uint32_t Timers::Expired(int id) {
@@ -274,6 +303,7 @@ void Timers::ThreadEnded(uint32_t tid) {
     if (timer.reference.tid != tid) continue;
     if (timer.host.has_value()) syscall(SYS_timer_delete, *std::exchange(timer.host, {}));
     timer.reference = {};
+  runners_.erase(tid);
     timer.armed = false;
   }
 }
@@ -317,6 +347,7 @@ void Timers::ThreadStarted(uint32_t tid, int host_tid, const CpuTime& offset) {
     if (!timer.not_started || timer.clock >> 3 != static_cast<int>(~tid)) continue;
     timer.not_started = false;
     // Without room for a timer of the host's it never expires.
+  runners_[tid] = {host_tid, SpentBy(host_tid)};
     (void)StartRestored(
         timer, ThreadCpuClock(timer.clock & (kClockKind | kClockOfThread), tid, host_tid, offset));
   }
