@@ -24,7 +24,7 @@ for thing in read:SEGV jump:SEGV illegal:ILL divide:FPE abort:ABRT; do
 done
 
 # Signals that come to km from outside.
-for signal in HUP INT QUIT USR1 USR2 TERM CHLD WINCH RTMIN; do
+for signal in HUP INT QUIT USR1 USR2 TERM CHLD WINCH RTMIN RTMAX; do
   number=$(kill -l $signal)
   ends "handles-$signal" $number "signal $(printf %02d $number)"$'\n7' await $number
 done
