@@ -378,6 +378,7 @@ absl::Status ControlDesk::StartSnapshot(SnapshotOrder& order) {
   }
   const int64_t begin = Now();
   PauseGuard pause(&process);
+  monitor_.ForwardSignals();  // what came before all stood still is in no other queue
   KM_ASSIGN_OR_RETURN(Captured captured, Capture(process, capture));
   order.bases = captured.image.bases.size();
   order.warnings = std::move(captured.warnings);

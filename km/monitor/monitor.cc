@@ -14,6 +14,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/time/time.h"
 #include "km/base/host_files.h"
 #include "km/base/log.h"
 #include "km/base/status.h"
@@ -23,50 +24,17 @@
 #include "km/loader/program_path.h"
 #include "km/loader/resolve.h"
 #include "km/monitor/control_desk.h"
-#include "km/process/file_signals.h"
 #include "km/process/host_signals.h"
 #include "km/signals/siginfo.h"
 #include "km/snapshot/capture.h"
 #include "km/snapshot/parser.h"
 #include "km/snapshot/restore.h"
 #include "km/snapshot/writer.h"
+#include "km/syscalls/thread_exit.h"
 #include "km/syscalls/foreign_files.h"
 
 namespace km {
 namespace {
-
-siginfo_t SiginfoOf(const signalfd_siginfo& from) {
-  siginfo_t info = {};
-  info.si_signo = static_cast<int>(from.ssi_signo);
-  info.si_errno = from.ssi_errno;
-  info.si_code = from.ssi_code;
-  switch (from.ssi_code) {
-    case SI_TIMER:
-      info.si_timerid = static_cast<int>(from.ssi_tid);
-      info.si_overrun = static_cast<int>(from.ssi_overrun);
-      info.si_ptr = reinterpret_cast<void*>(from.ssi_ptr);
-      return info;
-    case SI_KERNEL:
-      return info;
-    default:
-      break;
-  }
-  if (TellsOfFile(info.si_signo, info.si_code)) {
-    info.si_band = from.ssi_band;
-    info.si_fd = from.ssi_fd;
-    return info;
-  }
-  info.si_pid = static_cast<pid_t>(from.ssi_pid);
-  info.si_uid = from.ssi_uid;
-  if (from.ssi_signo == SIGCHLD) {
-    info.si_status = from.ssi_status;
-    info.si_utime = static_cast<clock_t>(from.ssi_utime);
-    info.si_stime = static_cast<clock_t>(from.ssi_stime);
-  } else if (from.ssi_code < 0) {
-    info.si_ptr = reinterpret_cast<void*>(from.ssi_ptr);
-  }
-  return info;
-}
 
 // The file at `path` if it claims to be a snapshot.
 OwnedFd OpenSnapshot(const std::string& path) {
@@ -240,8 +208,7 @@ void Monitor::Run() {
                          fds.begin() + static_cast<ptrdiff_t>(end),
                          [](const pollfd& one) { return one.revents != 0; });
     };
-    // A signal may be meant to end it, and is for the program to see.
-    if (ready(1, 2) || ready(listeners, clients)) EndWaiting();
+    if (ready(listeners, clients)) EndWaiting();
     if (ready(1, 2)) ForwardSignals();
     if (ready(0, 1)) ServeRequests();
     if (desk_ == nullptr) continue;
@@ -313,31 +280,6 @@ void Monitor::EndIdle() {
   idle_->Rest();  // one that stays gets another when the time is over again
 }
 
-// What was sent to the monitor was meant for the program.
-void Monitor::ForwardSignals() {
-  signalfd_siginfo from;
-  while (read(signals_.get(), &from, sizeof(from)) == sizeof(from)) {
-    siginfo_t info = SiginfoOf(from);
-    // What the program caused itself, by a message to a queue (mq_notify).
-    if (info.si_code == SI_MESGQ && info.si_pid == getpid()) {
-      info.si_pid = static_cast<pid_t>(process_->identity().pid);
-    }
-    // The monitor's own kick, or its own snapshot that met the limit of file sizes.
-    if (IsKick(info) || (info.si_signo == SIGXFSZ && info.si_pid == getpid())) continue;
-    if (int timer = 0; Timers::IsHint(info, &timer)) {
-      if (uint32_t tid = process_->timers().Expired(timer); tid != 0) process_->Interrupt(tid);
-      continue;
-    }
-    ForwardedSignalRead(info);
-    // As a sender to a process group of its own, the program knows itself by its own id.
-    if (info.si_code == SI_USER) info.si_pid = process_->ids().GuestProcess(info.si_pid);
-    int error = TellsOfFile(info.si_signo, info.si_code) ? SendFileSignal(*process_, info)
-                                                         : process_->Signal(info);
-    // A full queue is the sender's to know of; it has long returned.
-    if (error != 0) Log(LogLevel::kInfo, "the program's signal queue is full");
-  }
-}
-
 void Monitor::WakeMain() {
   uint64_t one = 1;
   [[maybe_unused]] ssize_t written = write(wake_.get(), &one, sizeof(one));
@@ -394,6 +336,7 @@ void Monitor::SnapshotAgain(uint32_t first_thread, const SnapshotRequest& reques
 int Monitor::ServeSnapshot(const Thread& thread, const SnapshotRequest& request) {
   int64_t begin = HostClock(CLOCK_MONOTONIC);
   PauseGuard pause(process_.get());
+  ForwardSignals();             // what came before all stood still is in no other queue
   HeldConnections connections;  // which never go on here where the process ends
   absl::Status status = WriteSnapshotFor(thread.tid, request, &connections);
   if (stats_ != nullptr) stats_->CountSnapshot(HostClock(CLOCK_MONOTONIC) - begin);
@@ -458,7 +401,7 @@ bool Monitor::DumpCore(const ExitStatus& status) {
 
 void Monitor::EndInFile() {
   process_->sysv().RemoveMade(false);
-  End({});
+  Leave({}, false);
 }
 
 // As when it cannot be loaded.
@@ -469,7 +412,15 @@ void Monitor::EndUnbegun(const absl::Status& why) {
 }
 
 void Monitor::End(const ExitStatus& status) {
-  bool dumped = status.signal != 0 && status.core && DumpCore(status);
+  const bool dumped = status.signal != 0 && status.core && DumpCore(status);
+  // Those outside who share memory with the program may wait for a lock that it holds. Behind the
+  // dump, which shows what it held; in a snapshot it goes on holding it. A thread in a call that
+  // the host does not interrupt (of a dead file server) may come too late.
+  if (process_->PauseWithin(absl::Seconds(1))) ReleaseThreads(*process_);
+  Leave(status, dumped);
+}
+
+void Monitor::Leave(const ExitStatus& status, bool dumped) {
   if (desk_ != nullptr) desk_->ProgramEnded(status);
   if (tracer_ != nullptr) {
     if (status.signal != 0) {

@@ -96,6 +96,7 @@ class Monitor {
   bool PushFrame(Thread& thread, const SignalState::Delivery& delivery);
   Next DefaultSignal(Thread& thread, const SignalState::Delivery& delivery);
   void ForceSignal(Thread& thread, const siginfo_t& info);
+  void ForwardSignals();  // on the main thread
 
   // Asks the main thread to end everything; the first one counts.
   void RequestEnd(const ExitStatus& status) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -114,7 +115,6 @@ class Monitor {
   int PollTimeout() const;
   void LookForIdleness();
   void EndIdle();
-  void ForwardSignals();
   void ServeRequests() ABSL_LOCKS_EXCLUDED(mutex_);
   [[noreturn]] void SnapshotAgain(uint32_t first_thread, const SnapshotRequest& request);
   int ServeSnapshot(const Thread& thread, const SnapshotRequest& request);
@@ -126,6 +126,7 @@ class Monitor {
   absl::Status WriteSnapshotFor(uint32_t tid, const SnapshotRequest& request,
                                 HeldConnections* connections);
   [[noreturn]] void End(const ExitStatus& status);
+  [[noreturn]] void Leave(const ExitStatus& status, bool dumped);
   // The process is in a snapshot now, with the objects of its own that nobody else can find.
   [[noreturn]] void EndInFile();
   bool DumpCore(const ExitStatus& status);

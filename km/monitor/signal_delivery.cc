@@ -1,19 +1,83 @@
 // Signals on their way into the program. Source: signal(7), arch/x86/kernel/signal.c.
+#include <sys/signalfd.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <cerrno>
 
 #include "km/base/log.h"
 #include "km/monitor/monitor.h"
+#include "km/process/file_signals.h"
 #include "km/process/host_signals.h"
 #include "km/signals/siginfo.h"
 
 namespace km {
-namespace {}
+namespace {
+
+siginfo_t SiginfoOf(const signalfd_siginfo& from) {
+  siginfo_t info = {};
+  info.si_signo = static_cast<int>(from.ssi_signo);
+  info.si_errno = from.ssi_errno;
+  info.si_code = from.ssi_code;
+  switch (from.ssi_code) {
+    case SI_TIMER:
+      info.si_timerid = static_cast<int>(from.ssi_tid);
+      info.si_overrun = static_cast<int>(from.ssi_overrun);
+      info.si_ptr = reinterpret_cast<void*>(from.ssi_ptr);
+      return info;
+    case SI_KERNEL:
+      return info;
+    default:
+      break;
+  }
+  if (TellsOfFile(info.si_signo, info.si_code)) {
+    info.si_band = from.ssi_band;
+    info.si_fd = from.ssi_fd;
+    return info;
+  }
+  info.si_pid = static_cast<pid_t>(from.ssi_pid);
+  info.si_uid = from.ssi_uid;
+  if (from.ssi_signo == SIGCHLD) {
+    info.si_status = from.ssi_status;
+    info.si_utime = static_cast<clock_t>(from.ssi_utime);
+    info.si_stime = static_cast<clock_t>(from.ssi_stime);
+  } else if (from.ssi_code < 0) {
+    info.si_ptr = reinterpret_cast<void*>(from.ssi_ptr);
+  }
+  return info;
+}
+
+}  // namespace
+
+// What was sent to the monitor was meant for the program.
+void Monitor::ForwardSignals() {
+  signalfd_siginfo from;
+  while (read(signals_.get(), &from, sizeof(from)) == sizeof(from)) {
+    siginfo_t info = SiginfoOf(from);
+    // What the program caused itself, by a message to a queue (mq_notify).
+    if (info.si_code == SI_MESGQ && info.si_pid == getpid()) {
+      info.si_pid = static_cast<pid_t>(process_->identity().pid);
+    }
+    // The monitor's own kick, or its own snapshot that met the limit of file sizes.
+    if (IsKick(info) || (info.si_signo == SIGXFSZ && info.si_pid == getpid())) continue;
+    if (int timer = 0; Timers::IsHint(info, &timer)) {
+      if (uint32_t tid = process_->timers().Expired(timer); tid != 0) process_->Interrupt(tid);
+      continue;
+    }
+    EndWaiting();  // it may be meant to end the program, and is for it to see
+    ForwardedSignalRead(info);
+    // As a sender to a process group of its own, the program knows itself by its own id.
+    if (info.si_code == SI_USER) info.si_pid = process_->ids().GuestProcess(info.si_pid);
+    int error = TellsOfFile(info.si_signo, info.si_code) ? SendFileSignal(*process_, info)
+                                                         : process_->Signal(info);
+    // A full queue is the sender's to know of; it has long returned.
+    if (error != 0) Log(LogLevel::kInfo, "the program's signal queue is full");
+  }
+}
 
 void Monitor::ForceSignal(Thread& thread, const siginfo_t& info) {
   process_->signals().Force(thread.tid, info);
-  thread.forced = true;
+  thread.forced = info.si_signo;
   thread.attention.store(1);
 }
 

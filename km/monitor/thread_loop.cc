@@ -52,7 +52,7 @@ void Monitor::ThreadMain(Thread& thread) {
 
 Monitor::Next Monitor::Step(Thread& thread) {
   if (thread.attention.load() != 0) {
-    if (!InRuntime(thread) || thread.in_call || thread.forced) {
+    if (!InRuntime(thread) || thread.in_call || thread.forced != 0) {
       if (Attend(thread) == Next::kLeave) return Next::kLeave;
     } else {
       // A few instructions and it is out. A program that steps itself has set the flag, which
@@ -70,13 +70,15 @@ Monitor::Next Monitor::Step(Thread& thread) {
 Monitor::Next Monitor::Attend(Thread& thread) {
   ClearExitRequest(thread);
   thread.attention.store(0);
-  thread.forced = false;
+  const int forced = std::exchange(thread.forced, 0);
   if (thread.stepping) {
     thread.stepping = false;
     thread.registers.eflags &= ~kTrapFlag;
   }
-  // A fault in the runtime's pages: its handler comes first, so that a snapshot finds rip outside.
-  if (InRuntime(thread) && !thread.in_call && DeliverSignals(thread) == Next::kLeave) {
+  // The handler of a fault comes first, for what the processor told of it is in its frame and in no
+  // snapshot; of a fault in the runtime's pages the default action too, so that rip is outside.
+  const bool handled = forced != 0 && !process_->signals().Action(forced, thread.tid).is_default();
+  if ((handled || InRuntime(thread)) && !thread.in_call && DeliverSignals(thread) == Next::kLeave) {
     return Next::kLeave;
   }
   process_->ParkWhilePaused(thread);

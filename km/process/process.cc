@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "absl/time/clock.h"
 #include "km/base/log.h"
 #include "km/base/status.h"
 #include "km/process/host_signals.h"
@@ -177,11 +178,17 @@ int Process::SignalThread(uint32_t tid, const siginfo_t& info) {
   return result.error;
 }
 
-void Process::Pause() {
+void Process::Pause() { (void)PauseWithin(absl::InfiniteDuration()); }
+
+bool Process::PauseWithin(absl::Duration limit) {
+  const absl::Time until = absl::Now() + limit;
   absl::MutexLock lock(&mutex_);
   ++pauses_;
   for (auto& [tid, thread] : threads_) InterruptLocked(*thread);
-  while (running_ > 0) changed_.Wait(&mutex_);
+  while (running_ > 0) {
+    if (changed_.WaitWithDeadline(&mutex_, until)) break;
+  }
+  return running_ == 0;
 }
 
 void Process::Resume() {

@@ -19,6 +19,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "km/base/owned.h"
 #include "km/files/aio_contexts.h"
 #include "km/files/fd_table.h"
@@ -160,6 +161,8 @@ class Process {
   // Parks every thread, each with SaveState; waits until all are. They go on after as many Resumes
   // as there were Pauses. For the main thread.
   void Pause() ABSL_LOCKS_EXCLUDED(mutex_);
+  // The same, but false where not all are in time; it is paused all the same.
+  bool PauseWithin(absl::Duration limit) ABSL_LOCKS_EXCLUDED(mutex_);
   void Resume() ABSL_LOCKS_EXCLUDED(mutex_);
   // For a guest thread that was interrupted: stays here while a pause lasts, or a trace's stop.
   void ParkWhilePaused(Thread& thread) ABSL_LOCKS_EXCLUDED(mutex_);

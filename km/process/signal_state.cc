@@ -138,19 +138,22 @@ bool SignalState::Queue(PendingSignals& pending, const siginfo_t& info, bool has
   return true;
 }
 
-SignalState::SendResult SignalState::SendToProcessLocked(const siginfo_t& info, bool has_room) {
+SignalState::SendResult SignalState::SendToProcessLocked(const siginfo_t& info, bool has_room,
+                                                         uint32_t preferred) {
   int sig = info.si_signo;
   CancelOpposites(sig);
-  if (threads_.empty()) return {};
-  SignalSet blocked_by_all = ~SignalSet{0};
-  for (const auto& [tid, thread] : threads_) {
-    if (thread.own_actions == nullptr) blocked_by_all &= thread.mask | thread.waiting;
+  auto is_program = [](const auto& it) { return it.second.own_actions == nullptr; };
+  auto meant = threads_.find(preferred);
+  if (meant == threads_.end() || !is_program(*meant)) {
+    meant = std::find_if(threads_.begin(), threads_.end(), is_program);
   }
-  if (Dropped(actions_, sig, blocked_by_all)) return {.dropped = true};
+  if (meant == threads_.end()) return {};
+  // As in Linux one thread decides whether it is thrown away, whatever the others block.
+  if (Dropped(actions_, sig, meant->second.mask | meant->second.waiting)) return {.dropped = true};
   if (!Queue(pending_, info, has_room)) return {.error = -EAGAIN};
-  // The oldest thread that does not block it, as Linux prefers the main thread.
-  for (const auto& [tid, thread] : threads_) {
-    if (thread.own_actions == nullptr && Wants(thread, sig)) return {.interrupt_tid = tid};
+  if (Wants(meant->second, sig)) return {.interrupt_tid = meant->first};
+  for (const auto& it : threads_) {
+    if (is_program(it) && Wants(it.second, sig)) return {.interrupt_tid = it.first};
   }
   return {};
 }
@@ -165,9 +168,9 @@ SignalState::SendResult SignalState::SendToThreadLocked(uint32_t tid, const sigi
   return {.interrupt_tid = Wants(thread, sig) ? tid : 0};
 }
 
-SignalState::SendResult SignalState::SendToProcess(const siginfo_t& info) {
+SignalState::SendResult SignalState::SendToProcess(const siginfo_t& info, uint32_t preferred) {
   absl::MutexLock lock(&mutex_);
-  return SendToProcessLocked(info, false);
+  return SendToProcessLocked(info, false, preferred);
 }
 
 SignalState::SendResult SignalState::SendToThread(uint32_t tid, const siginfo_t& info) {
@@ -175,9 +178,10 @@ SignalState::SendResult SignalState::SendToThread(uint32_t tid, const siginfo_t&
   return SendToThreadLocked(tid, info, false);
 }
 
-SignalState::SendResult SignalState::SendTimer(uint32_t tid, const siginfo_t& info) {
+SignalState::SendResult SignalState::SendTimer(uint32_t tid, const siginfo_t& info,
+                                               uint32_t preferred) {
   absl::MutexLock lock(&mutex_);
-  if (tid == 0) return SendToProcessLocked(info, true);
+  if (tid == 0) return SendToProcessLocked(info, true, preferred);
   if (!threads_.contains(tid)) return {.dropped = true};
   return SendToThreadLocked(tid, info, true);
 }

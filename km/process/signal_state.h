@@ -60,11 +60,14 @@ class SignalState {
   std::optional<SignalSet> SavedMask(uint32_t tid) const ABSL_LOCKS_EXCLUDED(mutex_);
   void SetSavedMask(uint32_t tid, SignalSet mask) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  SendResult SendToProcess(const siginfo_t& info) ABSL_LOCKS_EXCLUDED(mutex_);
+  // A thread of the program that is `preferred` comes before the oldest (0: none).
+  SendResult SendToProcess(const siginfo_t& info, uint32_t preferred = 0)
+      ABSL_LOCKS_EXCLUDED(mutex_);
   SendResult SendToThread(uint32_t tid, const siginfo_t& info) ABSL_LOCKS_EXCLUDED(mutex_);
   // The signal of a timer, to the process (tid 0) or to a thread, which may have ended. It always
   // has room.
-  SendResult SendTimer(uint32_t tid, const siginfo_t& info) ABSL_LOCKS_EXCLUDED(mutex_);
+  SendResult SendTimer(uint32_t tid, const siginfo_t& info, uint32_t preferred = 0)
+      ABSL_LOCKS_EXCLUDED(mutex_);
   // Whether the signal of a timer is pending somewhere; forgets it.
   bool HasTimer(int sig, int timer) const ABSL_LOCKS_EXCLUDED(mutex_);
   void DiscardTimer(int sig, int timer) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -114,7 +117,7 @@ class SignalState {
     std::unique_ptr<SignalActions> own_actions;  // of a process of its own
   };
 
-  SendResult SendToProcessLocked(const siginfo_t& info, bool has_room)
+  SendResult SendToProcessLocked(const siginfo_t& info, bool has_room, uint32_t preferred)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   SendResult SendToThreadLocked(uint32_t tid, const siginfo_t& info, bool has_room)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

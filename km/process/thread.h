@@ -111,7 +111,7 @@ struct Thread {
   uint64_t robust_list_length = 0;
   AltStack alt_stack;
   FaultInfo fault;
-  bool forced = false;  // a fault's signal is due, wherever rip stands
+  int forced = 0;       // the signal of a fault that is due, wherever rip stands
   int host_faults = 0;  // since the program last ran
   SyscallSites sites;
   bool stepping = false;  // TF is set to leave the runtime's pages

@@ -14,7 +14,9 @@
 namespace km {
 namespace {
 
-constexpr int kHintSignal = SIGALRM;
+// Of the numbers that queue: while a hint of a standard signal waits the host would merge into it
+// what others send.
+constexpr int kHintSignal = kMaxSignal;
 // A timer whose signal is ignored goes on, but not faster than this, as in the kernel.
 constexpr int64_t kIgnoredPause = 4000000;
 
@@ -40,6 +42,16 @@ int OverrunOf(const TimerState& timer) {
 }
 
 bool IsThreadClock(int clock) { return clock < 0 && (clock & kClockOfThread) != 0; }
+
+int64_t SpentBy(int host_tid) {
+  return HostClock(CpuClockId(host_tid, kClockScheduled | kClockOfThread));
+}
+
+// The processor time of all threads.
+bool IsProcessTime(const TimerState& timer) {
+  return timer.clock == CLOCK_PROCESS_CPUTIME_ID ||
+         (timer.clock < 0 && !IsThreadClock(timer.clock));
+}
 
 }  // namespace
 
@@ -124,6 +136,7 @@ void Timers::Change(Timer& timer, bool absolute, const TimerSetting& wanted) {
   timer.interval = keeps ? wanted.interval : 0;
   timer.monotonic = !absolute && timer.clock == CLOCK_REALTIME;
   timer.expiry = absolute ? wanted.value : SaturatingAdd(Now(timer), wanted.value);
+  if (timer.armed && IsProcessTime(timer)) (void)Busiest();  // from here on it counts
   Arm(timer);
 }
 
@@ -209,14 +222,32 @@ TimerSetting Timers::GetItimer(int which) {
   return timer != nullptr ? Remaining(*timer) : TimerSetting{};
 }
 
+// The thread that has spent the most since this was last asked.
+uint32_t Timers::Busiest() {
+  uint32_t busiest = 0;
+  int64_t most = 0;
+  for (auto& [tid, runner] : runners_) {
+    const int64_t now = SpentBy(runner.host_tid);
+    const int64_t spent = now - std::exchange(runner.spent_ns, now);
+    if (spent <= most) continue;
+    most = spent;
+    busiest = tid;
+  }
+  return busiest;
+}
+
+// In the kernel time of the process runs out for the thread that runs just then, which gets the
+// signal; here for the one that has most likely done so.
 SignalState::SendResult Timers::Send(const Timer& timer) {
-  if (IsItimer(timer.id)) return signals_.SendToProcess(KernelSiginfo(timer.notice.sig));
+  const uint32_t spender = IsProcessTime(timer) ? Busiest() : 0;
+  if (IsItimer(timer.id)) return signals_.SendToProcess(KernelSiginfo(timer.notice.sig), spender);
   siginfo_t info = {};
   info.si_signo = timer.notice.sig;
   info.si_code = SI_TIMER;
   info.si_timerid = timer.id;
   info.si_ptr = reinterpret_cast<void*>(timer.notice.value);
-  return signals_.SendTimer(timer.notice.how == SIGEV_THREAD_ID ? timer.notice.tid : 0, info);
+  return signals_.SendTimer(timer.notice.how == SIGEV_THREAD_ID ? timer.notice.tid : 0, info,
+                            spender);
 }
 
 uint32_t Timers::Expired(int id) {
@@ -244,17 +275,19 @@ uint32_t Timers::Expired(int id) {
 }
 
 void Timers::SignalTaken(siginfo_t* info) {
-  bool alarm = info->si_signo == SIGALRM && info->si_code != SI_TIMER;
+  const bool alarm = info->si_signo == SIGALRM;
   if (!alarm && info->si_code != SI_TIMER) return;
   absl::MutexLock lock(&mutex_);
-  Timer* timer = Find(alarm ? ItimerId(ITIMER_REAL) : info->si_timerid);
+  // Whoever sent it: the interval timer's own may have been merged into it.
+  Timer* real = alarm ? Find(ItimerId(ITIMER_REAL)) : nullptr;
+  if (real != nullptr && std::exchange(real->waiting, false)) GoOn(*real, Now(*real));
+  if (info->si_code != SI_TIMER) return;
+  Timer* timer = Find(info->si_timerid);
   if (timer == nullptr || !timer->waiting || timer->notice.sig != info->si_signo) return;
   int64_t now = Now(*timer);
   timer->waiting = false;
-  if (!alarm) {
-    timer->overrun = Missed(*timer, now);
-    info->si_overrun = OverrunOf(*timer);
-  }
+  timer->overrun = Missed(*timer, now);
+  info->si_overrun = OverrunOf(*timer);
   GoOn(*timer, now);
 }
 
@@ -270,6 +303,7 @@ void Timers::SignalDiscarded(int sig) {
 
 void Timers::ThreadEnded(uint32_t tid) {
   absl::MutexLock lock(&mutex_);
+  runners_.erase(tid);
   for (auto& [id, timer] : timers_) {
     if (timer.reference.tid != tid) continue;
     if (timer.host.has_value()) syscall(SYS_timer_delete, *std::exchange(timer.host, {}));
@@ -313,6 +347,7 @@ int Timers::Restore(const TimerState& state, const ClockRef& reference) {
 
 void Timers::ThreadStarted(uint32_t tid, int host_tid, const CpuTime& offset) {
   absl::MutexLock lock(&mutex_);
+  runners_[tid] = {host_tid, SpentBy(host_tid)};
   for (auto& [id, timer] : timers_) {
     if (!timer.not_started || timer.clock >> 3 != static_cast<int>(~tid)) continue;
     timer.not_started = false;

@@ -91,12 +91,13 @@ class Timers {
   // The clock of a thread ends with it.
   void ThreadEnded(uint32_t tid) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // For a snapshot, and back. A timer on the clock of one thread starts with ThreadStarted, by that
-  // thread; all others at once.
+  // For a snapshot, and back. A timer on the clock of one thread starts with ThreadStarted; all
+  // others at once.
   std::vector<TimerState> All() ABSL_LOCKS_EXCLUDED(mutex_);
   int next_id() ABSL_LOCKS_EXCLUDED(mutex_);
   int Restore(const TimerState& state, const ClockRef& reference) ABSL_LOCKS_EXCLUDED(mutex_);
   void RestoreNextId(int next_id) ABSL_LOCKS_EXCLUDED(mutex_);
+  // By every thread itself.
   void ThreadStarted(uint32_t tid, int host_tid, const CpuTime& offset) ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
@@ -104,6 +105,10 @@ class Timers {
     ClockRef reference;
     std::optional<int> host;   // the host's id; none where nobody is notified
     bool not_started = false;  // restored, and its thread has not started
+  };
+  struct Runner {
+    int host_tid = 0;
+    int64_t spent_ns = 0;  // when it was last looked at
   };
 
   Timer* Find(int id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -116,11 +121,13 @@ class Timers {
   void Change(Timer& timer, bool absolute, const TimerSetting& wanted)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   SignalState::SendResult Send(const Timer& timer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  uint32_t Busiest() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   SignalState& signals_;
   const GuestClock& clock_;
   absl::Mutex mutex_;
   absl::btree_map<int, Timer> timers_ ABSL_GUARDED_BY(mutex_);
+  absl::btree_map<uint32_t, Runner> runners_ ABSL_GUARDED_BY(mutex_);  // all threads, by their ids
   int next_id_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 

@@ -74,12 +74,20 @@ SyscallResult CloneThread(Call& call, const CloneRequest& request) {
   return tid;
 }
 
+// What a robust list says of a futex: that the thread has it, or that it was about to lock or to
+// unlock it.
+enum class Entry { kListed, kPending };
+
+void WakeOne(void* word) { syscall(SYS_futex, word, FUTEX_WAKE, 1, nullptr, nullptr, 0); }
+
 // One entry of a robust list (handle_futex_death in the kernel). False: the memory is gone.
-bool FutexDeath(Process& process, GuestAddr word, uint32_t tid, bool pi) {
+bool FutexDeath(Process& process, GuestAddr word, uint32_t tid, bool pi, Entry kind) {
   auto* host = reinterpret_cast<uint32_t*>(process.memory().Span(word, sizeof(uint32_t)));
   if (host == nullptr || word.value() % sizeof(uint32_t) != 0) return false;
   uint32_t value = 0;
   if (!GuardedLoad32(host, &value)) return false;
+  // It ended between the unlock and the wake, or when it was woken and before it locked.
+  if (kind == Entry::kPending && !pi && (value & FUTEX_TID_MASK) == 0) WakeOne(host);
   while ((value & FUTEX_TID_MASK) == tid) {
     uint32_t expected = value;
     if (!GuardedCompareExchange32(host, &expected, (value & FUTEX_WAITERS) | FUTEX_OWNER_DIED)) {
@@ -87,9 +95,7 @@ bool FutexDeath(Process& process, GuestAddr word, uint32_t tid, bool pi) {
     }
     if (expected == value) {
       // Who waits for one with an owner is served behind the list (PiFutexes::ThreadEnded).
-      if (!pi && (value & FUTEX_WAITERS)) {
-        syscall(SYS_futex, host, FUTEX_WAKE, 1, nullptr, nullptr, 0);
-      }
+      if (!pi && (value & FUTEX_WAITERS)) WakeOne(host);
       break;
     }
     value = expected;
@@ -112,11 +118,23 @@ void ReleaseRobustFutexes(Process& process, Thread& thread) {
   for (int i = 0; i < kRobustListLimit && (entry & ~uint64_t{1}) != list.value(); ++i) {
     uint64_t next = 0;
     bool readable = process.memory().CopyIn(&next, GuestAddr(entry & ~uint64_t{1})) == 0;
-    if (entry != head.pending && !FutexDeath(process, word(entry), thread.tid, entry & 1)) return;
+    if (entry != head.pending &&
+        !FutexDeath(process, word(entry), thread.tid, entry & 1, Entry::kListed)) {
+      return;
+    }
     if (!readable) return;
     entry = next;
   }
-  if (head.pending != 0) FutexDeath(process, word(head.pending), thread.tid, head.pending & 1);
+  if (head.pending != 0) {
+    FutexDeath(process, word(head.pending), thread.tid, head.pending & 1, Entry::kPending);
+  }
+}
+
+// Wakes who joins it.
+void ClearTid(Process& process, const Thread& thread) {
+  GuestAddr word = thread.clear_child_tid;
+  if (word.null() || process.memory().CopyOut(word, uint32_t{0}) != 0) return;
+  WakeOne(process.memory().Span(word, sizeof(uint32_t)));
 }
 
 }  // namespace
@@ -124,10 +142,15 @@ void ReleaseRobustFutexes(Process& process, Thread& thread) {
 void ReleaseThread(Process& process, Thread& thread) {
   ReleaseRobustFutexes(process, thread);
   process.pi_futexes().ThreadEnded(thread, process.memory());
-  GuestAddr word = thread.clear_child_tid;
-  if (word.null() || process.memory().CopyOut(word, uint32_t{0}) != 0) return;
-  syscall(SYS_futex, process.memory().Span(word, sizeof(uint32_t)), FUTEX_WAKE, 1, nullptr, nullptr,
-          0);
+  ClearTid(process, thread);
+}
+
+// Futexes with an owner are the process's own: nobody is left to hand them to.
+void ReleaseThreads(Process& process) {
+  for (Thread* thread : process.ParkedThreads()) {
+    ReleaseRobustFutexes(process, *thread);
+    ClearTid(process, *thread);
+  }
 }
 
 SyscallResult Clone(Call& call) {

@@ -24,7 +24,7 @@ for thing in read:SEGV jump:SEGV illegal:ILL divide:FPE abort:ABRT; do
 done
 
 # Signals that come to km from outside.
-for signal in HUP INT QUIT USR1 USR2 TERM CHLD WINCH RTMIN; do
+for signal in HUP INT QUIT USR1 USR2 TERM CHLD WINCH RTMIN RTMAX; do
   number=$(kill -l $signal)
   ends "handles-$signal" $number "signal $(printf %02d $number)"$'\n7' await $number
 done
@@ -32,4 +32,20 @@ for signal in HUP INT TERM USR1 KILL; do
   number=$(kill -l $signal)
   ends "killed-while-blocked-$signal" $number -$number await "$(kill -l ALRM)"
   ends "killed-while-running-$signal" $number -$number spin
+done
+
+# Who waits for a robust mutex that it had, in memory that they share, is told.
+compile "$OUT/robust" "$here/robust.c" -pthread
+waits_for() { # HOW [KM]
+  local how=$1 holder
+  shift
+  rm -f "$TMP/robust"
+  (ulimit -c 0; limited "$@" "$OUT/robust" "$TMP/robust" "$how") >/dev/null 2>&1 &
+  holder=$!
+  limited "$OUT/robust" "$TMP/robust" take
+  wait $holder
+}
+for how in exit other last signal crash; do
+  says "robust-natively-$how" 'the owner died' waits_for $how
+  says "robust-$how" 'the owner died' waits_for $how "$KM"
 done

@@ -1,5 +1,5 @@
 // sigsuspend, pause, sigtimedwait, sigwaitinfo, sigwait: wake-ups, data, time limits, masks put
-// back.
+// back; what is ignored by default is waited for, too.
 #include "tests/guest/guest.h"
 
 static volatile int calls;
@@ -129,9 +129,36 @@ static void TimedWait(void) {
   Say("sigtimedwait");
 }
 
+static void* Bystander(void* unused) {
+  UnblockSignals(SIGWINCH, 0);
+  // Where the main thread does not wait just then it comes here, and is gone.
+  while (!atomic_load(&progress)) {
+    CHECK_OK(kill(getpid(), SIGWINCH));
+    SleepMs(5);
+  }
+  return unused;
+}
+
+// What is ignored by default is received by a main thread that waits for it, whatever the other
+// threads block.
+static void IgnoredByDefault(void) {
+  sigset_t set = SignalSet(SIGWINCH, 0);
+  BlockSignals(SIGWINCH, 0);
+  atomic_store(&progress, 0);
+  pthread_t other = StartThread(Bystander, NULL);
+  for (int i = 0; i < 20; i++) {
+    CHECK_EQ(sigtimedwait(&set, NULL, &(struct timespec){.tv_sec = 10}), SIGWINCH);
+  }
+  atomic_store(&progress, 1);
+  JoinThread(other);
+  UnblockSignals(SIGWINCH, 0);
+  Say("ignored by default");
+}
+
 int main(void) {
   Suspend();
   Pause();
   TimedWait();
+  IgnoredByDefault();
   return 0;
 }

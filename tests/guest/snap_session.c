@@ -1,5 +1,6 @@
 // A session, or a process group, that the program made for itself: it leads one after a resume,
-// too, and a signal to the group reaches nobody else.
+// too, and a signal to the group reaches nobody else. One that is sent while all comes to a stop
+// for the snapshot is not lost.
 #include <sys/wait.h>
 
 #include "tests/guest/guest.h"
@@ -38,6 +39,40 @@ static void Leads(bool session) {
   CHECK_ERRNO(waitpid(-getpid(), NULL, 0), ECHILD);
 }
 
+static atomic_int sent, received, stop;
+
+static void Receive(int number, siginfo_t* info, void* context) {
+  (void)number, (void)info, (void)context;
+  atomic_fetch_add(&received, 1);
+}
+
+static void* Sender(void* unused) {
+  UnblockSignals(SIGRTMIN, 0);
+  while (!atomic_load(&stop)) {
+    CHECK_OK(kill(0, SIGRTMIN));
+    atomic_fetch_add(&sent, 1);
+  }
+  return unused;
+}
+
+static void WhileSending(void) {
+  pthread_t senders[2];
+  BlockSignals(SIGRTMIN, 0);
+  OnSignal(SIGRTMIN, Receive, SA_RESTART);
+  for (int i = 0; i < 2; i++) senders[i] = StartThread(Sender, NULL);
+  for (int i = 0; i < 6; i++) {
+    int before = atomic_load(&sent);
+    AwaitAtLeast(&sent, before + 5);
+    GuestSnapshot();
+  }
+  atomic_store(&stop, 1);
+  for (int i = 0; i < 2; i++) JoinThread(senders[i]);
+  UnblockSignals(SIGRTMIN, 0);
+  for (int i = 0; i < 1000 && atomic_load(&received) < sent; i++) SleepMs(5);
+  CHECK_EQ(received, sent);
+  Say("none is lost");
+}
+
 int main(void) {
   OnSignal(SIGUSR1, Handler, 0);
   // The driver's shell may have made it a leader of a group, which cannot make a session.
@@ -51,5 +86,6 @@ int main(void) {
     Say("round %d", round);
   }
   Leads(session);
+  WhileSending();
   return 0;
 }

@@ -1,5 +1,7 @@
 // Robust mutexes: a thread that ends with one held leaves EOWNERDEAD, waiter or not, across a
-// snapshot.
+// snapshot; one that ends between unlocking and waking leaves nobody asleep.
+#include <stddef.h>
+
 #include "tests/guest/guest.h"
 
 static pthread_mutex_t mutexes[3];
@@ -51,10 +53,39 @@ static void Round(int protocol) {
   CHECK_ZERO(pthread_mutex_unlock(&mutexes[0]));
 }
 
+// What a robust list is to the kernel (set_robust_list(2)).
+static struct Entry {
+  struct Entry* next;
+  atomic_int word;
+} entry;
+static struct {
+  struct Entry* next;
+  long offset;
+  struct Entry* pending;
+} list = {(struct Entry*)&list, offsetof(struct Entry, word), &entry};
+
+// As pthread_mutex_unlock, cut off behind the store.
+static void* Unlocker(void* unused) {
+  CHECK_OK(syscall(SYS_set_robust_list, &list, sizeof list));
+  AwaitBlocked(&waiting, 1);
+  return unused;
+}
+
+static void Pending(void) {
+  atomic_store(&waiting, 0);
+  pthread_t unlocker = StartThread(Unlocker, NULL);
+  atomic_fetch_add(&waiting, 1);
+  const struct timespec patience = TimespecMs(10000);
+  CHECK_OK(Futex(&entry.word, 0 /* FUTEX_WAIT, shared */, 0, &patience, NULL, 0));
+  JoinThread(unlocker);
+}
+
 int main(void) {
   Round(PTHREAD_PRIO_NONE);
   Say("robust");
   Round(PTHREAD_PRIO_INHERIT);
   Say("robust and priority-inheriting");
+  Pending();
+  Say("about to wake");
   return 0;
 }

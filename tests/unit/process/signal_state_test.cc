@@ -37,6 +37,34 @@ TEST_F(SignalStateTest, WhatIsSentToTheProgramGoesToTheOldestThreadThatTakesIt) 
   EXPECT_EQ(state_.SendToProcess(Sent(SIGUSR2)).interrupt_tid, kThread);
 }
 
+TEST_F(SignalStateTest, OneThatIsPreferredComesBeforeTheOldest) {
+  EXPECT_EQ(state_.SendToProcess(Sent(SIGUSR1), kThread).interrupt_tid, kThread);
+  EXPECT_EQ(state_.SendTimer(0, Sent(SIGUSR1), kThread).interrupt_tid, kThread);
+  state_.SetMask(kThread, SignalBit(SIGUSR1));
+  EXPECT_EQ(state_.SendToProcess(Sent(SIGUSR1), kThread).interrupt_tid, kMain);
+  // Nothing of the program's goes to a process beside it, or to one that has ended.
+  EXPECT_EQ(state_.SendToProcess(Sent(SIGUSR1), kOther).interrupt_tid, kMain);
+  EXPECT_EQ(state_.SendToProcess(Sent(SIGUSR1), 99).interrupt_tid, kMain);
+}
+
+TEST_F(SignalStateTest, WhetherWhatIsIgnoredIsKeptTheOldestThreadDecides) {
+  const SignalSet set = SignalBit(SIGWINCH);
+  state_.SetMask(kThread, set);
+  EXPECT_TRUE(state_.SendToProcess(Sent(SIGWINCH)).dropped);
+  state_.SetMask(kThread, 0);
+  // It waits for it; also where it does not block it otherwise.
+  EXPECT_FALSE(state_.Wait(kMain, set).has_value());
+  EXPECT_EQ(state_.SendToProcess(Sent(SIGWINCH)).interrupt_tid, kMain);
+  EXPECT_TRUE(state_.Wait(kMain, set).has_value());
+  state_.SetMask(kMain, set);
+  EXPECT_FALSE(state_.SendToProcess(Sent(SIGWINCH)).dropped);
+  EXPECT_EQ(state_.Pending(kMain), set);
+  // The oldest that is left.
+  EXPECT_TRUE(state_.Wait(kMain, set).has_value());
+  state_.RemoveThread(kMain);
+  EXPECT_TRUE(state_.SendToProcess(Sent(SIGWINCH)).dropped);
+}
+
 TEST_F(SignalStateTest, AProcessBesideItTakesNothingThatIsSentToTheProgram) {
   state_.SetMask(kMain, ~SignalSet{0});
   state_.SetMask(kThread, ~SignalSet{0});
