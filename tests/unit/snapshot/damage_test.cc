@@ -241,6 +241,19 @@ TEST_F(Damage, Mappings) {
   EXPECT_THAT(Forged(first - 4, UINT32_MAX, 4), HasSubstr("does not fit"));
 }
 
+// The monitor's own memory lies beyond the program's addresses.
+TEST_F(Damage, Landmarks) {
+  const size_t layout = FindRecord(NT_KM_PROCESS, KM_PROCESS_LAYOUT);
+  for (size_t i = 0; i < 8; ++i) {
+    for (const uint64_t beyond : {uint64_t{KM_GUEST_END} + 1, UINT64_MAX}) {
+      EXPECT_THAT(Forged(layout + 8 * i, beyond, 8), HasSubstr("landmark")) << i;
+    }
+  }
+  EXPECT_THAT(Forged(layout + 8, Get(layout, 8) - 1, 8), HasSubstr("brk"));
+  EXPECT_EQ(Forged(layout + 8, Get(layout, 8), 8), "");
+  EXPECT_EQ(Forged(layout + 16, KM_GUEST_END, 8), "");
+}
+
 TEST_F(Damage, FilesAndProcess) {
   const size_t descriptor = FindRecord(NT_KM_FILES, KM_FILES_DESCRIPTOR);
   EXPECT_THAT(Forged(descriptor, 6, 4), HasSubstr("descriptor 6"));
