@@ -237,6 +237,11 @@ absl::Status DecodeSegments(Elf* elf, size_t count, uint64_t file_size, Image* i
     }
     // These are bytes of the object, shown at another address to debuggers.
     if (mappings[mapping].object != 0) continue;
+    if (IsSharedFile(mappings[mapping])) {
+      return absl::DataLossError(absl::StrFormat(
+          "the snapshot has memory at %#x, which is that of the file '%s' and not its own",
+          load.p_vaddr, mappings[mapping].name));
+    }
     chunks += ChunkCount(load.p_vaddr, load.p_filesz);
     image->memory.push_back({load.p_vaddr, load.p_filesz, load.p_offset});
   }

@@ -187,6 +187,13 @@ TEST_F(Damage, NotesThatAreMissingTwiceOrNewer) {
     file_ = saved;
     EXPECT_NE(Forged(FindNote(type) + 8, 0x4b4d0fff, 4), "");  // required, and unknown
     EXPECT_THAT(Forged(FindDescriptor(type) + 12, 2, 4), HasSubstr("newer km"));
+// A resume would have written it to the file, or to whatever comes behind.
+TEST_F(Damage, MemoryOfASharedFile) {
+  const size_t flags = FindRecord(NT_KM_MAPPINGS, KM_MAPPINGS_MAPPING) + 20;
+  EXPECT_THAT(Forged(flags, MAP_SHARED, 4), HasSubstr("that of the file '/usr/bin/program'"));
+  EXPECT_EQ(Forged(flags, MAP_SHARED | MAP_ANONYMOUS, 4), "");
+}
+
   }
   EXPECT_THAT(Forged(FindNote(NT_KM_SIGNALS) + 8, NT_KM_FILES, 4), HasSubstr("note"));
   EXPECT_THAT(Forged(FindNote(NT_KM_DYNLINKER) + 8, NT_KM_GUEST, 4), HasSubstr("two notes"));

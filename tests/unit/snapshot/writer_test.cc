@@ -199,6 +199,9 @@ TEST_F(Writer, AnImageThatMakesNoSense) {
   image_.mappings[1].start -= kPage;
   EXPECT_FALSE(Write(path).ok());
   image_ = good;
+  image_.mappings[0].flags = MAP_SHARED;
+  EXPECT_FALSE(Write(path).ok());
+  image_ = good;
   image_.threads[0].tid = 0;
   EXPECT_FALSE(Write(path).ok());
   image_ = good;
