@@ -333,12 +333,16 @@ absl::StatusOr<Image> ParseSnapshot(absl::Span<const uint8_t> head, uint64_t fil
 }
 
 absl::StatusOr<ImageHeader> ParseSnapshotHeader(int fd) {
+  struct stat file = {};
+  if (fstat(fd, &file) != 0) return ErrnoStatus(errno, "reading the snapshot");
   std::vector<uint8_t> head;
   KM_RETURN_IF_ERROR(ReadTo(fd, kPageSize, &head));
   if (!LooksLikeSnapshot(head)) return NotASnapshot(head);
   uint32_t note_size = 0;  // of the header note's descriptor
   std::memcpy(&note_size, head.data() + sizeof(Elf64_Ehdr) + sizeof(uint32_t), sizeof(note_size));
-  if (note_size > kMaxHeadSize) return absl::DataLossError("the snapshot's header is too long");
+  if (note_size > std::min(kMaxHeadSize, static_cast<uint64_t>(file.st_size))) {
+    return absl::DataLossError("the snapshot's header is too long");
+  }
   KM_RETURN_IF_ERROR(ReadTo(fd, kPageSize + note_size, &head));
   KM_ASSIGN_OR_RETURN(HeaderNote note, DecodeHeader(head));
   return std::move(note.header);
