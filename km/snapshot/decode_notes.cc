@@ -268,7 +268,7 @@ absl::Status DecodeProcess(ByteReader records, ImageProcess* process) {
         return DecodeProcessSetting(tag, value, process, &settings_valid);
     }
   }));
-  if (!settings_valid) return absl::DataLossError(kBadSetting);
+  if (!settings_valid || !ValidAio(process->aio)) return absl::DataLossError(kBadSetting);
   if (process->limits.size() > kMaxLimits) return absl::DataLossError("too many limits");
   if (process->pid == 0 || process->pid > INT_MAX) {
     return absl::DataLossError(absl::StrFormat("the pid is %u", process->pid));
