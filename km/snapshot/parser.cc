@@ -264,6 +264,17 @@ absl::Status CheckElfHeader(absl::Span<const uint8_t> head) {
   return absl::DataLossError("the snapshot's ELF header is not that of a core for x86-64");
 }
 
+// `head`: as much as LooksLikeSnapshot wants, at least.
+absl::Status CheckHeadSize(absl::Span<const uint8_t> head) {
+  Elf64_Ehdr header;
+  std::memcpy(&header, head.data(), sizeof(header));
+  if (header.e_phoff <= kMaxHeadSize) return absl::OkStatus();
+  return absl::DataLossError(
+      absl::StrFormat("its notes have %u bytes, and no snapshot may have more than %u: the process "
+                      "has too much in pipes, sockets and queues, or the file is damaged",
+                      header.e_phoff, kMaxHeadSize));
+}
+
 absl::Status NotASnapshot(absl::Span<const uint8_t> first_bytes) {
   if (first_bytes.size() < SELFMAG || std::memcmp(first_bytes.data(), ELFMAG, SELFMAG) != 0) {
     return absl::InvalidArgumentError("not a km snapshot: not an ELF file");
@@ -307,6 +318,7 @@ bool LooksLikeSnapshot(absl::Span<const uint8_t> first_bytes) {
 absl::StatusOr<Image> ParseSnapshot(absl::Span<const uint8_t> head, uint64_t file_size) {
   static_assert(kSnapshotMagicEnd == KM_SNAPSHOT_MAGIC_OFFSET + KM_SNAPSHOT_MAGIC_SIZE);
   if (!LooksLikeSnapshot(head)) return NotASnapshot(head);
+  KM_RETURN_IF_ERROR(CheckHeadSize(head));
   KM_ASSIGN_OR_RETURN(HeaderNote header, CheckHead(head));
   KM_RETURN_IF_ERROR(CheckElfHeader(head));
   if (header.file_length != file_size) {
@@ -356,11 +368,11 @@ absl::StatusOr<Image> ParseSnapshot(int fd) {
   // One page says where the head ends.
   KM_RETURN_IF_ERROR(ReadTo(fd, kPageSize, &head));
   if (!LooksLikeSnapshot(head)) return NotASnapshot(head);
+  KM_RETURN_IF_ERROR(CheckHeadSize(head));
   Elf64_Ehdr header;
   std::memcpy(&header, head.data(), sizeof(header));
   const uint64_t headers_size = uint64_t{header.e_phnum} * sizeof(Elf64_Phdr);
-  if (header.e_phoff > file_size || headers_size > file_size - header.e_phoff ||
-      header.e_phoff > kMaxHeadSize) {
+  if (header.e_phoff > file_size || headers_size > file_size - header.e_phoff) {
     return absl::DataLossError(
         "the snapshot is cut short or damaged: its program headers are not within the file");
   }

@@ -163,6 +163,15 @@ TEST_F(Damage, ElfHeaders) {
   EXPECT_NE(Forged(ProgramHeader(1), PT_NOTE, 4), "");
 }
 
+// Told to a writer too, which reads what it wrote.
+TEST_F(Damage, TheHeadHasALimit) {
+  constexpr size_t kPhoff = 32;
+  constexpr uint64_t kMost = uint64_t{512} << 20;
+  EXPECT_THAT(Forged(kPhoff, kMost + 8, 8), HasSubstr("more than 536870912"));
+  EXPECT_THAT(Forged(kPhoff, UINT64_MAX, 8), HasSubstr("more than 536870912"));
+  EXPECT_THAT(Forged(kPhoff, kMost, 8), testing::Not(HasSubstr("536870912")));
+}
+
 TEST_F(Damage, Segments) {
   const size_t second = ProgramHeader(2);  // p_offset 8, p_vaddr 16, p_filesz 32, p_memsz 40
   EXPECT_THAT(Forged(second + 16, TestMemory::kStart, 8), HasSubstr("overlaps"));
