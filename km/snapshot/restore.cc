@@ -59,6 +59,13 @@ absl::StatusOr<std::vector<siginfo_t>> Siginfos(const std::vector<SignalInfoByte
   return infos;
 }
 
+uint32_t Mxcsr(const ImageThread& thread) {
+  constexpr size_t kOffset = 24;  // Intel SDM vol. 1, table 10-2
+  uint32_t value;
+  std::memcpy(&value, thread.xsave.data() + kOffset, sizeof(value));
+  return value;
+}
+
 absl::Status CheckProcessor(const Image& image, Process& process) {
   std::vector<uint32_t> present = CpuFeatures(
       [&process](uint32_t leaf, uint32_t subleaf) { return process.vm().Cpuid(leaf, subleaf); });
@@ -72,6 +79,13 @@ absl::Status CheckProcessor(const Image& image, Process& process) {
   if (uint64_t lacking = image.header.xcr0 & ~process.xcr0(); lacking != 0) {
     return absl::FailedPreconditionError(absl::StrFormat(
         "this machine lacks processor state that the snapshot holds (XCR0 bits %#x)", lacking));
+  }
+  for (const ImageThread& thread : image.threads) {
+    const uint32_t unknown = Mxcsr(thread) & ~process.xsave_format().mxcsr_mask;
+    if (unknown == 0) continue;
+    return absl::FailedPreconditionError(
+        absl::StrFormat("this processor does not have what MXCSR of thread %u has set (bits %#x)",
+                        thread.tid, unknown));
   }
   return absl::OkStatus();
 }

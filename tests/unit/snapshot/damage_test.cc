@@ -187,6 +187,13 @@ TEST_F(Damage, Segments) {
   EXPECT_THAT(Forged(second + 32, 0, 8), HasSubstr("checksums"));
 }
 
+// A resume would have written it to the file, or to whatever comes behind.
+TEST_F(Damage, MemoryOfASharedFile) {
+  const size_t flags = FindRecord(NT_KM_MAPPINGS, KM_MAPPINGS_MAPPING) + 20;
+  EXPECT_THAT(Forged(flags, MAP_SHARED, 4), HasSubstr("that of the file '/usr/bin/program'"));
+  EXPECT_EQ(Forged(flags, MAP_SHARED | MAP_ANONYMOUS, 4), "");
+}
+
 TEST_F(Damage, NotesThatAreMissingTwiceOrNewer) {
   for (const uint32_t type :
        {NT_KM_GUEST, NT_KM_PROCESS, NT_KM_SIGNALS, NT_KM_MAPPINGS, NT_KM_FILES, NT_KM_CHECKSUMS}) {
@@ -196,13 +203,6 @@ TEST_F(Damage, NotesThatAreMissingTwiceOrNewer) {
     file_ = saved;
     EXPECT_NE(Forged(FindNote(type) + 8, 0x4b4d0fff, 4), "");  // required, and unknown
     EXPECT_THAT(Forged(FindDescriptor(type) + 12, 2, 4), HasSubstr("newer km"));
-// A resume would have written it to the file, or to whatever comes behind.
-TEST_F(Damage, MemoryOfASharedFile) {
-  const size_t flags = FindRecord(NT_KM_MAPPINGS, KM_MAPPINGS_MAPPING) + 20;
-  EXPECT_THAT(Forged(flags, MAP_SHARED, 4), HasSubstr("that of the file '/usr/bin/program'"));
-  EXPECT_EQ(Forged(flags, MAP_SHARED | MAP_ANONYMOUS, 4), "");
-}
-
   }
   EXPECT_THAT(Forged(FindNote(NT_KM_SIGNALS) + 8, NT_KM_FILES, 4), HasSubstr("note"));
   EXPECT_THAT(Forged(FindNote(NT_KM_DYNLINKER) + 8, NT_KM_GUEST, 4), HasSubstr("two notes"));
@@ -233,6 +233,11 @@ TEST_F(Damage, Threads) {
   EXPECT_THAT(Forged(pid, 7, 4), HasSubstr("twice"));
   EXPECT_THAT(Forged(pid, 0, 4), HasSubstr("thread 0"));
   EXPECT_THAT(Forged(pid, 0x80000001, 4), HasSubstr("thread"));
+  for (const size_t base : {size_t{21}, size_t{22}}) {  // FS, GS in elf_gregset_t
+    const size_t at = FindNote(NT_PRSTATUS) + 20 + 112 + base * 8;
+    EXPECT_THAT(Forged(at, uint64_t{1} << 47, 8), HasSubstr("bases of FS"));
+    EXPECT_EQ(Forged(at, ~uint64_t{0} << 47, 8), "");
+  }
   const size_t xsave = FindNote(NT_X86_XSTATE) + 20;  // "LINUX" is padded to 8 bytes
   EXPECT_THAT(Forged(xsave + 512, UINT64_MAX, 8), HasSubstr("XCR0"));
   EXPECT_THAT(Forged(xsave + 520, uint64_t{1} << 63, 8), HasSubstr("standard format"));
