@@ -2,12 +2,12 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 
 #include "absl/strings/str_cat.h"
-#include "km/base/owned.h"
 #include "km/base/status.h"
 
 namespace km {
@@ -21,6 +21,22 @@ std::string HostText(const std::string& path) {
     text.append(piece, static_cast<size_t>(got));
   }
   return text;
+}
+
+absl::StatusOr<OwnedFd> OpenRegular(const std::string& path) {
+  const OwnedFd place(open(path.c_str(), O_PATH | O_CLOEXEC));
+  struct stat file = {};
+  if (!place.valid() || fstat(place.get(), &file) != 0) {
+    return ErrnoStatus(errno, absl::StrCat("opening ", path));
+  }
+  if (!S_ISREG(file.st_mode)) {
+    return ErrnoStatus(EINVAL, absl::StrCat("opening ", path, ", which is not a regular file"));
+  }
+  // Another process may hold a lease on it.
+  OwnedFd fd(
+      open(absl::StrCat("/proc/self/fd/", place.get()).c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (!fd.valid()) return ErrnoStatus(errno, absl::StrCat("opening ", path));
+  return fd;
 }
 
 absl::StatusOr<std::string> AbsolutePath(const std::string& path) {

@@ -5,11 +5,16 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "km/base/owned.h"
 
 namespace km {
 
 // All of a file that tells of the moment (/proc); empty when it cannot be read. Thread-safe.
 std::string HostText(const std::string& path);
+
+// The regular file `path`, open for reading. Anything else there is refused before it is opened,
+// which alone may wait, or act on a device. Thread-safe.
+absl::StatusOr<OwnedFd> OpenRegular(const std::string& path);
 
 // `path`, or what it is below the working directory. Fails when that has no path. Thread-safe.
 absl::StatusOr<std::string> AbsolutePath(const std::string& path);

@@ -296,10 +296,8 @@ absl::Status BindTo(int fd, const SocketState& state, FileRestorer& restorer) {
     reinterpret_cast<sockaddr_nl*>(any.data())->nl_pid = 0;
     result = bind(fd, Sockaddr(any), Length(any));
   }
-  if (result != 0 && errno == EADDRNOTAVAIL && !state.peer.empty()) {
-    // An address that came with the connection, and that this host does not have.
-    result = 0;
-  }
+  // An address that came with the connection, and that this host does not have.
+  if (errno == EADDRNOTAVAIL && state.type == SOCK_DGRAM && !state.peer.empty()) result = 0;
   if (result != 0) {
     return ErrnoStatus(
         errno, absl::StrCat("cannot bind a socket to ", SocketPlaceText(state), ", where it was"));
@@ -407,7 +405,6 @@ absl::StatusOr<OwnedFd> LostUnix(const SocketState& state) {
 
 // Who waited to be accepted was reset meanwhile; the program still finds the connections.
 void ResetWaiting(const SocketState& state) {
-  constexpr uint32_t kMost = 4096;
   SocketAddress to = state.name;
   auto* in = reinterpret_cast<sockaddr_in*>(to.data());
   auto* in6 = reinterpret_cast<sockaddr_in6*>(to.data());
@@ -417,10 +414,13 @@ void ResetWaiting(const SocketState& state) {
   if (state.family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&in6->sin6_addr)) {
     in6->sin6_addr = in6addr_loopback;
   }
+  SocketAddress from = to;  // must be of this host, whatever the listener has (IP_FREEBIND)
+  if (IsInet(state)) reinterpret_cast<sockaddr_in*>(from.data())->sin_port = 0;
   const timeval soon = {1, 0};
-  for (uint32_t i = 0; i < std::min(state.waiting, kMost); ++i) {
+  for (uint32_t i = 0; i < std::min(state.waiting, 4096u); ++i) {
     OwnedFd client(socket(state.family, state.type | SOCK_CLOEXEC, 0));
     setsockopt(client.get(), SOL_SOCKET, SO_SNDTIMEO, &soon, sizeof(soon));
+    if (IsInet(state) && bind(client.get(), Sockaddr(from), Length(from)) != 0) break;
     if (connect(client.get(), Sockaddr(to), Length(to)) != 0) break;
     Reset(std::move(client));
   }

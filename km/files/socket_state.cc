@@ -1,6 +1,7 @@
 #include "km/files/socket_state.h"
 
 #include <linux/limits.h>
+#include <linux/netlink.h>
 #include <netinet/in.h>
 
 #include "absl/strings/str_cat.h"
@@ -93,10 +94,33 @@ bool ReadField(uint32_t tag, ByteReader* value, SocketState* state) {
   }
 }
 
+// The shortest address, as the kernel gives them. Only those of UNIX sockets differ in length.
+size_t LeastAddress(int family) {
+  switch (family) {
+    case AF_INET:
+      return sizeof(sockaddr_in);
+    case AF_INET6:
+      return sizeof(sockaddr_in6);
+    case AF_NETLINK:
+      return sizeof(sockaddr_nl);
+    default:
+      return sizeof(sa_family_t);
+  }
+}
+
 bool ValidAddress(const SocketAddress& address, int family) {
   if (address.empty()) return true;
-  return address.size() >= sizeof(sa_family_t) && address.size() <= sizeof(sockaddr_storage) &&
+  return address.size() >= LeastAddress(family) && address.size() <= sizeof(sockaddr_storage) &&
          (address[0] | address[1] << 8) == family;
+}
+
+// What has a peer is a datagram socket, an end of a pair or a TCP connection: another one would be
+// connected by a resume. A listener has a name.
+bool NamesFit(const SocketState& state) {
+  if (state.condition == KM_SOCKET_LISTENING) return !state.name.empty() && state.peer.empty();
+  const bool datagrams = state.type == SOCK_DGRAM && state.family != AF_NETLINK;
+  const bool pair = state.family == AF_UNIX && state.condition != KM_SOCKET_IDLE;
+  return state.peer.empty() || datagrams || pair || state.tcp.has_value();
 }
 
 absl::Status Check(const SocketState& state) {
@@ -115,7 +139,8 @@ absl::Status Check(const SocketState& state) {
       !IsSocketFilter(state.filter)) {
     return absl::DataLossError("there is no such socket");
   }
-  if (!ValidAddress(state.name, state.family) || !ValidAddress(state.peer, state.family)) {
+  if (!ValidAddress(state.name, state.family) || !ValidAddress(state.peer, state.family) ||
+      !NamesFit(state)) {
     return absl::DataLossError("a socket's address is none");
   }
   const std::string path = state.file.has_value() ? state.file->path : "";

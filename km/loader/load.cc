@@ -94,6 +94,11 @@ absl::StatusOr<Plan> MakePlan(const ResolvedProgram& resolved, const Randomness&
   if (aslr) gap += kStackRandomPages * kPageSize;
   layout.mmap_base = kTop - PageUp(gap) - random.mmap % kMapRandomPages * kPageSize;
 
+  if (program.position_independent) {
+    uint64_t base = kProgramBase + random.program % kMapRandomPages * kPageSize;
+    plan.program_bias = AlignDown(base - program.start(), program.alignment);
+  }
+  uint64_t start = program.start() + plan.program_bias, end = program.end() + plan.program_bias;
   uint64_t ceiling = layout.mmap_base;
   if (resolved.interpreter.has_value()) {
     // The first mapping without an address would get just this place.
@@ -105,17 +110,12 @@ absl::StatusOr<Plan> MakePlan(const ResolvedProgram& resolved, const Randomness&
       }
       plan.interpreter_bias = AlignDown(layout.mmap_base - size - linker.start(), linker.alignment);
       ceiling = plan.interpreter_bias + linker.start();
-    } else if (linker.start() < program.end() && program.start() < linker.end()) {
+    } else if (linker.start() < end && start < linker.end()) {
       return CannotRun(ENOEXEC, program.path, "it overlaps its interpreter");
     }
   }
-  if (program.position_independent) {
-    uint64_t base = kProgramBase + random.program % kMapRandomPages * kPageSize;
-    plan.program_bias = AlignDown(base - program.start(), program.alignment);
-  }
-  uint64_t end = program.end() + plan.program_bias;
   uint64_t brk_room = kBrkRandomPages * kPageSize;
-  if (end < program.start() + plan.program_bias || end > ceiling - brk_room) {
+  if (end < start || end > ceiling - brk_room) {
     return CannotRun(ENOMEM, program.path, "its segments do not fit below the stack");
   }
   layout.brk_start = end + random.brk % kBrkRandomPages * kPageSize;

@@ -75,8 +75,8 @@ uint64_t AddressSpace::FindGap(uint64_t length, uint64_t alignment, uint64_t bel
 }
 
 uint64_t AddressSpace::FindGapBelowBase(uint64_t length, uint64_t alignment) {
-  uint64_t below =
-      length >= searched_length_ ? std::min(searched_above_, layout_.mmap_base) : layout_.mmap_base;
+  uint64_t below = std::min(layout_.mmap_base, memory_->end());
+  if (length >= searched_length_) below = std::min(below, searched_above_);
   uint64_t start = FindGap(length, alignment, below);
   if (start != 0 && alignment == kPageSize) {
     searched_length_ = length;
@@ -358,7 +358,9 @@ int64_t AddressSpace::Brk(uint64_t end) {
 
 int64_t AddressSpace::BrkLocked(uint64_t end, MapRequest* grown) {
   uint64_t current = layout_.brk_end;
-  if (end < layout_.brk_start || end > memory_->end()) return static_cast<int64_t>(current);
+  if (end < layout_.brk_start || std::max(end, current) > memory_->end()) {
+    return static_cast<int64_t>(current);
+  }
   uint64_t old_page = PageUp(current), new_page = PageUp(end);
   if (new_page < old_page) {
     if (UnmapLocked(new_page, old_page) < 0) return static_cast<int64_t>(current);

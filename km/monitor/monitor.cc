@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -380,7 +381,8 @@ absl::Status Monitor::WriteSnapshotFor(uint32_t tid, const SnapshotRequest& requ
 
 bool Monitor::DumpCore(const ExitStatus& status) {
   rlimit limit = process_->Limits()[RLIMIT_CORE];
-  if (limit.rlim_cur == 0) return false;
+  // 2 is what a change of users makes of it: the kernel then wants an absolute path of the core.
+  if (limit.rlim_cur == 0 || prctl(PR_GET_DUMPABLE) != 1) return false;
   process_->Pause();
   CaptureOptions capture_options;
   capture_options.first_thread = status.tid;

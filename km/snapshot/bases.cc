@@ -14,6 +14,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "km/base/host_files.h"
 #include "km/base/records.h"
 #include "km/base/status.h"
 #include "km/files/host_path.h"
@@ -28,14 +29,14 @@ namespace {
 absl::Status IsBase(int fd, const SnapshotFile& base, const std::string& path) {
   struct stat file = {};
   if (fstat(fd, &file) != 0) return ErrnoStatus(errno, absl::StrCat("reading ", path));
-  const absl::StatusOr<ImageHeader> header = ParseSnapshotHeader(fd);
-  if (header.ok() && header->id == base.id && static_cast<uint64_t>(file.st_size) == base.length) {
-    return absl::OkStatus();
+  std::string why = "it was written anew or changed";
+  if (static_cast<uint64_t>(file.st_size) == base.length) {
+    const absl::StatusOr<ImageHeader> header = ParseSnapshotHeader(fd);
+    if (header.ok() && header->id == base.id) return absl::OkStatus();
+    if (!header.ok()) why = std::string(header.status().message());
   }
   return absl::FailedPreconditionError(
-      absl::StrCat("'", path, "' is not the snapshot that this one is built on",
-                   header.ok() ? ": it was written anew or changed"
-                               : absl::StrCat(": ", header.status().message())));
+      absl::StrCat("'", path, "' is not the snapshot that this one is built on: ", why));
 }
 
 std::string DirectoryOf(const std::string& path) { return path.substr(0, path.rfind('/') + 1); }
@@ -184,10 +185,9 @@ absl::StatusOr<OwnedFd> OpenBase(const SnapshotFile& base, const std::string& di
   const std::string beside = directory + base.path.substr(base.path.rfind('/') + 1);
   absl::Status problem;
   for (const std::string& path : {base.path, beside}) {
-    // A FIFO would block.
-    OwnedFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-    if (!fd.valid()) continue;
-    const absl::Status status = IsBase(fd.get(), base, path);
+    absl::StatusOr<OwnedFd> fd = OpenRegular(path);
+    if (absl::IsNotFound(fd.status())) continue;
+    const absl::Status status = fd.ok() ? IsBase(fd->get(), base, path) : fd.status();
     if (status.ok()) return fd;
     problem.Update(status);
   }

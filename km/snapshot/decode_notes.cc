@@ -52,6 +52,20 @@ bool ReadCpuTime(ByteReader* value, ImageCpuTime* time) {
 constexpr char kBadSignal[] = "a signal's number is not 1 to 64";
 constexpr char kBadSetting[] = "a setting is impossible or unknown";
 
+// The heap is grown and shrunk from where these say that it is, and mappings are placed below
+// them: what lies beyond the end of the program's addresses is the monitor's.
+absl::Status CheckLandmarks(const ImageProcess& process) {
+  const uint64_t highest =
+      std::max({process.brk_start, process.brk_end, process.mmap_base, process.stack_end,
+                process.arguments_start, process.arguments_end, process.environment_start,
+                process.environment_end});
+  if (highest <= KM_GUEST_END && process.brk_start <= process.brk_end) return absl::OkStatus();
+  return absl::DataLossError(
+      absl::StrFormat("brk %#x-%#x, the base of mmap %#x or another landmark, up to %#x, is "
+                      "impossible",
+                      process.brk_start, process.brk_end, process.mmap_base, highest));
+}
+
 std::vector<uint8_t> TakeBytes(ByteReader* value) {
   const absl::Span<const uint8_t> bytes = value->Bytes(value->rest().size());
   return {bytes.begin(), bytes.end()};
@@ -255,11 +269,12 @@ absl::Status DecodeProcess(ByteReader records, ImageProcess* process) {
         return DecodeProcessSetting(tag, value, process, &settings_valid);
     }
   }));
-  if (!settings_valid) return absl::DataLossError(kBadSetting);
+  if (!settings_valid || !ValidAio(process->aio)) return absl::DataLossError(kBadSetting);
   if (process->limits.size() > kMaxLimits) return absl::DataLossError("too many limits");
   if (process->pid == 0 || process->pid > INT_MAX) {
     return absl::DataLossError(absl::StrFormat("the pid is %u", process->pid));
   }
+  KM_RETURN_IF_ERROR(CheckLandmarks(*process));
   KM_RETURN_IF_ERROR(CheckText("process's name", process->comm, kMaxComm));
   KM_RETURN_IF_ERROR(CheckText("command line", process->command_line, kMaxText));
   return CheckText("working directory", process->working_directory, kMaxPath);

@@ -93,7 +93,9 @@ bool ReadSegment(ByteReader* value, ImageSegment* segment) {
   segment->flags = value->U32();
   value->U32();
   return segment->size != 0 && segment->size <= KM_OBJECT_END - KM_OBJECT_BASE &&
-         (segment->flags & ~kKnownFlags) == 0;
+         (segment->flags & ~kKnownFlags) == 0 &&
+         // The kernel takes the key away: one that has it is another.
+         ((segment->flags & KM_SEGMENT_REMOVED) == 0 || segment->key == 0);
 }
 
 bool ReadMessage(ByteReader* value, std::vector<ImageQueue>* queues) {

@@ -89,7 +89,8 @@ absl::Status CheckImage(const std::vector<ImageMapping>& mappings, const Image& 
   for (const ImageMemory& piece : image.memory) {
     while (next < mappings.size() && mappings[next].end <= piece.address) ++next;
     if (next == mappings.size() || piece.address < mappings[next].start ||
-        mappings[next].object != 0 || piece.address < previous_end || piece.size == 0 ||
+        mappings[next].object != 0 || IsSharedFile(mappings[next]) ||
+        piece.address < previous_end || piece.size == 0 ||
         piece.size > mappings[next].end - piece.address ||
         (piece.address | piece.size) % kPageSize != 0) {
       return absl::InternalError(absl::StrFormat(
@@ -101,6 +102,11 @@ absl::Status CheckImage(const std::vector<ImageMapping>& mappings, const Image& 
 }
 
 }  // namespace
+
+bool IsSharedFile(const ImageMapping& mapping) {
+  return (mapping.flags & MAP_SHARED) != 0 && (mapping.flags & MAP_ANONYMOUS) == 0 &&
+         mapping.object == 0 && mapping.start < KM_OBJECT_BASE;
+}
 
 std::vector<ImageMapping> MappingsAndObjects(const Image& image) {
   std::vector<ImageMapping> all = image.mappings;

@@ -27,6 +27,10 @@ struct Segment {
   uint64_t object = 0, object_offset = 0;
 };
 
+// Whether the mapping is one of MAP_SHARED of a file that a resume opens by its name: its bytes are
+// that file's, and a snapshot has none of them.
+bool IsSharedFile(const ImageMapping& mapping);
+
 // The mappings of `image` and behind them, as one mapping each, its memory objects.
 std::vector<ImageMapping> MappingsAndObjects(const Image& image);
 

@@ -92,6 +92,8 @@ void Tell(int result, const absl::Status& status) {
            mapping.end - mapping.start);
   }
   prctl(PR_SET_NAME, "km-snapshot");
+  // It has all that the monitor has, which the program must not find in /proc of another process.
+  prctl(PR_SET_DUMPABLE, 0);
   SendAll(result, &kReady, 1);
   Tell(result, WriteSnapshot(captured.image, captured.memory, path, options));
   _exit(0);
@@ -118,7 +120,7 @@ absl::StatusOr<std::unique_ptr<LiveWriter>> LiveWriter::Start(Captured captured,
     return ErrnoStatus(errno, "making what the snapshot's writer tells its progress by");
   }
   writer->result_ = OwnedFd(ends[0]);
-  const OwnedFd write_end(ends[1]);
+  OwnedFd write_end(ends[1]);
   WriteOptions told = options;
   told.progress = new (writer->progress_.data()) WriteProgress;
   writer->child_ = Clone();
@@ -134,7 +136,8 @@ absl::StatusOr<std::unique_ptr<LiveWriter>> LiveWriter::Start(Captured captured,
     return writer;
   }
   if (writer->child_ == 0) WriteAndExit(captured, path, told, write_end.get());
-  // Until it has let go of the program's files.
+  write_end = OwnedFd();
+  // Until it has let go of the program's files, or was killed.
   char ready = 0;
   while (read(writer->result_.get(), &ready, 1) < 0 && errno == EINTR) {
   }

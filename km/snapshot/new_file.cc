@@ -24,7 +24,9 @@ NewFile::~NewFile() {
 absl::Status NewFile::FindPlace(const std::string& path) {
   struct stat existing = {};
   target_ = path;
-  if (stat(path.c_str(), &existing) == 0) {
+  if (links_ == Links::kReplace) {
+    // rename(2) does not follow it.
+  } else if (stat(path.c_str(), &existing) == 0) {
     if (!S_ISREG(existing.st_mode)) {
       return ErrnoStatus(S_ISDIR(existing.st_mode) ? EISDIR : EINVAL, "it is not a regular file");
     }

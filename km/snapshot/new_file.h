@@ -13,7 +13,11 @@ namespace km {
 // systems without such files it is .kmsnap-... beside its place. For one thread.
 class NewFile {
  public:
-  NewFile() = default;
+  // What becomes of a symbolic link at the place: the file that it names is replaced, or the link
+  // itself, as anything but a directory is then. Who makes a link cannot know what it will replace.
+  enum class Links { kFollow, kReplace };
+
+  explicit NewFile(Links links = Links::kFollow) : links_(links) {}
   ~NewFile();
   NewFile(const NewFile&) = delete;
   NewFile& operator=(const NewFile&) = delete;
@@ -22,8 +26,8 @@ class NewFile {
   // error of the host. It makes nothing.
   static absl::Status MayCreate(const std::string& path);
 
-  // Mode 0600, open for reading and writing, for the place `path`: a symbolic link is followed, and
-  // anything but a regular file in the way is EINVAL or EISDIR.
+  // Mode 0600, open for reading and writing, for the place `path`. With kFollow anything but a
+  // regular file in the way is EINVAL or EISDIR.
   absl::Status Create(const std::string& path);
   // Replaces what is at the place; where that fails it is as it was. Not to be used after this.
   absl::Status Commit(bool sync);
@@ -34,6 +38,7 @@ class NewFile {
   absl::Status FindPlace(const std::string& path);
   absl::Status GiveName();
 
+  const Links links_;
   std::string target_, directory_;  // the latter with a slash at its end
   std::string name_;                // that it has for the time being; empty: none
   OwnedFd fd_;

@@ -48,6 +48,8 @@ bool DecodeThreadSetting(uint32_t tag, ByteReader* value, ThreadSettings* settin
 bool DecodeProcessSetting(uint32_t tag, ByteReader* value, ImageProcess* process, bool* valid);
 bool DecodePolicy(uint32_t tag, ByteReader* value, std::vector<MappingPolicy>* policies,
                   bool* valid);
+// Whether the names of all of them are unique and none is 0.
+bool ValidAio(const std::vector<AioContextState>& contexts);
 
 // The notes of the kernel's core dumps, in the kernel's order.
 void EncodeStandardNotes(const Image& image, ByteWriter* out);

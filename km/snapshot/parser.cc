@@ -237,6 +237,11 @@ absl::Status DecodeSegments(Elf* elf, size_t count, uint64_t file_size, Image* i
     }
     // These are bytes of the object, shown at another address to debuggers.
     if (mappings[mapping].object != 0) continue;
+    if (IsSharedFile(mappings[mapping])) {
+      return absl::DataLossError(absl::StrFormat(
+          "the snapshot has memory at %#x, which is that of the file '%s' and not its own",
+          load.p_vaddr, mappings[mapping].name));
+    }
     chunks += ChunkCount(load.p_vaddr, load.p_filesz);
     image->memory.push_back({load.p_vaddr, load.p_filesz, load.p_offset});
   }
@@ -257,6 +262,17 @@ absl::Status CheckElfHeader(absl::Span<const uint8_t> head) {
     return absl::OkStatus();
   }
   return absl::DataLossError("the snapshot's ELF header is not that of a core for x86-64");
+}
+
+// `head`: as much as LooksLikeSnapshot wants, at least.
+absl::Status CheckHeadSize(absl::Span<const uint8_t> head) {
+  Elf64_Ehdr header;
+  std::memcpy(&header, head.data(), sizeof(header));
+  if (header.e_phoff <= kMaxHeadSize) return absl::OkStatus();
+  return absl::DataLossError(
+      absl::StrFormat("its notes have %u bytes, and no snapshot may have more than %u: the process "
+                      "has too much in pipes, sockets and queues, or the file is damaged",
+                      header.e_phoff, kMaxHeadSize));
 }
 
 absl::Status NotASnapshot(absl::Span<const uint8_t> first_bytes) {
@@ -302,6 +318,7 @@ bool LooksLikeSnapshot(absl::Span<const uint8_t> first_bytes) {
 absl::StatusOr<Image> ParseSnapshot(absl::Span<const uint8_t> head, uint64_t file_size) {
   static_assert(kSnapshotMagicEnd == KM_SNAPSHOT_MAGIC_OFFSET + KM_SNAPSHOT_MAGIC_SIZE);
   if (!LooksLikeSnapshot(head)) return NotASnapshot(head);
+  KM_RETURN_IF_ERROR(CheckHeadSize(head));
   KM_ASSIGN_OR_RETURN(HeaderNote header, CheckHead(head));
   KM_RETURN_IF_ERROR(CheckElfHeader(head));
   if (header.file_length != file_size) {
@@ -328,12 +345,16 @@ absl::StatusOr<Image> ParseSnapshot(absl::Span<const uint8_t> head, uint64_t fil
 }
 
 absl::StatusOr<ImageHeader> ParseSnapshotHeader(int fd) {
+  struct stat file = {};
+  if (fstat(fd, &file) != 0) return ErrnoStatus(errno, "reading the snapshot");
   std::vector<uint8_t> head;
   KM_RETURN_IF_ERROR(ReadTo(fd, kPageSize, &head));
   if (!LooksLikeSnapshot(head)) return NotASnapshot(head);
   uint32_t note_size = 0;  // of the header note's descriptor
   std::memcpy(&note_size, head.data() + sizeof(Elf64_Ehdr) + sizeof(uint32_t), sizeof(note_size));
-  if (note_size > kMaxHeadSize) return absl::DataLossError("the snapshot's header is too long");
+  if (note_size > std::min(kMaxHeadSize, static_cast<uint64_t>(file.st_size))) {
+    return absl::DataLossError("the snapshot's header is too long");
+  }
   KM_RETURN_IF_ERROR(ReadTo(fd, kPageSize + note_size, &head));
   KM_ASSIGN_OR_RETURN(HeaderNote note, DecodeHeader(head));
   return std::move(note.header);
@@ -347,11 +368,11 @@ absl::StatusOr<Image> ParseSnapshot(int fd) {
   // One page says where the head ends.
   KM_RETURN_IF_ERROR(ReadTo(fd, kPageSize, &head));
   if (!LooksLikeSnapshot(head)) return NotASnapshot(head);
+  KM_RETURN_IF_ERROR(CheckHeadSize(head));
   Elf64_Ehdr header;
   std::memcpy(&header, head.data(), sizeof(header));
   const uint64_t headers_size = uint64_t{header.e_phnum} * sizeof(Elf64_Phdr);
-  if (header.e_phoff > file_size || headers_size > file_size - header.e_phoff ||
-      header.e_phoff > kMaxHeadSize) {
+  if (header.e_phoff > file_size || headers_size > file_size - header.e_phoff) {
     return absl::DataLossError(
         "the snapshot is cut short or damaged: its program headers are not within the file");
   }

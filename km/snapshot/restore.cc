@@ -59,6 +59,13 @@ absl::StatusOr<std::vector<siginfo_t>> Siginfos(const std::vector<SignalInfoByte
   return infos;
 }
 
+uint32_t Mxcsr(const ImageThread& thread) {
+  constexpr size_t kOffset = 24;  // Intel SDM vol. 1, table 10-2
+  uint32_t value;
+  std::memcpy(&value, thread.xsave.data() + kOffset, sizeof(value));
+  return value;
+}
+
 absl::Status CheckProcessor(const Image& image, Process& process) {
   std::vector<uint32_t> present = CpuFeatures(
       [&process](uint32_t leaf, uint32_t subleaf) { return process.vm().Cpuid(leaf, subleaf); });
@@ -72,6 +79,13 @@ absl::Status CheckProcessor(const Image& image, Process& process) {
   if (uint64_t lacking = image.header.xcr0 & ~process.xcr0(); lacking != 0) {
     return absl::FailedPreconditionError(absl::StrFormat(
         "this machine lacks processor state that the snapshot holds (XCR0 bits %#x)", lacking));
+  }
+  for (const ImageThread& thread : image.threads) {
+    const uint32_t unknown = Mxcsr(thread) & ~process.xsave_format().mxcsr_mask;
+    if (unknown == 0) continue;
+    return absl::FailedPreconditionError(
+        absl::StrFormat("this processor does not have what MXCSR of thread %u has set (bits %#x)",
+                        thread.tid, unknown));
   }
   return absl::OkStatus();
 }
@@ -101,7 +115,7 @@ class Restorer : public Restoration {
                             (image_.process.leads & KM_LEADS_TERMINAL) != 0));
     // Paths of UNIX sockets may be relative.
     KM_RETURN_IF_ERROR(RestoreDirectory());
-    RestoreIdentity();
+    KM_RETURN_IF_ERROR(RestoreIdentity());
     KM_RETURN_IF_ERROR(RestoreObjects());
     KM_RETURN_IF_ERROR(ipc_.Restore());
     KM_RETURN_IF_ERROR(RestoreMemory(image_, fd_, bases, objects_, *files_, ipc_, process_));
@@ -140,7 +154,7 @@ class Restorer : public Restoration {
   }
 
  private:
-  void RestoreIdentity();
+  absl::Status RestoreIdentity();
   void RestoreClock();
   absl::Status RestoreObjects();
   absl::Status CopyToObject(const ImageMemory& piece, const MemoryObject& object, int to);
@@ -168,8 +182,14 @@ LoadedElf ElfOf(const ImageProgram& program) {
           program.program_headers};
 }
 
-void Restorer::RestoreIdentity() {
+absl::Status Restorer::RestoreIdentity() {
   const ImageProcess& from = image_.process;
+  if (std::max(from.mmap_base, from.brk_end) > process_.memory().end()) {
+    return absl::FailedPreconditionError(
+        absl::StrFormat("its heap ends at %#x and its mappings lie below %#x, but this build of km "
+                        "has addresses up to %#x only",
+                        from.brk_end, from.mmap_base, process_.memory().end()));
+  }
   Identity& identity = process_.identity();
   identity.pid = from.pid;
   process_.ids().Set(from.pid, from.process_group, from.session);
@@ -205,6 +225,7 @@ void Restorer::RestoreIdentity() {
   CpuTime spent = HostCpuTime();
   process_.cpu_offset() = {from.cpu_time.total_ns - spent.total_ns,
                            from.cpu_time.user_ns - spent.user_ns};
+  return absl::OkStatus();
 }
 
 // CLOCK_MONOTONIC goes on from the snapshot's value, CLOCK_REALTIME is the host's. Reckoned from

@@ -201,8 +201,9 @@ absl::Status IpcRestorer::Attach(const ImageMapping& from, Mapping mapping) {
 
 absl::Status IpcRestorer::RemoveSegments() {
   for (const ImageSegment& from : image_.segments) {
-    if ((from.flags & KM_SEGMENT_REMOVED) == 0) continue;
-    if (shmctl(process_.sysv().Host(kMemory, from.id), IPC_RMID, nullptr) != 0) {
+    const int host = process_.sysv().Host(kMemory, from.id);
+    if ((from.flags & KM_SEGMENT_REMOVED) == 0 || !process_.sysv().Made(kMemory, host)) continue;
+    if (shmctl(host, IPC_RMID, nullptr) != 0) {
       return Failed(errno, "remove again", "shared memory", from);
     }
   }

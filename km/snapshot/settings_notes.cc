@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "absl/container/flat_hash_set.h"
 #include "km/snapshot/layout.h"
 #include "km/snapshot/notes.h"
 
@@ -213,20 +214,18 @@ AioContextState ReadAio(ByteReader* value) {
   return context;
 }
 
-// Names are unique, and 0 is none.
-bool ValidAio(const std::vector<AioContextState>& contexts) {
-  const uint64_t name = contexts.back().name;
-  return name != 0 && std::count_if(contexts.begin(), contexts.end(), [name](const auto& context) {
-                        return context.name == name;
-                      }) == 1;
-}
-
 }  // namespace
+
+bool ValidAio(const std::vector<AioContextState>& contexts) {
+  absl::flat_hash_set<uint64_t> names = {0};
+  return std::all_of(contexts.begin(), contexts.end(), [&names](const AioContextState& context) {
+    return names.insert(context.name).second;
+  });
+}
 
 bool DecodeProcessSetting(uint32_t tag, ByteReader* value, ImageProcess* process, bool* valid) {
   if (tag == KM_PROCESS_AIO) {
     process->aio.push_back(ReadAio(value));
-    *valid = *valid && ValidAio(process->aio);
     return true;
   }
   if (tag == KM_PROCESS_OOM_SCORE) {

@@ -197,6 +197,15 @@ void EncodeStandardNotes(const Image& image, ByteWriter* out) {
   }
 }
 
+namespace {
+
+// Of 48 bits. The machine takes no other, and a program can make none of its own.
+bool Canonical(uint64_t address) {
+  return static_cast<uint64_t>(static_cast<int64_t>(address << 16) >> 16) == address;
+}
+
+}  // namespace
+
 absl::Status DecodePrstatus(absl::Span<const uint8_t> descriptor, ImageThread* thread) {
   elf_prstatus status;
   if (descriptor.size() != sizeof(status)) {
@@ -205,7 +214,11 @@ absl::Status DecodePrstatus(absl::Span<const uint8_t> descriptor, ImageThread* t
   std::memcpy(&status, descriptor.data(), sizeof(status));
   thread->tid = static_cast<uint32_t>(status.pr_pid);
   std::memcpy(static_cast<void*>(&thread->registers), &status.pr_reg, sizeof(thread->registers));
-  return absl::OkStatus();
+  const Registers& registers = thread->registers;
+  if (Canonical(registers.fs_base) && Canonical(registers.gs_base)) return absl::OkStatus();
+  return absl::DataLossError(absl::StrFormat(
+      "the bases of FS (%#x) and GS (%#x) are not both addresses that the processor has",
+      registers.fs_base, registers.gs_base));
 }
 
 absl::Status DecodeXsave(absl::Span<const uint8_t> descriptor, uint64_t xcr0, ImageThread* thread) {

@@ -245,7 +245,7 @@ absl::Status Write(const Image& image, const MemorySource& memory, const std::st
     return ErrnoStatus(EFBIG, absl::StrFormat("it needs %u bytes", facts.file_length));
   }
 
-  NewFile file;
+  NewFile file(image.fatal_signal.has_value() ? NewFile::Links::kReplace : NewFile::Links::kFollow);
   if (options.file < 0) KM_RETURN_IF_ERROR(file.Create(path));
   const int fd = options.file < 0 ? file.fd() : options.file;
   if (ftruncate(fd, static_cast<off_t>(facts.file_length)) != 0) {

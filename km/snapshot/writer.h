@@ -51,7 +51,8 @@ struct WriteOptions {
 // when it is complete (NewFile); after an error `path` is what it was.
 //
 // Image::memory may be in pieces of any number; file_offset in it is ignored. With fatal_signal set
-// the file is a plain core dump, without notes of ours. ErrnoOf(status) is what a guest is told.
+// the file is a plain core dump, without notes of ours, and as the kernel's takes the place of a
+// symbolic link instead of following it. ErrnoOf(status) is what a guest is told.
 // Thread-safe.
 absl::Status WriteSnapshot(const Image& image, const MemorySource& memory, const std::string& path,
                            const WriteOptions& options);

@@ -1,10 +1,12 @@
 # A program that dies of a signal leaves a core dump that gdb reads, when the limit allows one.
 
-# crash LIMIT: in a fresh folder; its status.
+# crash LIMIT [ARGUMENT]: in a fresh folder, whose `core` is a link to $TMP/crash-victim; its status.
 crash() {
   rm -rf "$TMP/crash"
   mkdir "$TMP/crash"
-  { (cd "$TMP/crash" && ulimit -c "$1" && exec timeout --foreground 60 "$KM" "$probe" crash) </dev/null; } \
+  echo precious >"$TMP/crash-victim"
+  ln -s ../crash-victim "$TMP/crash/core"
+  { (cd "$TMP/crash" && ulimit -c "$1" && exec timeout --foreground 60 "$KM" "$probe" crash "${2:-}") </dev/null; } \
     >"$TMP/.output" 2>&1
 }
 
@@ -13,7 +15,9 @@ status=$?
 core=$TMP/crash/core
 if [ $status = 139 ]; then pass core-status
 else fail core-status "$(status_name $status), not 139" "$TMP/.output"; fi
-if [ -s "$core" ]; then
+if [ "$(cat "$TMP/crash-victim")" = precious ]; then pass core-link
+else fail core-link 'it was written to what a symbolic link names'; fi
+if [ -s "$core" ] && [ ! -L "$core" ]; then
   limited gdb -nx -batch -ex 'thread apply all bt' "$probe" "$core" >"$TMP/gdb" 2>"$TMP/errors" </dev/null
   for wanted in 'terminated with signal SIGSEGV' 'CrashHere (' 'Crash (' 'main (' 'Thread 2 ' \
     'BlockedInFutex (' 'ThreadMain ('; do
@@ -29,7 +33,9 @@ if [ -s "$core" ]; then
 else fail core 'there is none' "$TMP/.output"; fi
 
 crash 0
-if [ -e "$core" ]; then fail core-limit-0 'there is one'; else pass core-limit-0; fi
+if [ -L "$core" ]; then pass core-limit-0; else fail core-limit-0 'there is one'; fi
+crash unlimited secretly
+if [ -L "$core" ]; then pass core-dumpable-0; else fail core-dumpable-0 'there is one'; fi
 crash 8
-if [ -e "$core" ] && [ "$(stat -c %s "$core")" -gt 8192 ]; then fail core-limit 'it is larger than the limit'
+if [ ! -L "$core" ] && [ "$(stat -c %s "$core")" -gt 8192 ]; then fail core-limit 'it is larger than the limit'
 else pass core-limit; fi

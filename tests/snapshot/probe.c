@@ -6,11 +6,13 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -241,8 +243,9 @@ static NOINLINE int CrashHere(int depth) {
   return *nowhere;
 }
 
-static int Crash(void) {
+static int Crash(bool dumpable) {
   pthread_t thread;
+  if (!dumpable) prctl(PR_SET_DUMPABLE, 0);
   for (size_t word = 0; word < 4; ++word) blocked[0].vector.words[word] = 0x1000 + word;
   pthread_create(&thread, NULL, ThreadMain, &blocked[0]);
   usleep(50000);
@@ -259,7 +262,9 @@ int main(int argc, char** argv) {
   if (strcmp(command, "mapped") == 0) return Mapped(argument);
   if (strcmp(command, "refused") == 0) return Refused(argument);
   if (strcmp(command, "clock") == 0) return Clock();
-  if (strcmp(command, "crash") == 0) return Crash();
-  fprintf(stderr, "usage: probe threads|chain N|try|files PATH|mapped PATH|refused KIND|clock|crash\n");
+  if (strcmp(command, "crash") == 0) return Crash(strcmp(argument, "secretly") != 0);
+  fprintf(stderr,
+          "usage: probe threads|chain N|try|files PATH|mapped PATH|refused KIND|clock|"
+          "crash [secretly]\n");
   return 2;
 }

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "absl/container/flat_hash_map.h"
 #include "km/files/kind.h"
 #include "km/kvm/cpu_features.h"
 #include "km/memory/guest_addr.h"
@@ -136,12 +137,11 @@ Json DescribeWorkingSet(const Image& image) {
 
 Json DescribeObjects(const Image& image, int fd) {
   Json list = Json::array();
+  auto piece = image.memory.begin();
   for (const MemoryObject& object : image.objects) {
     uint64_t stored = 0;
-    for (const ImageMemory& piece : image.memory) {
-      if (piece.address >= object.address && piece.address - object.address < object.size) {
-        stored += StoredBytes(fd, piece);
-      }
+    for (; piece != image.memory.end() && piece->address < object.address + object.size; ++piece) {
+      if (piece->address >= object.address) stored += StoredBytes(fd, *piece);
     }
     list.push_back({{"address", HexText(object.address)},
                     {"kind", object.kind == KM_OBJECT_MEMFD          ? "memfd"
@@ -250,19 +250,21 @@ Json DescribeLeads(uint32_t leads) {
 }
 
 Json DescribeDescriptors(const Image& image) {
+  absl::flat_hash_map<uint32_t, const FileRecord*> descriptions;
+  for (const FileRecord& description : image.descriptions) {
+    descriptions[description.id] = &description;
+  }
   Json list = Json::array();
   for (const DescriptorRecord& descriptor : image.descriptors) {
-    for (const FileRecord& description : image.descriptions) {
-      if (description.id != descriptor.description) continue;
-      list.push_back({{"number", descriptor.number},
-                      {"description", description.id},
-                      {"kind", KindRow(description.kind).name},
-                      {"detail", KindRow(description.kind).describe(description).value_or("")},
-                      {"path", description.path},
-                      {"flags", OpenFlagsText(description.flags)},
-                      {"offset", description.offset},
-                      {"close_on_exec", descriptor.close_on_exec}});
-    }
+    const FileRecord& description = *descriptions.at(descriptor.description);
+    list.push_back({{"number", descriptor.number},
+                    {"description", description.id},
+                    {"kind", KindRow(description.kind).name},
+                    {"detail", KindRow(description.kind).describe(description).value_or("")},
+                    {"path", description.path},
+                    {"flags", OpenFlagsText(description.flags)},
+                    {"offset", description.offset},
+                    {"close_on_exec", descriptor.close_on_exec}});
   }
   return list;
 }

@@ -1,7 +1,6 @@
 #include "tools/kmctl/symbols.h"
 
 #include <cxxabi.h>
-#include <fcntl.h>
 #include <gelf.h>
 #include <libelf.h>
 #include <sys/mman.h>
@@ -13,28 +12,24 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "absl/status/statusor.h"
 #include "absl/strings/str_format.h"
+#include "km/base/host_files.h"
 #include "km/base/owned.h"
 
 namespace km {
 namespace {
 
-constexpr off_t kMaxObjectSize = off_t{1} << 30;
+// Of all of them together: a snapshot may name any files.
+constexpr uint64_t kMostBytes = uint64_t{1} << 30;
 
-// The file's bytes; nothing for what is no regular file. The path comes from a snapshot, so opening
-// it must not block.
-std::vector<uint8_t> ReadObject(const std::string& path) {
-  const OwnedFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  struct stat file = {};
-  if (!fd.valid() || fstat(fd.get(), &file) != 0 || !S_ISREG(file.st_mode) ||
-      file.st_size > kMaxObjectSize) {
-    return {};
-  }
-  std::vector<uint8_t> bytes(static_cast<size_t>(file.st_size));
+// `size` bytes of the file; nothing if it has fewer.
+std::vector<uint8_t> ReadObject(int fd, uint64_t size) {
+  std::vector<uint8_t> bytes(size);
   size_t done = 0;
   while (done < bytes.size()) {
     const ssize_t count =
-        pread(fd.get(), bytes.data() + done, bytes.size() - done, static_cast<off_t>(done));
+        pread(fd, bytes.data() + done, bytes.size() - done, static_cast<off_t>(done));
     if (count <= 0) return {};
     done += static_cast<size_t>(count);
   }
@@ -83,10 +78,16 @@ std::vector<GElf_Phdr> Loads(Elf* elf) {
 }  // namespace
 
 const Symbolizer::Object& Symbolizer::Load(const std::string& path) {
-  const auto [entry, is_new] = objects_.try_emplace(path);
+  static const Object kNone;
+  const absl::StatusOr<OwnedFd> fd = OpenRegular(path);
+  struct stat file = {};
+  if (!fd.ok() || fstat(fd->get(), &file) != 0) return kNone;
+  const auto [entry, is_new] = objects_.try_emplace({file.st_dev, file.st_ino});
   Object& object = entry->second;
-  if (!is_new) return object;
-  object.bytes = ReadObject(path);
+  const auto size = static_cast<uint64_t>(file.st_size);
+  if (!is_new || size > kMostBytes - bytes_) return object;
+  bytes_ += size;
+  object.bytes = ReadObject(fd->get(), size);
   if (object.bytes.empty()) return object;
   elf_version(EV_CURRENT);
   Elf* elf = elf_memory(reinterpret_cast<char*>(object.bytes.data()), object.bytes.size());
@@ -114,41 +115,42 @@ const Symbolizer::Object& Symbolizer::Load(const std::string& path) {
 
 bool Symbolizer::SameBytes(const Object& object, uint64_t address, uint64_t offset) const {
   constexpr uint64_t kCompared = 16;
-  for (const ImageMemory& piece : image_.memory) {
-    if (address < piece.address || address - piece.address >= piece.size) continue;
-    const uint64_t size = std::min(kCompared, piece.address + piece.size - address);
-    std::array<uint8_t, kCompared> bytes = {};
-    return offset <= object.bytes.size() && size <= object.bytes.size() - offset &&
-           pread(fd_, bytes.data(), size,
-                 static_cast<off_t>(piece.file_offset + (address - piece.address))) ==
-               static_cast<ssize_t>(size) &&
-           std::memcmp(bytes.data(), object.bytes.data() + offset, size) == 0;
-  }
-  return false;
+  const auto piece = std::partition_point(image_.memory.begin(), image_.memory.end(),
+                                          [address](const ImageMemory& candidate) {
+                                            return candidate.address + candidate.size <= address;
+                                          });
+  if (piece == image_.memory.end() || address < piece->address) return false;
+  const uint64_t size = std::min(kCompared, piece->address + piece->size - address);
+  std::array<uint8_t, kCompared> bytes = {};
+  return offset <= object.bytes.size() && size <= object.bytes.size() - offset &&
+         pread(fd_, bytes.data(), size,
+               static_cast<off_t>(piece->file_offset + (address - piece->address))) ==
+             static_cast<ssize_t>(size) &&
+         std::memcmp(bytes.data(), object.bytes.data() + offset, size) == 0;
 }
 
 Location Symbolizer::Find(uint64_t address) {
-  for (const ImageMapping& mapping : image_.mappings) {
-    if (address < mapping.start || address >= mapping.end) continue;
-    Location location;
-    location.object = mapping.name;
-    if ((mapping.flags & MAP_ANONYMOUS) != 0 || !mapping.name.starts_with('/')) return location;
-    location.offset = address - mapping.start + mapping.file_offset;
-    const Object& object = Load(mapping.name);
-    if (!SameBytes(object, address, location.offset)) return location;
-    const auto after = std::upper_bound(
-        object.functions.begin(), object.functions.end(), location.offset,
-        [](uint64_t offset, const Function& function) { return offset < function.offset; });
-    if (after == object.functions.begin()) return location;
-    const Function& function = *(after - 1);
-    const uint64_t distance = location.offset - function.offset;
-    // Functions written in assembly may have no size.
-    if (function.size != 0 && distance >= function.size) return location;
-    location.symbol = Demangled(function.name.c_str());
-    if (distance != 0) location.symbol += absl::StrFormat("+%#x", distance);
-    return location;
-  }
-  return {};
+  const auto mapping = std::partition_point(
+      image_.mappings.begin(), image_.mappings.end(),
+      [address](const ImageMapping& candidate) { return candidate.end <= address; });
+  if (mapping == image_.mappings.end() || address < mapping->start) return {};
+  Location location;
+  location.object = mapping->name;
+  if ((mapping->flags & MAP_ANONYMOUS) != 0 || !mapping->name.starts_with('/')) return location;
+  location.offset = address - mapping->start + mapping->file_offset;
+  const Object& object = Load(mapping->name);
+  if (!SameBytes(object, address, location.offset)) return location;
+  const auto after = std::upper_bound(
+      object.functions.begin(), object.functions.end(), location.offset,
+      [](uint64_t offset, const Function& function) { return offset < function.offset; });
+  if (after == object.functions.begin()) return location;
+  const Function& function = *(after - 1);
+  const uint64_t distance = location.offset - function.offset;
+  // Functions written in assembly may have no size.
+  if (function.size != 0 && distance >= function.size) return location;
+  location.symbol = Demangled(function.name.c_str());
+  if (distance != 0) location.symbol += absl::StrFormat("+%#x", distance);
+  return location;
 }
 
 }  // namespace km

@@ -2,10 +2,13 @@
 #ifndef TOOLS_KMCTL_SYMBOLS_H_
 #define TOOLS_KMCTL_SYMBOLS_H_
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "km/snapshot/image.h"
@@ -43,7 +46,8 @@ class Symbolizer {
 
   const Image& image_;
   const int fd_;
-  std::map<std::string, Object> objects_;
+  std::map<std::pair<dev_t, ino_t>, Object> objects_;
+  uint64_t bytes_ = 0;  // of all objects
 };
 
 }  // namespace km

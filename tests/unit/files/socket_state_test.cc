@@ -1,6 +1,7 @@
 #include "km/files/socket_state.h"
 
 #include <gtest/gtest.h>
+#include <linux/netlink.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 
@@ -79,6 +80,56 @@ TEST(SocketState, WhatNoSocketHasIsRefused) {
   EXPECT_TRUE(refused([](SocketState* s) { s->options[0].value.resize(5); }));
   EXPECT_TRUE(refused([](SocketState* s) { s->options[0].name = SO_ATTACH_FILTER; }));
   EXPECT_TRUE(refused([](SocketState* s) { s->options[0].level = SOL_TCP; }));
+}
+
+SocketAddress Whole(uint8_t family, size_t size) {
+  SocketAddress address(size);
+  address[0] = family;
+  return address;
+}
+
+// A resume reads and writes them as what the family has, and connects to some of them.
+TEST(SocketState, AddressesAreWholeAndWhereTheyBelong) {
+  const SocketAddress in = Whole(AF_INET, sizeof(sockaddr_in));
+  const SocketAddress in6 = Whole(AF_INET6, sizeof(sockaddr_in6));
+  const SocketAddress netlink = Whole(AF_NETLINK, sizeof(sockaddr_nl));
+  for (const SocketAddress& whole : {in, in6, netlink}) {
+    SocketState state;
+    state.family = whole[0];
+    state.type = SOCK_DGRAM;
+    state.name = whole;
+    EXPECT_TRUE(DecodeSocket(Encoded(state)).ok());
+    state.name.pop_back();
+    EXPECT_FALSE(DecodeSocket(Encoded(state)).ok());
+    state.name.resize(2);
+    EXPECT_FALSE(DecodeSocket(Encoded(state)).ok());
+    state.name = whole;
+    state.peer = whole;
+    EXPECT_EQ(DecodeSocket(Encoded(state)).ok(), state.family != AF_NETLINK);
+  }
+  SocketState listener;
+  listener.family = AF_INET;
+  listener.type = SOCK_STREAM;
+  listener.protocol = IPPROTO_TCP;
+  listener.condition = KM_SOCKET_LISTENING;
+  EXPECT_FALSE(DecodeSocket(Encoded(listener)).ok());
+  listener.name = in;
+  EXPECT_TRUE(DecodeSocket(Encoded(listener)).ok());
+  listener.peer = in;
+  EXPECT_FALSE(DecodeSocket(Encoded(listener)).ok());
+  for (const uint32_t condition : {KM_SOCKET_IDLE, KM_SOCKET_LOST}) {
+    listener.condition = condition;
+    EXPECT_FALSE(DecodeSocket(Encoded(listener)).ok());
+  }
+  SocketState pair;
+  pair.family = AF_UNIX;
+  pair.type = SOCK_STREAM;
+  pair.peer = {AF_UNIX, 0, 'p'};
+  EXPECT_FALSE(DecodeSocket(Encoded(pair)).ok());
+  pair.condition = KM_SOCKET_PAIRED;
+  EXPECT_TRUE(DecodeSocket(Encoded(pair)).ok());
+  pair.condition = KM_SOCKET_LOST;
+  EXPECT_TRUE(DecodeSocket(Encoded(pair)).ok());
 }
 
 TEST(SocketState, AnyBytes) {

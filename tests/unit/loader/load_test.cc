@@ -141,6 +141,22 @@ TEST_F(LoadTest, Layout) {
   EXPECT_LT(static_cast<uint64_t>(address), layout.mmap_base);
 }
 
+// Compared by where both come to lie: before its bias the program is wherever it was linked to.
+TEST_F(LoadTest, AnInterpreterWithAPlaceOfItsOwn) {
+  if (!resolved_.program.position_independent || !resolved_.interpreter.has_value()) {
+    GTEST_SKIP() << "this program is linked otherwise";
+  }
+  constexpr uint64_t kPlace = 0x400000;
+  ASSERT_LT(kPlace, resolved_.program.end());
+  ElfProgram& linker = *resolved_.interpreter;
+  linker.position_independent = false;
+  linker.entry += kPlace;
+  for (ElfSegment& segment : linker.segments) segment.address += kPlace;
+  Machine machine;
+  ASSERT_NO_FATAL_FAILURE(LoadInto(&machine, true));
+  ExpectContents(machine, resolved_.program, machine.loaded.program.load_bias);
+}
+
 TEST_F(LoadTest, StackFollowsItsLimit) {
   rlimit before;
   ASSERT_EQ(getrlimit(RLIMIT_STACK, &before), 0);

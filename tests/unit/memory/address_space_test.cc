@@ -274,6 +274,20 @@ TEST_F(AddressSpaceTest, Brk) {
   EXPECT_EQ(space_.Brk(~uint64_t{0}), static_cast<int64_t>(start + 10000));
 }
 
+// As a forged snapshot could have them: behind the window is the monitor's own memory.
+TEST_F(AddressSpaceTest, LandmarksBeyondTheWindow) {
+  AddressSpace::Layout layout;
+  layout.mmap_base = memory_->end() + (uint64_t{1} << 30);
+  layout.brk_start = kBrk;
+  layout.brk_end = memory_->end() + kPageSize;
+  space_.SetLayout(layout);
+  const auto end = static_cast<int64_t>(memory_->end());
+  EXPECT_EQ(Map(0, 1), end - static_cast<int64_t>(kPageSize));
+  EXPECT_LE(Map(0, 1000), end - static_cast<int64_t>(1001 * kPageSize));
+  EXPECT_EQ(space_.Brk(kBrk), end + static_cast<int64_t>(kPageSize));
+  EXPECT_EQ(space_.Brk(kBrk + kPageSize), end + static_cast<int64_t>(kPageSize));
+}
+
 TEST_F(AddressSpaceTest, StackGrows) {
   ASSERT_GT(Map(kFixed, 4, kRw, MAP_GROWSDOWN), 0);
   ExpectFault(Fault(kFixed - 3 * kPageSize + 8, kWrite), 0, 0);

@@ -112,12 +112,30 @@ TEST_F(Bases, OnlyThatFileWillDo) {
   EXPECT_THAT(std::string(OpenBase(other, "/").status().message()), HasSubstr("written anew"));
   ASSERT_EQ(truncate(base.path.c_str(), 4096), 0);
   EXPECT_THAT(std::string(OpenBase(base, "/").status().message()), HasSubstr("written anew"));
+  SnapshotFile shorter = base;
+  shorter.length = 10;
   ASSERT_EQ(truncate(base.path.c_str(), 10), 0);
-  EXPECT_THAT(std::string(OpenBase(base, "/").status().message()), HasSubstr("not a km snapshot"));
+  EXPECT_THAT(std::string(OpenBase(shorter, "/").status().message()),
+              HasSubstr("not a km snapshot"));
   ASSERT_EQ(unlink(base.path.c_str()), 0);
   EXPECT_THAT(std::string(OpenBase(base, "/").status().message()), HasSubstr("is missing"));
   ASSERT_EQ(mkfifo(base.path.c_str(), 0600), 0);
-  EXPECT_FALSE(OpenBase(base, "/").ok());
+  EXPECT_THAT(std::string(OpenBase(base, "/").status().message()), HasSubstr("not a regular file"));
+  SnapshotFile terminal = base;
+  terminal.path = "/dev/ptmx";
+  EXPECT_THAT(std::string(OpenBase(terminal, "/").status().message()),
+              HasSubstr("/dev/ptmx, which is not a regular file"));
+}
+
+// What a file says of its header is not believed beyond its own length.
+TEST_F(Bases, AHeaderLongerThanTheFile) {
+  const std::string& path = image_.bases[0].path;
+  std::vector<uint8_t> file = ReadFile(path);
+  const uint32_t size = (512 << 20) - 8;
+  std::memcpy(file.data() + 68, &size, sizeof(size));
+  WriteFile(path, file);
+  EXPECT_THAT(std::string(OpenBase(image_.bases[0], "/").status().message()),
+              HasSubstr("header is too long"));
 }
 
 TEST_F(Bases, AreFoundBesideTheSnapshot) {

@@ -163,6 +163,15 @@ TEST_F(Damage, ElfHeaders) {
   EXPECT_NE(Forged(ProgramHeader(1), PT_NOTE, 4), "");
 }
 
+// Told to a writer too, which reads what it wrote.
+TEST_F(Damage, TheHeadHasALimit) {
+  constexpr size_t kPhoff = 32;
+  constexpr uint64_t kMost = uint64_t{512} << 20;
+  EXPECT_THAT(Forged(kPhoff, kMost + 8, 8), HasSubstr("more than 536870912"));
+  EXPECT_THAT(Forged(kPhoff, UINT64_MAX, 8), HasSubstr("more than 536870912"));
+  EXPECT_THAT(Forged(kPhoff, kMost, 8), testing::Not(HasSubstr("536870912")));
+}
+
 TEST_F(Damage, Segments) {
   const size_t second = ProgramHeader(2);  // p_offset 8, p_vaddr 16, p_filesz 32, p_memsz 40
   EXPECT_THAT(Forged(second + 16, TestMemory::kStart, 8), HasSubstr("overlaps"));
@@ -176,6 +185,13 @@ TEST_F(Damage, Segments) {
   EXPECT_THAT(Forged(second + 8, UINT64_MAX - 4095, 8), HasSubstr("not in the file"));
   EXPECT_THAT(Forged(second + 8, file_.size(), 8), HasSubstr("not in the file"));
   EXPECT_THAT(Forged(second + 32, 0, 8), HasSubstr("checksums"));
+}
+
+// A resume would have written it to the file, or to whatever comes behind.
+TEST_F(Damage, MemoryOfASharedFile) {
+  const size_t flags = FindRecord(NT_KM_MAPPINGS, KM_MAPPINGS_MAPPING) + 20;
+  EXPECT_THAT(Forged(flags, MAP_SHARED, 4), HasSubstr("that of the file '/usr/bin/program'"));
+  EXPECT_EQ(Forged(flags, MAP_SHARED | MAP_ANONYMOUS, 4), "");
 }
 
 TEST_F(Damage, NotesThatAreMissingTwiceOrNewer) {
@@ -217,6 +233,11 @@ TEST_F(Damage, Threads) {
   EXPECT_THAT(Forged(pid, 7, 4), HasSubstr("twice"));
   EXPECT_THAT(Forged(pid, 0, 4), HasSubstr("thread 0"));
   EXPECT_THAT(Forged(pid, 0x80000001, 4), HasSubstr("thread"));
+  for (const size_t base : {size_t{21}, size_t{22}}) {  // FS, GS in elf_gregset_t
+    const size_t at = FindNote(NT_PRSTATUS) + 20 + 112 + base * 8;
+    EXPECT_THAT(Forged(at, uint64_t{1} << 47, 8), HasSubstr("bases of FS"));
+    EXPECT_EQ(Forged(at, ~uint64_t{0} << 47, 8), "");
+  }
   const size_t xsave = FindNote(NT_X86_XSTATE) + 20;  // "LINUX" is padded to 8 bytes
   EXPECT_THAT(Forged(xsave + 512, UINT64_MAX, 8), HasSubstr("XCR0"));
   EXPECT_THAT(Forged(xsave + 520, uint64_t{1} << 63, 8), HasSubstr("standard format"));
@@ -239,6 +260,19 @@ TEST_F(Damage, Mappings) {
   EXPECT_THAT(Forged(first + 24, 1, 8), HasSubstr(impossible));
   EXPECT_THAT(Forged(first + 32, UINT32_MAX, 4), HasSubstr("too short"));
   EXPECT_THAT(Forged(first - 4, UINT32_MAX, 4), HasSubstr("does not fit"));
+}
+
+// The monitor's own memory lies beyond the program's addresses.
+TEST_F(Damage, Landmarks) {
+  const size_t layout = FindRecord(NT_KM_PROCESS, KM_PROCESS_LAYOUT);
+  for (size_t i = 0; i < 8; ++i) {
+    for (const uint64_t beyond : {uint64_t{KM_GUEST_END} + 1, UINT64_MAX}) {
+      EXPECT_THAT(Forged(layout + 8 * i, beyond, 8), HasSubstr("landmark")) << i;
+    }
+  }
+  EXPECT_THAT(Forged(layout + 8, Get(layout, 8) - 1, 8), HasSubstr("brk"));
+  EXPECT_EQ(Forged(layout + 8, Get(layout, 8), 8), "");
+  EXPECT_EQ(Forged(layout + 16, KM_GUEST_END, 8), "");
 }
 
 TEST_F(Damage, FilesAndProcess) {

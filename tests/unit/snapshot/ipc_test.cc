@@ -141,6 +141,12 @@ TEST_F(Ipc, SegmentsAndMappingsThatDoNotFit) {
   image_ = good;
   image_.segments[0].flags = 8;
   EXPECT_THAT(Message(), HasSubstr("a System V object in it is impossible"));
+  // The host's segment with that key, which is another, would be removed.
+  image_ = good;
+  image_.segments[0].key = 5;
+  EXPECT_THAT(Message(), HasSubstr("a System V object in it is impossible"));
+  image_.segments[0].flags = KM_SEGMENT_LOCKED;
+  EXPECT_EQ(Trip().status(), absl::OkStatus());
 }
 
 TEST_F(Ipc, ImpossibleValues) {

@@ -124,6 +124,24 @@ TEST_F(Writer, FollowsALink) {
   EXPECT_TRUE(S_ISLNK(file.st_mode));
 }
 
+// As the kernel's: others may have put the link there, in a directory of everybody's.
+TEST_F(Writer, ACoreReplacesALink) {
+  const std::string path = directory_.File("real"), link = directory_.File("core");
+  WriteFile(path, std::vector<uint8_t>{1, 2, 3});
+  ASSERT_EQ(symlink("real", link.c_str()), 0);
+  image_.fatal_signal.emplace();
+  ASSERT_EQ(Write(link), absl::OkStatus());
+  EXPECT_EQ(ReadFile(path), (std::vector<uint8_t>{1, 2, 3}));
+  struct stat file = {};
+  ASSERT_EQ(lstat(link.c_str(), &file), 0);
+  EXPECT_TRUE(S_ISREG(file.st_mode));
+  EXPECT_EQ(directory_.Count(), 2u);
+  ASSERT_EQ(unlink(link.c_str()), 0);
+  ASSERT_EQ(mkdir(link.c_str(), 0700), 0);
+  EXPECT_EQ(ErrnoOf(Write(link)), EISDIR);
+  EXPECT_EQ(directory_.Count(), 2u);
+}
+
 TEST_F(Writer, ErrorsHaveTheirErrno) {
   absl::Status status = Write(directory_.File("missing/kmsnap"));
   EXPECT_EQ(ErrnoOf(status), ENOENT);
@@ -179,6 +197,9 @@ TEST_F(Writer, AnImageThatMakesNoSense) {
   EXPECT_FALSE(Write(path).ok());
   image_ = good;
   image_.mappings[1].start -= kPage;
+  EXPECT_FALSE(Write(path).ok());
+  image_ = good;
+  image_.mappings[0].flags = MAP_SHARED;
   EXPECT_FALSE(Write(path).ok());
   image_ = good;
   image_.threads[0].tid = 0;
