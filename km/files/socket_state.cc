@@ -195,6 +195,13 @@ void EncodeSocket(const SocketState& state, ByteWriter* out) {
   }
 }
 
+bool IsInet(const SocketState& state) {
+  return state.family == AF_INET || state.family == AF_INET6;
+}
+bool IsTcp(const SocketState& state) {
+  return IsInet(state) && state.type == SOCK_STREAM && state.protocol == IPPROTO_TCP;
+}
+
 std::string SocketPlaceText(const SocketState& state) {
   const bool renamed = state.file.has_value() && !state.file->path.empty();
   return renamed ? state.file->path : SocketAddressText(state.name);

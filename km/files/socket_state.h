@@ -48,9 +48,15 @@ struct SocketState {
   std::optional<SocketFile> file;       // of a name that is a path, if it is to be bound
 };
 
+bool IsInet(const SocketState& state);
+bool IsTcp(const SocketState& state);
+
 void EncodeSocket(const SocketState& state, ByteWriter* out);
 // From hostile bytes: all that it holds is such as a socket can have.
 absl::StatusOr<SocketState> DecodeSocket(const FileRecord& record);
+
+// What the kind saves: see FileKindRow.
+absl::Status SaveSocket(const OpenFile& file, FileSaver& saver, FileRecord& record);
 
 // Where others find it: its name, or the path that its file was renamed to. Empty for none.
 std::string SocketPlaceText(const SocketState& state);
