@@ -260,7 +260,8 @@ enum km_named_tag { /* KM_FILE_REGULAR with a name, KM_FILE_DIRECTORY */
 enum km_pipe_tag {
   KM_PIPE_OBJECT = 1,   /* u32: which pipe; its ends are several descriptions */
   KM_PIPE_SIZE = 2,     /* u32: bytes it has room for; with the first end of a pipe only */
-  KM_PIPE_CONTENTS = 3, /* bytes; with the first end of a pipe only */
+  KM_PIPE_CONTENTS = 3, /* bytes; with the first end of a pipe only; repeated: packets, of which the
+                           last may be empty */
 };
 
 enum km_socket_condition {
