@@ -290,6 +290,8 @@ enum km_socket_tag {
   KM_SOCKET_FILE =
       49, /* of a name that is a path and to be bound: u32 mode, uid, gid, u32 1 where
              the file is not there any more, counted text path that it was renamed to */
+  KM_SOCKET_CREDENTIALS = 50, /* of the message before it, if its sender is known: u32 pid (0: the
+                                 program itself), uid, gid */
 };
 
 enum km_given_tag { KM_GIVEN_NUMBER = 5 /* u32: 0, 1 or 2 */ };

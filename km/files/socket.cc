@@ -178,15 +178,13 @@ absl::StatusOr<OwnedFd> PairEnd(const SocketState& state, FileRestorer& restorer
 }
 
 // Its other end was in another process: closed with something unread in it, it leaves a reset.
-absl::StatusOr<OwnedFd> LostUnix(const SocketState& state) {
+absl::StatusOr<OwnedFd> LostUnix(const SocketState& state, FileRestorer& restorer) {
   int fds[2];
   if (socketpair(state.family, state.type | SOCK_CLOEXEC, state.protocol, fds) != 0) {
     return ErrnoStatus(errno, "cannot make a pair of sockets");
   }
   OwnedFd fd(fds[0]), other(fds[1]);
-  for (const SocketMessage& message : state.messages) {
-    send(other.get(), message.bytes.data(), message.bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-  }
+  KM_RETURN_IF_ERROR(FillSocketFrom(other.get(), fd.get(), state, restorer));
   send(fd.get(), "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
   return fd;
 }
@@ -218,7 +216,9 @@ bool IsKept(const SocketState& state, const FileRestorer& restorer) {
 
 absl::StatusOr<OwnedFd> Make(const SocketState& state, FileRestorer& restorer) {
   if (IsKept(state, restorer)) return KeptTcp(state);
-  if (state.condition == KM_SOCKET_LOST) return IsInet(state) ? LostTcp(state) : LostUnix(state);
+  if (state.condition == KM_SOCKET_LOST) {
+    return IsInet(state) ? LostTcp(state) : LostUnix(state, restorer);
+  }
   if (state.condition == KM_SOCKET_PAIRED) {
     KM_ASSIGN_OR_RETURN(OwnedFd fd, PairEnd(state, restorer));
     KM_RETURN_IF_ERROR(SetSocketOptions(fd.get(), state));

@@ -115,8 +115,14 @@ absl::Status SaveUnix(const OpenFile& file, FileSaver& saver, SocketState* state
     state->shut = info.peer == 0 ? 0 : info.shut;
     if (state->type != SOCK_DGRAM) SaveNames(file, state);
   }
-  if (HasError(fd)) state->condition = KM_SOCKET_LOST;
-  if (state->condition == KM_SOCKET_LOST) return absl::OkStatus();
+  const bool error = HasError(fd);
+  if (error) state->condition = KM_SOCKET_LOST;
+  if (state->condition == KM_SOCKET_LOST) {
+    // What came before can still be received. Of packets the error is told first: to look at them
+    // would take it.
+    const bool shows = state->type == SOCK_STREAM || (state->type == SOCK_SEQPACKET && !error);
+    return shows ? SaveSocketQueue(fd, -1, saver, state) : absl::OkStatus();
+  }
   if (!paired && state->type != SOCK_DGRAM) return absl::OkStatus();
   const int peer = paired && info.peer != 0 && (info.shut & 1) == 0
                        ? saver.HostFd(status.st_dev, info.peer)

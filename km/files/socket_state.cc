@@ -73,6 +73,11 @@ bool ReadField(uint32_t tag, ByteReader* value, SocketState* state) {
     case KM_SOCKET_MESSAGE:
       state->messages.push_back(ReadMessage(value));
       return true;
+    case KM_SOCKET_CREDENTIALS: {
+      const ucred credentials = {static_cast<pid_t>(value->U32()), value->U32(), value->U32()};
+      if (!state->messages.empty()) state->messages.back().credentials = credentials;
+      return true;
+    }
     case KM_SOCKET_FILTER:
       state->filter = ReadBytes(value, value->rest().size());
       return true;
@@ -172,6 +177,12 @@ void EncodeSocket(const SocketState& state, ByteWriter* out) {
     out->U32(static_cast<uint32_t>(message.descriptions.size()));
     for (uint32_t id : message.descriptions) out->U32(id);
     out->Bytes(message.bytes);
+    out->EndRecord(begin);
+    if (!message.credentials.has_value()) continue;
+    begin = out->BeginRecord(KM_SOCKET_CREDENTIALS);
+    out->U32(static_cast<uint32_t>(message.credentials->pid));
+    out->U32(message.credentials->uid);
+    out->U32(message.credentials->gid);
     out->EndRecord(begin);
   }
   if (!state.filter.empty()) {

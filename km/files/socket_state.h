@@ -31,6 +31,8 @@ struct SocketMessage {
   SocketAddress sender;
   std::vector<uint32_t> descriptions;  // of descriptors in flight
   std::vector<uint8_t> bytes;
+  // Of a UNIX socket: who sent it, where that is kept with it. `pid` 0: the program itself.
+  std::optional<ucred> credentials = {};
 };
 
 struct SocketState {
@@ -85,6 +87,9 @@ absl::StatusOr<UnixSocketInfo> QueryUnixSocket(uint64_t inode, OwnedFd* diag);
 absl::Status SaveSocketQueue(int host_fd, int peer, FileSaver& saver, SocketState* state);
 // Puts it back: `state` of the socket `host_fd`.
 absl::Status FillSocketQueue(int host_fd, const SocketState& state, FileRestorer& restorer);
+// The same from the other end of a pair.
+absl::Status FillSocketFrom(int other, int host_fd, const SocketState& state,
+                            FileRestorer& restorer);
 
 }  // namespace km
 
