@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -127,6 +128,31 @@ void Reset(OwnedFd connection) {
   setsockopt(connection.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
 }
 
+// Has the end `to` of a connection receive what is still to be read, as far as the host lets it
+// hold so much.
+bool Deliver(const SocketState& state, int from, int to) {
+  constexpr int kLongest = 200;  // ms
+  int all = 0, arrived = 0;
+  for (const SocketMessage& message : state.messages) {
+    absl::Span<const uint8_t> bytes = message.bytes;
+    all += static_cast<int>(bytes.size());
+    while (!bytes.empty()) {
+      const ssize_t sent = send(from, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+      pollfd room = {from, POLLOUT, 0};
+      if (sent > 0) {
+        bytes.remove_prefix(static_cast<size_t>(sent));
+      } else if (errno != EAGAIN || poll(&room, 1, kLongest) != 1) {
+        return false;
+      }
+    }
+  }
+  for (int ms = 0; ms < kLongest; ++ms) {
+    if (ioctl(to, FIONREAD, &arrived) != 0 || arrived >= all) return true;
+    usleep(1000);
+  }
+  return false;
+}
+
 // A connection that was made, received what is still to be read, and was then reset by the other
 // end.
 absl::StatusOr<OwnedFd> LostTcp(const SocketState& state) {
@@ -136,13 +162,19 @@ absl::StatusOr<OwnedFd> LostTcp(const SocketState& state) {
   KM_RETURN_IF_ERROR(SetSocketOptions(fd.get(), state));
   const int v6only = 0;
   setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof(v6only));
+  size_t held = 0;
+  for (const SocketMessage& message : state.messages) held += message.bytes.size();
+  MakeRoom(fd.get(), SO_RCVBUF, SO_RCVBUFFORCE, held);
   if (connect(fd.get(), Sockaddr(name), Length(name)) != 0) {
     return ErrnoStatus(errno, "cannot make a connection to reset");
   }
   OwnedFd other(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
   if (!other.valid()) return ErrnoStatus(errno, "cannot make a connection to reset");
-  for (const SocketMessage& message : state.messages) {
-    send(other.get(), message.bytes.data(), message.bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+  MakeRoom(other.get(), SO_SNDBUF, SO_SNDBUFFORCE, held);
+  if (!Deliver(state, other.get(), fd.get())) {
+    Log(LogLevel::kWarning,
+        "a part of what came by a connection that is reset is lost: this host "
+        "has no room for it (net.core.rmem_max)");
   }
   if ((state.shut & 1) != 0) shutdown(other.get(), SHUT_WR);
   if ((state.shut & 2) != 0) shutdown(fd.get(), SHUT_WR);
@@ -158,6 +190,9 @@ absl::StatusOr<OwnedFd> KeptTcp(const SocketState& state) {
   absl::Span<const uint8_t> received;
   if (!state.messages.empty()) received = state.messages.front().bytes;
   KM_RETURN_IF_ERROR(RestoreTcpConnection(fd.get(), *state.tcp, state.name, state.peer, received));
+  // The end of what is received stands behind it, whether it was sent or asked for. Its number is
+  // counted already.
+  if ((state.shut & 1) != 0) shutdown(fd.get(), SHUT_RD);
   return fd;
 }
 
@@ -253,7 +288,12 @@ absl::Status Finish(const FileRecord& record, const OpenFile& file, FileRestorer
         std::any_of(state.options.begin(), state.options.end(), [](const SocketOption& option) {
           return option.level == SOL_SOCKET && option.name == SO_REUSEADDR && option.value[0] != 0;
         });
-    restorer.AtLast([fd, tcp = *state.tcp, reuse] { return GoOn(fd, tcp, reuse); });
+    restorer.AtLast([fd, tcp = *state.tcp, reuse, ended = (state.shut & 2) != 0] {
+      KM_RETURN_IF_ERROR(GoOn(fd, tcp, reuse));
+      // With the number that it had: an end that knows of it only acknowledges it.
+      if (ended) shutdown(fd, SHUT_WR);
+      return absl::OkStatus();
+    });
   } else if (state.condition != KM_SOCKET_LOST) {
     KM_RETURN_IF_ERROR(FillSocketQueue(fd, state, restorer));
   }

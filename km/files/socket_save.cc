@@ -140,13 +140,50 @@ absl::Status SaveUnix(const OpenFile& file, FileSaver& saver, SocketState* state
   return absl::OkStatus();
 }
 
-absl::Status KeepTcp(int fd, FileSaver& saver, SocketState* state) {
+// Each end may have said that it sends no more, as long as not all is over.
+bool CanBeKept(uint32_t tcp_state) {
+  return tcp_state == TCP_ESTABLISHED || tcp_state == TCP_FIN_WAIT1 || tcp_state == TCP_FIN_WAIT2 ||
+         tcp_state == TCP_CLOSE_WAIT || tcp_state == TCP_LAST_ACK || tcp_state == TCP_CLOSING;
+}
+
+// False: it cannot be kept after all.
+absl::StatusOr<bool> HoldTcp(int fd, FileSaver& saver) {
   KM_RETURN_IF_ERROR(saver.connections.Hold(fd));
+  const bool urgent = HasUrgentData(fd);
+  if (!urgent && CanBeKept(Option<tcp_info>(fd, IPPROTO_TCP, TCP_INFO).tcpi_state)) return true;
+  if (urgent) {
+    Log(LogLevel::kWarning,
+        "a TCP connection with urgent data that was not received is not kept: a resume resets it");
+  }
+  saver.connections.LetGo();
+  return false;
+}
+
+absl::Status KeepTcp(int fd, SocketState* state) {
   SocketMessage received;
   KM_ASSIGN_OR_RETURN(state->tcp, SaveTcpConnection(fd, &received.bytes));
   state->peer = BoundTo(fd, *state, getpeername);
   if (!received.bytes.empty()) state->messages.push_back(std::move(received));
   return absl::OkStatus();
+}
+
+// Bit 0: the other end had said that it sends no more, or the program does not want it. Bit 1: the
+// program had said so.
+uint32_t ShutOf(int fd, uint32_t tcp_state) {
+  pollfd look = {fd, POLLRDHUP, 0};
+  const uint32_t reading = poll(&look, 1, 0) == 1 && (look.revents & POLLRDHUP) != 0 ? 1 : 0;
+  switch (tcp_state) {
+    case TCP_FIN_WAIT1:
+    case TCP_FIN_WAIT2:
+      return reading | 2;
+    case TCP_LAST_ACK:
+    case TCP_CLOSING:
+    case TCP_TIME_WAIT:
+    case TCP_CLOSE:
+      return HasError(fd) ? 0 : 3;
+    default:
+      return reading;
+  }
 }
 
 absl::Status SaveTcp(int fd, FileSaver& saver, SocketState* state) {
@@ -157,29 +194,19 @@ absl::Status SaveTcp(int fd, FileSaver& saver, SocketState* state) {
     state->waiting = info.tcpi_unacked;
     return absl::OkStatus();
   }
-  bool error = HasError(fd);
   char byte;
   // A socket that never was connected says so.
-  if (info.tcpi_state == TCP_CLOSE && !error && recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0) {
+  if (info.tcpi_state == TCP_CLOSE && !HasError(fd) &&
+      recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0) {
     return absl::OkStatus();
   }
   state->condition = KM_SOCKET_LOST;
-  // Bit 0: the other end had said that it sends no more.
-  switch (info.tcpi_state) {
-    case TCP_CLOSE_WAIT:
-      state->shut = 1;
-      break;
-    case TCP_FIN_WAIT1:
-    case TCP_FIN_WAIT2:
-      state->shut = 2;
-      break;
-    case TCP_LAST_ACK:
-    case TCP_CLOSING:
-    case TCP_TIME_WAIT:
-    case TCP_CLOSE:
-      state->shut = error ? 0 : 3;
-      break;
+  bool kept = false;
+  if (saver.keep_tcp() && CanBeKept(info.tcpi_state)) {
+    KM_ASSIGN_OR_RETURN(kept, HoldTcp(fd, saver));
+    info = Option<tcp_info>(fd, IPPROTO_TCP, TCP_INFO);  // something may have come before
   }
+  state->shut = ShutOf(fd, info.tcpi_state);
   // These follow the connection.
   auto follows = [](const SocketOption& o) {
     return (o.level == SOL_SOCKET && (o.name == SO_SNDBUF || o.name == SO_RCVBUF)) ||
@@ -187,7 +214,7 @@ absl::Status SaveTcp(int fd, FileSaver& saver, SocketState* state) {
   };
   state->options.erase(std::remove_if(state->options.begin(), state->options.end(), follows),
                        state->options.end());
-  if (info.tcpi_state == TCP_ESTABLISHED && saver.keep_tcp()) return KeepTcp(fd, saver, state);
+  if (kept) return KeepTcp(fd, state);
   // What came before it was reset can still be received.
   return info.tcpi_state == TCP_SYN_SENT ? absl::OkStatus() : SaveSocketQueue(fd, -1, saver, state);
 }
