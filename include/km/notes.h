@@ -262,7 +262,8 @@ enum km_named_tag { /* KM_FILE_REGULAR with a name, KM_FILE_DIRECTORY */
 enum km_pipe_tag {
   KM_PIPE_OBJECT = 1,   /* u32: which pipe; its ends are several descriptions */
   KM_PIPE_SIZE = 2,     /* u32: bytes it has room for; with the first end of a pipe only */
-  KM_PIPE_CONTENTS = 3, /* bytes; with the first end of a pipe only */
+  KM_PIPE_CONTENTS = 3, /* bytes; with the first end of a pipe only; repeated: packets, of which the
+                           last may be empty */
 };
 
 enum km_socket_condition {
@@ -291,6 +292,8 @@ enum km_socket_tag {
   KM_SOCKET_FILE =
       49, /* of a name that is a path and to be bound: u32 mode, uid, gid, u32 1 where
              the file is not there any more, counted text path that it was renamed to */
+  KM_SOCKET_CREDENTIALS = 50, /* of the message before it, if its sender is known: u32 pid (0: the
+                                 program itself), uid, gid */
 };
 
 enum km_given_tag { KM_GIVEN_NUMBER = 5 /* u32: 0, 1 or 2 */ };

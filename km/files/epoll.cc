@@ -1,7 +1,11 @@
 // Epoll instances: what they watch, and what they are about to report, in its order.
 #include <fcntl.h>
+#include <linux/kcmp.h>
 #include <poll.h>
 #include <sys/epoll.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -29,7 +33,9 @@ struct Watch {
   uint64_t data = 0;
   uint32_t place = 0;  // in the list of what is to be reported next, from 1 on; 0: not in it
   uint32_t ready = 0;  // an edge-triggered one: events that were there at the snapshot
-  int host = -1;       // while it is saved
+  // While it is saved:
+  int host = -1;          // the host's descriptor of the file
+  bool by_other = false;  // it was made by a descriptor that was closed since
 };
 
 // The kernel always watches for these, but for a one-shot watch that has fired.
@@ -97,20 +103,48 @@ bool NeverFails(FileKind kind) {
          kind == FileKind::kEpoll;
 }
 
-// For each that the instance watches: its host descriptor, events and data. False: it does not
-// tell.
+// What is watched is a file, by the number that a descriptor of it had then. It stays watched when
+// that is closed while a duplicate is open, and the number may be another file's by now.
+struct WatchedFile {
+  uint64_t inode = 0;
+  dev_t device = 0;
+  uint32_t before = 0;  // that the instance watches by the same number
+};
+
+// For each that the instance watches: by which host descriptor, events and data; and which file.
+// False: it does not tell.
 template <typename F>
 bool ForEachWatch(int epoll, const F& on_watch) {
   const std::string info = FdInfoOf(epoll);
+  absl::flat_hash_map<int, uint32_t> seen;
   for (const char* at = strstr(info.c_str(), "tfd:"); at != nullptr; at = strstr(at + 1, "tfd:")) {
     Watch watch;
-    if (sscanf(at, "tfd: %d events: %x data: %" SCNx64, &watch.host, &watch.events, &watch.data) !=
-        3) {
+    WatchedFile file;
+    unsigned device = 0;  // as the kernel has it
+    if (sscanf(at, "tfd: %d events: %x data: %" SCNx64 " pos:%*d ino:%" SCNx64 " sdev:%x",
+               &watch.host, &watch.events, &watch.data, &file.inode, &device) != 5) {
       return false;
     }
-    on_watch(watch);
+    file.device = makedev(device >> 20, device & 0xfffff);
+    file.before = seen[watch.host]++;
+    on_watch(watch, file);
   }
   return true;
+}
+
+// Whether `host` is open on what is watched by the number `by`.
+bool IsWatched(int epoll, int by, const WatchedFile& file, int host) {
+  struct stat status;
+  if (fstat(host, &status) != 0) return false;
+  // A socket has an inode for itself, and there may be many: to be asked the kernel goes through
+  // all that is watched.
+  if (S_ISSOCK(status.st_mode)) {
+    return status.st_ino == file.inode && status.st_dev == file.device;
+  }
+  const pid_t self = getpid();
+  kcmp_epoll_slot slot = {static_cast<uint32_t>(epoll), static_cast<uint32_t>(by), file.before};
+  const long result = syscall(SYS_kcmp, self, self, KCMP_EPOLL_TFD, host, &slot);
+  return result >= 0 ? result == 0 : host == by;  // not every sandbox lets it be asked
 }
 
 // Those that watch this one are saved before: to look at what it has to report changes theirs.
@@ -119,8 +153,9 @@ absl::Status SaveWatchersOf(int epoll, FileSaver& saver) {
     auto& watchers = saver.epoll_watchers.emplace();
     for (const FdTable::Entry& entry : saver.table().Entries()) {
       if (entry.file->description->kind != FileKind::kEpoll) continue;
-      ForEachWatch(entry.file->host.get(),
-                   [&](const Watch& watch) { watchers[watch.host].push_back(entry.file); });
+      ForEachWatch(entry.file->host.get(), [&](const Watch& watch, const WatchedFile&) {
+        watchers[watch.host].push_back(entry.file);
+      });
     }
   }
   auto it = saver.epoll_watchers->find(epoll);
@@ -130,25 +165,40 @@ absl::Status SaveWatchersOf(int epoll, FileSaver& saver) {
   return absl::OkStatus();
 }
 
+// The program's descriptor of what is watched by the number `by`: that one, or a duplicate of it.
+const FdTable::Entry* EntryOf(int epoll, int by, const WatchedFile& file,
+                              absl::Span<const FdTable::Entry> entries,
+                              const absl::flat_hash_map<int, const FdTable::Entry*>& by_host) {
+  const auto it = by_host.find(by);
+  if (it != by_host.end() && IsWatched(epoll, by, file, by)) return it->second;
+  for (const FdTable::Entry& entry : entries) {
+    if (IsWatched(epoll, by, file, entry.file->host.get())) return &entry;
+  }
+  return nullptr;
+}
+
 // By descriptor: the kernel's own order is that of addresses in it.
 absl::StatusOr<std::vector<Watch>> Watches(int epoll, FdTable& table) {
-  absl::flat_hash_map<int, FdTable::Entry> entries;  // by the host's number
-  for (FdTable::Entry& entry : table.Entries()) entries[entry.file->host.get()] = entry;
+  const std::vector<FdTable::Entry> entries = table.Entries();
+  absl::flat_hash_map<int, const FdTable::Entry*> by_host;
+  for (const FdTable::Entry& entry : entries) by_host[entry.file->host.get()] = &entry;
   std::vector<Watch> watches;
   bool all_open = true;
-  const bool tells = ForEachWatch(epoll, [&](Watch watch) {
-    auto it = entries.find(watch.host);
-    if (it == entries.end()) {
+  const bool tells = ForEachWatch(epoll, [&](Watch watch, const WatchedFile& file) {
+    const FdTable::Entry* entry = EntryOf(epoll, watch.host, file, entries, by_host);
+    watch.by_other = entry != nullptr && entry->file->host.get() != watch.host;
+    // What is found out by having it report could not be undone.
+    if (entry == nullptr || (watch.by_other && (watch.events & (EPOLLET | EPOLLONESHOT)) != 0)) {
       all_open = false;
       return;
     }
-    watch.number = static_cast<uint32_t>(it->second.number);
+    watch.host = entry->file->host.get();
+    watch.number = static_cast<uint32_t>(entry->number);
     const bool only_failures = (watch.events & ~kManner) == kAlways;
     if ((watch.events & EPOLLONESHOT) != 0 && only_failures &&
-        NeverFails(it->second.file->description->kind)) {
+        NeverFails(entry->file->description->kind)) {
       watch.events &= ~kAlways;
     }
-    entries.erase(it);  // a second watch by the same number is by one that was closed
     watches.push_back(watch);
   });
   if (!tells) return absl::InternalError("does not tell what it watches in /proc/self/fdinfo");
@@ -173,22 +223,26 @@ Watch* WatchOf(const epoll_event& event, absl::Span<Watch* const> same_data) {
   return nullptr;
 }
 
-// Watches anew, in this order, what was taken from the list by looking at it.
+// Watches anew, in this order, what was taken from the list by looking at it. All of it, whatever
+// fails: what is left out would never be reported.
 absl::Status PutBack(int epoll, absl::Span<Watch* const> list) {
   const bool taken = std::any_of(list.begin(), list.end(), [](const Watch* watch) {
     return (watch->events & (EPOLLET | EPOLLONESHOT)) != 0;
   });
   if (!taken) return absl::OkStatus();  // those of the others go to its end by themselves
+  absl::Status status;
   for (const Watch* watch : list) {
+    if (watch->by_other) continue;
     epoll_event event = {};
     event.events = watch->events;
     event.data.u64 = watch->data;
     if (epoll_ctl(epoll, EPOLL_CTL_DEL, watch->host, nullptr) != 0 ||
         epoll_ctl(epoll, EPOLL_CTL_ADD, watch->host, &event) != 0) {
-      return ErrnoStatus(errno, absl::StrCat("cannot go on watching descriptor ", watch->number));
+      status.Update(
+          ErrnoStatus(errno, absl::StrCat("cannot go on watching descriptor ", watch->number)));
     }
   }
-  return absl::OkStatus();
+  return status;
 }
 
 // What the instance would report now and in which order can only be found out by having it report:
@@ -262,6 +316,11 @@ absl::Status Control(int epoll, int operation, const Watch& watch, uint32_t even
   event.events = events;
   event.data.u64 = watch.data;
   if (epoll_ctl(epoll, operation, target->host.get(), &event) == 0) return absl::OkStatus();
+  if (errno == EEXIST) {
+    // It was watched by two: the other one was closed since.
+    const OwnedFd other(fcntl(target->host.get(), F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+    if (epoll_ctl(epoll, operation, other.get(), &event) == 0) return absl::OkStatus();
+  }
   if (errno == EPERM && target->description->given >= 0) {
     Log(LogLevel::kInfo,
         absl::StrCat("descriptor ", watch.number, ", as it was given, cannot be watched by epoll"));
@@ -297,7 +356,7 @@ void FireByPipe(int epoll, size_t watches, const OpenFile& target) {
 // The host's descriptors of watches that are for anything.
 absl::flat_hash_set<int> Armed(int epoll) {
   absl::flat_hash_set<int> armed;
-  ForEachWatch(epoll, [&](const Watch& watch) {
+  ForEachWatch(epoll, [&](const Watch& watch, const WatchedFile&) {
     if ((watch.events & ~kManner) != 0) armed.insert(watch.host);
   });
   return armed;

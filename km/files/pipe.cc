@@ -57,6 +57,18 @@ absl::StatusOr<std::string> Describe(const FileRecord& record) {
   return text;
 }
 
+// Whether the first of what `reading` is to read is a packet, of O_DIRECT: of two copies of its
+// first byte one read takes both, but for packets.
+bool BeginsWithPacket(int reading) {
+  int ends[2];
+  if (pipe2(ends, O_NONBLOCK | O_CLOEXEC) != 0) return false;
+  const OwnedFd copy(ends[0]), copy_end(ends[1]);
+  char bytes[2];
+  return tee(reading, copy_end.get(), 1, SPLICE_F_NONBLOCK) == 1 &&
+         tee(reading, copy_end.get(), 1, SPLICE_F_NONBLOCK) == 1 &&
+         read(copy.get(), bytes, sizeof(bytes)) == 1;
+}
+
 // Copies what is in the pipe without taking it out. tee(2) duplicates the buffers, so packets stay
 // packets.
 absl::Status SaveContents(int host_fd, ByteWriter* out) {
@@ -80,10 +92,16 @@ absl::Status SaveContents(int host_fd, ByteWriter* out) {
   if (copied != waiting) return ErrnoStatus(errno, "cannot be copied");
   std::vector<uint8_t> buffer(static_cast<size_t>(waiting));
   ssize_t bytes = 0;
+  int pieces = 0;
   while ((bytes = read(copy.get(), buffer.data(), buffer.size())) > 0) {
     record = out->BeginRecord(KM_PIPE_CONTENTS);
     out->Bytes({buffer.data(), static_cast<size_t>(bytes)});
     out->EndRecord(record);
+    pieces += 1;
+  }
+  // One packet alone is told from a stream by an empty piece behind it.
+  if (pieces == 1 && BeginsWithPacket(reading.get())) {
+    out->EndRecord(out->BeginRecord(KM_PIPE_CONTENTS));
   }
   return absl::OkStatus();
 }

@@ -1,10 +1,11 @@
-// Sockets: what they are bound and connected to, their options, and what waits in them. A TCP
-// connection was reset after a resume, unless it is kept (tcp_connection.h).
+// Sockets of a snapshot, made anew: what they are bound and connected to, their options, and what
+// waits in them. A TCP connection was reset after a resume, unless it is kept (tcp_connection.h).
 #include <fcntl.h>
 #include <linux/netlink.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -27,227 +28,10 @@
 namespace km {
 namespace {
 
-bool IsInet(const SocketState& state) {
-  return state.family == AF_INET || state.family == AF_INET6;
-}
-bool IsTcp(const SocketState& state) {
-  return IsInet(state) && state.type == SOCK_STREAM && state.protocol == IPPROTO_TCP;
-}
-
 const sockaddr* Sockaddr(const SocketAddress& address) {
   return reinterpret_cast<const sockaddr*>(address.data());
 }
 socklen_t Length(const SocketAddress& address) { return static_cast<socklen_t>(address.size()); }
-
-template <typename T>
-T Option(int fd, int level, int name) {
-  T value = {};
-  socklen_t size = sizeof(value);
-  return getsockopt(fd, level, name, &value, &size) == 0 ? value : T{};
-}
-
-bool HasError(int fd) {
-  pollfd look = {fd, 0, 0};
-  return poll(&look, 1, 0) == 1 && (look.revents & POLLERR) != 0;
-}
-
-// ---- Save ----
-
-// A name that was chosen or given: not the unnamed socket's, not a port that is none yet.
-SocketAddress BoundTo(int fd, const SocketState& state,
-                      int (*get)(int, sockaddr*, socklen_t*) = nullptr) {
-  SocketAddress name(sizeof(sockaddr_storage));
-  socklen_t size = Length(name);
-  auto* to = reinterpret_cast<sockaddr*>(name.data());
-  int result = get != nullptr ? get(fd, to, &size) : getsockname(fd, to, &size);
-  name.resize(result == 0 ? std::min<size_t>(size, name.size()) : 0);
-  bool bound = name.size() > sizeof(sa_family_t);
-  if (!bound) return {};
-  if (state.family == AF_INET || state.family == AF_INET6) {
-    // Port and address stand at the same place in both.
-    auto* in = reinterpret_cast<const sockaddr_in*>(name.data());
-    auto* in6 = reinterpret_cast<const sockaddr_in6*>(name.data());
-    bool any = state.family == AF_INET ? in->sin_addr.s_addr == INADDR_ANY
-                                       : IN6_IS_ADDR_UNSPECIFIED(&in6->sin6_addr);
-    bound = in->sin_port != 0 || !any;
-  }
-  if (state.family == AF_NETLINK) {
-    auto* nl = reinterpret_cast<const sockaddr_nl*>(name.data());
-    bound = nl->nl_pid != 0 || nl->nl_groups != 0;
-  }
-  return bound ? name : SocketAddress();
-}
-
-// Of a connection. The socket itself may be one of socketpair(2) by now.
-void SaveNames(const OpenFile& file, SocketState* state) {
-  state->peer = BoundTo(file.host.get(), *state, getpeername);
-  const SocketNames* shown = file.description->socket_names.get();
-  if (shown == nullptr) return;
-  if (state->name.empty()) state->name = shown->own;
-  if (state->peer.empty()) state->peer = shown->peer;
-}
-
-// Who waits to be accepted is reset, as all connections to others are.
-absl::Status SaveUnixListener(dev_t sockets, const UnixSocketInfo& info, FileSaver& saver,
-                              SocketState* state) {
-  state->condition = KM_SOCKET_LISTENING;
-  state->backlog = info.backlog;
-  state->waiting = static_cast<uint32_t>(info.clients.size());
-  const bool own = std::any_of(info.clients.begin(), info.clients.end(), [&](uint32_t inode) {
-    return inode != 0 && saver.HostFd(sockets, inode) >= 0;
-  });
-  if (!own) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      "has a connection of the process's own that was not accepted: accept it before");
-}
-
-absl::Status SaveUnix(const OpenFile& file, FileSaver& saver, SocketState* state) {
-  const int fd = file.host.get();
-  struct stat status;
-  if (fstat(fd, &status) != 0) return ErrnoStatus(errno, "fstat");
-  KM_ASSIGN_OR_RETURN(UnixSocketInfo info, QueryUnixSocket(status.st_ino, &saver.diag));
-  if (state->type == SOCK_DGRAM || !info.connected) {
-    KM_ASSIGN_OR_RETURN(
-        state->file, SocketFileAt(fd, state->name, info.file_inode, &saver.directory_entries_left));
-  }
-  if (Option<int>(fd, SOL_SOCKET, SO_ACCEPTCONN) != 0) {
-    return SaveUnixListener(status.st_dev, info, saver, state);
-  }
-  bool paired = info.connected && state->type != SOCK_DGRAM;
-  if (state->type == SOCK_DGRAM && info.peer != 0) {
-    absl::StatusOr<UnixSocketInfo> other = QueryUnixSocket(info.peer, &saver.diag);
-    paired = other.ok() && other->peer == status.st_ino;
-  }
-  if (state->type == SOCK_DGRAM) {
-    if (info.shut != 0) return absl::FailedPreconditionError("was shut down: close it before");
-    if (!paired) state->peer = BoundTo(fd, *state, getpeername);
-  }
-  if (paired) {
-    const bool ours = info.peer == 0 || saver.HostFd(status.st_dev, info.peer) >= 0 ||
-                      Option<ucred>(fd, SOL_SOCKET, SO_PEERCRED).pid == getpid();
-    state->condition = ours ? KM_SOCKET_PAIRED : KM_SOCKET_LOST;
-    bool first = false;
-    const uint64_t pair =
-        info.peer == 0 ? status.st_ino : std::min<uint64_t>(status.st_ino, info.peer);
-    state->pair = saver.Object(status.st_dev, pair, &first);
-    state->end = first ? 0 : 1;
-    // What the other end's closing shut it does again.
-    state->shut = info.peer == 0 ? 0 : info.shut;
-    if (state->type != SOCK_DGRAM) SaveNames(file, state);
-  }
-  if (HasError(fd)) state->condition = KM_SOCKET_LOST;
-  if (state->condition == KM_SOCKET_LOST) return absl::OkStatus();
-  if (!paired && state->type != SOCK_DGRAM) return absl::OkStatus();
-  const int peer = paired && info.peer != 0 && (info.shut & 1) == 0
-                       ? saver.HostFd(status.st_dev, info.peer)
-                       : -1;
-  KM_RETURN_IF_ERROR(SaveSocketQueue(fd, peer, saver, state));
-  // One that no name leads to was one of a pair. One whose other end is closed will be again.
-  const bool nameless = state->name.empty() && !state->messages.empty();
-  const bool deserted = info.deserted && state->messages.empty();
-  if (!paired && (nameless || deserted)) {
-    bool first = false;
-    if (deserted) state->peer.clear();
-    state->condition = KM_SOCKET_PAIRED;
-    state->pair = static_cast<uint32_t>(saver.Object(status.st_dev, status.st_ino, &first));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status KeepTcp(int fd, FileSaver& saver, SocketState* state) {
-  KM_RETURN_IF_ERROR(saver.connections.Hold(fd));
-  SocketMessage received;
-  KM_ASSIGN_OR_RETURN(state->tcp, SaveTcpConnection(fd, &received.bytes));
-  state->peer = BoundTo(fd, *state, getpeername);
-  if (!received.bytes.empty()) state->messages.push_back(std::move(received));
-  return absl::OkStatus();
-}
-
-absl::Status SaveTcp(int fd, FileSaver& saver, SocketState* state) {
-  tcp_info info = Option<tcp_info>(fd, IPPROTO_TCP, TCP_INFO);
-  if (info.tcpi_state == TCP_LISTEN) {
-    state->condition = KM_SOCKET_LISTENING;
-    state->backlog = info.tcpi_sacked;
-    state->waiting = info.tcpi_unacked;
-    return absl::OkStatus();
-  }
-  bool error = HasError(fd);
-  char byte;
-  // A socket that never was connected says so.
-  if (info.tcpi_state == TCP_CLOSE && !error && recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0) {
-    return absl::OkStatus();
-  }
-  state->condition = KM_SOCKET_LOST;
-  // Bit 0: the other end had said that it sends no more.
-  switch (info.tcpi_state) {
-    case TCP_CLOSE_WAIT:
-      state->shut = 1;
-      break;
-    case TCP_FIN_WAIT1:
-    case TCP_FIN_WAIT2:
-      state->shut = 2;
-      break;
-    case TCP_LAST_ACK:
-    case TCP_CLOSING:
-    case TCP_TIME_WAIT:
-    case TCP_CLOSE:
-      state->shut = error ? 0 : 3;
-      break;
-  }
-  // These follow the connection.
-  auto follows = [](const SocketOption& o) {
-    return (o.level == SOL_SOCKET && (o.name == SO_SNDBUF || o.name == SO_RCVBUF)) ||
-           (o.level == IPPROTO_TCP && (o.name == TCP_MAXSEG || o.name == TCP_WINDOW_CLAMP));
-  };
-  state->options.erase(std::remove_if(state->options.begin(), state->options.end(), follows),
-                       state->options.end());
-  if (info.tcpi_state == TCP_ESTABLISHED && saver.keep_tcp()) return KeepTcp(fd, saver, state);
-  // What came before it was reset can still be received.
-  return info.tcpi_state == TCP_SYN_SENT ? absl::OkStatus() : SaveSocketQueue(fd, -1, saver, state);
-}
-
-absl::Status SaveState(const OpenFile& file, FileSaver& saver, SocketState* state) {
-  const int fd = file.host.get();
-  if (state->family == AF_UNIX) return SaveUnix(file, saver, state);
-  if (IsTcp(*state)) return SaveTcp(fd, saver, state);
-  pollfd look = {fd, POLLIN, 0};
-  poll(&look, 1, 0);
-  if (state->type == SOCK_DGRAM && state->protocol == IPPROTO_UDP) {
-    state->peer = BoundTo(fd, *state, getpeername);
-    if ((look.revents & POLLERR) == 0) return SaveSocketQueue(fd, -1, saver, state);
-    return absl::FailedPreconditionError("has an error that was not read: close it");
-  }
-  if (IsInet(*state) && state->type == SOCK_STREAM) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("is of protocol ", state->protocol, ", which snapshots do not carry"));
-  }
-  if ((look.revents & (POLLIN | POLLERR)) == 0) return absl::OkStatus();
-  return absl::FailedPreconditionError("holds messages that were not received: read them before");
-}
-
-absl::Status Save(const OpenFile& file, FileSaver& saver, FileRecord& record) {
-  const int fd = file.host.get();
-  SocketState state;
-  state.family = Option<int>(fd, SOL_SOCKET, SO_DOMAIN);
-  state.type = Option<int>(fd, SOL_SOCKET, SO_TYPE);
-  state.protocol = Option<int>(fd, SOL_SOCKET, SO_PROTOCOL);
-  KM_RETURN_IF_ERROR(SaveSocketOptions(fd, saver, &state));
-  if (file.description->bound_name() != nullptr) {
-    return absl::FailedPreconditionError(
-        "was bound through /proc/self/fd, to a path that will lead elsewhere: close it before");
-  }
-  state.name = BoundTo(fd, state);
-  state.filter = SocketFilter(fd);
-  KM_RETURN_IF_ERROR(SaveState(file, saver, &state));
-  const bool lost = state.condition == KM_SOCKET_LOST && !state.tcp.has_value();
-  if (IsInet(state) && lost) state.name.clear();
-  ByteWriter out;
-  EncodeSocket(state, &out);
-  record.state = out.Take();
-  return absl::OkStatus();
-}
-
-// ---- Restore ----
 
 absl::StatusOr<std::string> Describe(const FileRecord& record) {
   KM_ASSIGN_OR_RETURN(SocketState state, DecodeSocket(record));
@@ -276,7 +60,10 @@ absl::StatusOr<OwnedFd> NewSocket(const SocketState& state) {
 absl::Status BindTo(int fd, const SocketState& state, FileRestorer& restorer) {
   if (state.name.empty()) return absl::OkStatus();
   // The connections of the process as it was may still hold the port.
-  const int reuse = Option<int>(fd, SOL_SOCKET, SO_REUSEADDR), one = 1;
+  const int one = 1;
+  int reuse = 0;
+  socklen_t size = sizeof(reuse);
+  getsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &reuse, &size);
   if (IsTcp(state)) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
   // It is in the way of the one that takes its place.
   const std::string path = SocketPath(state.name);
@@ -339,6 +126,31 @@ void Reset(OwnedFd connection) {
   setsockopt(connection.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
 }
 
+// Has the end `to` of a connection receive what is still to be read, as far as the host lets it
+// hold so much.
+bool Deliver(const SocketState& state, int from, int to) {
+  constexpr int kLongest = 200;  // ms
+  int all = 0, arrived = 0;
+  for (const SocketMessage& message : state.messages) {
+    absl::Span<const uint8_t> bytes = message.bytes;
+    all += static_cast<int>(bytes.size());
+    while (!bytes.empty()) {
+      const ssize_t sent = send(from, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+      pollfd room = {from, POLLOUT, 0};
+      if (sent > 0) {
+        bytes.remove_prefix(static_cast<size_t>(sent));
+      } else if (errno != EAGAIN || poll(&room, 1, kLongest) != 1) {
+        return false;
+      }
+    }
+  }
+  for (int ms = 0; ms < kLongest; ++ms) {
+    if (ioctl(to, FIONREAD, &arrived) != 0 || arrived >= all) return true;
+    usleep(1000);
+  }
+  return false;
+}
+
 // A connection that was made, received what is still to be read, and was then reset by the other
 // end.
 absl::StatusOr<OwnedFd> LostTcp(const SocketState& state) {
@@ -348,13 +160,19 @@ absl::StatusOr<OwnedFd> LostTcp(const SocketState& state) {
   KM_RETURN_IF_ERROR(SetSocketOptions(fd.get(), state));
   const int v6only = 0;
   setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof(v6only));
+  size_t held = 0;
+  for (const SocketMessage& message : state.messages) held += message.bytes.size();
+  MakeRoom(fd.get(), SO_RCVBUF, SO_RCVBUFFORCE, held);
   if (connect(fd.get(), Sockaddr(name), Length(name)) != 0) {
     return ErrnoStatus(errno, "cannot make a connection to reset");
   }
   OwnedFd other(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
   if (!other.valid()) return ErrnoStatus(errno, "cannot make a connection to reset");
-  for (const SocketMessage& message : state.messages) {
-    send(other.get(), message.bytes.data(), message.bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+  MakeRoom(other.get(), SO_SNDBUF, SO_SNDBUFFORCE, held);
+  if (!Deliver(state, other.get(), fd.get())) {
+    Log(LogLevel::kWarning,
+        "a part of what came by a connection that is reset is lost: this host "
+        "has no room for it (net.core.rmem_max)");
   }
   if ((state.shut & 1) != 0) shutdown(other.get(), SHUT_WR);
   if ((state.shut & 2) != 0) shutdown(fd.get(), SHUT_WR);
@@ -370,6 +188,9 @@ absl::StatusOr<OwnedFd> KeptTcp(const SocketState& state) {
   absl::Span<const uint8_t> received;
   if (!state.messages.empty()) received = state.messages.front().bytes;
   KM_RETURN_IF_ERROR(RestoreTcpConnection(fd.get(), *state.tcp, state.name, state.peer, received));
+  // The end of what is received stands behind it, whether it was sent or asked for. Its number is
+  // counted already.
+  if ((state.shut & 1) != 0) shutdown(fd.get(), SHUT_RD);
   return fd;
 }
 
@@ -390,15 +211,13 @@ absl::StatusOr<OwnedFd> PairEnd(const SocketState& state, FileRestorer& restorer
 }
 
 // Its other end was in another process: closed with something unread in it, it leaves a reset.
-absl::StatusOr<OwnedFd> LostUnix(const SocketState& state) {
+absl::StatusOr<OwnedFd> LostUnix(const SocketState& state, FileRestorer& restorer) {
   int fds[2];
   if (socketpair(state.family, state.type | SOCK_CLOEXEC, state.protocol, fds) != 0) {
     return ErrnoStatus(errno, "cannot make a pair of sockets");
   }
   OwnedFd fd(fds[0]), other(fds[1]);
-  for (const SocketMessage& message : state.messages) {
-    send(other.get(), message.bytes.data(), message.bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-  }
+  KM_RETURN_IF_ERROR(FillSocketFrom(other.get(), fd.get(), state, restorer));
   send(fd.get(), "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
   return fd;
 }
@@ -432,7 +251,9 @@ bool IsKept(const SocketState& state, const FileRestorer& restorer) {
 
 absl::StatusOr<OwnedFd> Make(const SocketState& state, FileRestorer& restorer) {
   if (IsKept(state, restorer)) return KeptTcp(state);
-  if (state.condition == KM_SOCKET_LOST) return IsInet(state) ? LostTcp(state) : LostUnix(state);
+  if (state.condition == KM_SOCKET_LOST) {
+    return IsInet(state) ? LostTcp(state) : LostUnix(state, restorer);
+  }
   if (state.condition == KM_SOCKET_PAIRED) {
     KM_ASSIGN_OR_RETURN(OwnedFd fd, PairEnd(state, restorer));
     KM_RETURN_IF_ERROR(SetSocketOptions(fd.get(), state));
@@ -467,7 +288,12 @@ absl::Status Finish(const FileRecord& record, const OpenFile& file, FileRestorer
         std::any_of(state.options.begin(), state.options.end(), [](const SocketOption& option) {
           return option.level == SOL_SOCKET && option.name == SO_REUSEADDR && option.value[0] != 0;
         });
-    restorer.AtLast([fd, tcp = *state.tcp, reuse] { return GoOn(fd, tcp, reuse); });
+    restorer.AtLast([fd, tcp = *state.tcp, reuse, ended = (state.shut & 2) != 0] {
+      KM_RETURN_IF_ERROR(GoOn(fd, tcp, reuse));
+      // With the number that it had: an end that knows of it only acknowledges it.
+      if (ended) shutdown(fd, SHUT_WR);
+      return absl::OkStatus();
+    });
   } else if (state.condition != KM_SOCKET_LOST) {
     KM_RETURN_IF_ERROR(FillSocketQueue(fd, state, restorer));
   }
@@ -495,6 +321,7 @@ absl::Status Finish(const FileRecord& record, const OpenFile& file, FileRestorer
 
 }  // namespace
 
-const FileKindRow kSocketKind = {FileKind::kSocket, "socket", Describe, Save, Restore, Finish};
+const FileKindRow kSocketKind = {FileKind::kSocket, "socket", Describe,
+                                 SaveSocket,        Restore,  Finish};
 
 }  // namespace km

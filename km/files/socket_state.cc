@@ -74,6 +74,11 @@ bool ReadField(uint32_t tag, ByteReader* value, SocketState* state) {
     case KM_SOCKET_MESSAGE:
       state->messages.push_back(ReadMessage(value));
       return true;
+    case KM_SOCKET_CREDENTIALS: {
+      const ucred credentials = {static_cast<pid_t>(value->U32()), value->U32(), value->U32()};
+      if (!state->messages.empty()) state->messages.back().credentials = credentials;
+      return true;
+    }
     case KM_SOCKET_FILTER:
       state->filter = ReadBytes(value, value->rest().size());
       return true;
@@ -198,6 +203,12 @@ void EncodeSocket(const SocketState& state, ByteWriter* out) {
     for (uint32_t id : message.descriptions) out->U32(id);
     out->Bytes(message.bytes);
     out->EndRecord(begin);
+    if (!message.credentials.has_value()) continue;
+    begin = out->BeginRecord(KM_SOCKET_CREDENTIALS);
+    out->U32(static_cast<uint32_t>(message.credentials->pid));
+    out->U32(message.credentials->uid);
+    out->U32(message.credentials->gid);
+    out->EndRecord(begin);
   }
   if (!state.filter.empty()) {
     begin = out->BeginRecord(KM_SOCKET_FILTER);
@@ -218,6 +229,13 @@ void EncodeSocket(const SocketState& state, ByteWriter* out) {
     EncodeTcpConnection(*state.tcp, out);
     out->EndRecord(begin);
   }
+}
+
+bool IsInet(const SocketState& state) {
+  return state.family == AF_INET || state.family == AF_INET6;
+}
+bool IsTcp(const SocketState& state) {
+  return IsInet(state) && state.type == SOCK_STREAM && state.protocol == IPPROTO_TCP;
 }
 
 std::string SocketPlaceText(const SocketState& state) {

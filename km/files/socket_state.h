@@ -31,6 +31,8 @@ struct SocketMessage {
   SocketAddress sender;
   std::vector<uint32_t> descriptions;  // of descriptors in flight
   std::vector<uint8_t> bytes;
+  // Of a UNIX socket: who sent it, where that is kept with it. `pid` 0: the program itself.
+  std::optional<ucred> credentials = {};
 };
 
 struct SocketState {
@@ -48,9 +50,15 @@ struct SocketState {
   std::optional<SocketFile> file;       // of a name that is a path, if it is to be bound
 };
 
+bool IsInet(const SocketState& state);
+bool IsTcp(const SocketState& state);
+
 void EncodeSocket(const SocketState& state, ByteWriter* out);
 // From hostile bytes: all that it holds is such as a socket can have.
 absl::StatusOr<SocketState> DecodeSocket(const FileRecord& record);
+
+// What the kind saves: see FileKindRow.
+absl::Status SaveSocket(const OpenFile& file, FileSaver& saver, FileRecord& record);
 
 // Where others find it: its name, or the path that its file was renamed to. Empty for none.
 std::string SocketPlaceText(const SocketState& state);
@@ -79,6 +87,9 @@ absl::StatusOr<UnixSocketInfo> QueryUnixSocket(uint64_t inode, OwnedFd* diag);
 absl::Status SaveSocketQueue(int host_fd, int peer, FileSaver& saver, SocketState* state);
 // Puts it back: `state` of the socket `host_fd`.
 absl::Status FillSocketQueue(int host_fd, const SocketState& state, FileRestorer& restorer);
+// The same from the other end of a pair.
+absl::Status FillSocketFrom(int other, int host_fd, const SocketState& state,
+                            FileRestorer& restorer);
 
 }  // namespace km
 

@@ -4,6 +4,7 @@
 #include <linux/filter.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
@@ -41,6 +42,19 @@ bool DropAll(int fd) {
   return SetSocketFilter(fd, {reinterpret_cast<const uint8_t*>(&drop), sizeof(drop)});
 }
 
+absl::StatusOr<tcp_info> Info(int fd) {
+  tcp_info info = {};
+  socklen_t size = sizeof(info);
+  if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return Failed("TCP_INFO");
+  return info;
+}
+
+// Whether the program has said that it sends no more.
+bool HasEnded(const tcp_info& info) {
+  return info.tcpi_state == TCP_FIN_WAIT1 || info.tcpi_state == TCP_FIN_WAIT2 ||
+         info.tcpi_state == TCP_CLOSING || info.tcpi_state == TCP_LAST_ACK;
+}
+
 absl::StatusOr<uint32_t> SequenceNumber(int fd, int queue) {
   uint32_t number = 0;
   socklen_t size = sizeof(number);
@@ -74,15 +88,6 @@ absl::Status WriteQueue(int fd, absl::Span<const uint8_t> bytes) {
   return absl::OkStatus();
 }
 
-// Room for a queue as it was, however small the host makes a new one. What the kernel keeps beside
-// the bytes counts too.
-void MakeRoom(int fd, int option, int force, size_t bytes) {
-  if (bytes == 0) return;
-  const int room = static_cast<int>(std::min<size_t>(2 * bytes + (256 << 10), 1 << 30));
-  if (!Set(fd, SOL_SOCKET, force, room)) Set(fd, SOL_SOCKET, option, room);
-  Set(fd, SOL_SOCKET, kBufLock, 0);  // it still grows and shrinks by itself
-}
-
 absl::Status SetNegotiated(int fd, const TcpConnection& connection) {
   std::vector<tcp_repair_opt> options = {{TCPOPT_MAXSEG, connection.mss}};
   if (connection.negotiated & TCPI_OPT_WSCALE) {
@@ -109,13 +114,20 @@ bool EndRepair(int fd, int how, int reuse) {
 
 }  // namespace
 
-HeldConnections::~HeldConnections() {
-  for (const Held& held : held_) {
-    const bool goes_on = EndRepair(held.fd.get(), TCP_REPAIR_OFF_NO_WP, held.reuse);
-    if (!SetSocketFilter(held.fd.get(), held.filter) || !goes_on) {
-      Log(LogLevel::kError, "a TCP connection that stood still for a snapshot does not go on");
-    }
+void HeldConnections::End(const Held& held) {
+  const bool goes_on = EndRepair(held.fd.get(), TCP_REPAIR_OFF_NO_WP, held.reuse);
+  if (!SetSocketFilter(held.fd.get(), held.filter) || !goes_on) {
+    Log(LogLevel::kError, "a TCP connection that stood still for a snapshot does not go on");
   }
+}
+
+HeldConnections::~HeldConnections() {
+  for (const Held& held : held_) End(held);
+}
+
+void HeldConnections::LetGo() {
+  End(held_.back());
+  held_.pop_back();
 }
 
 absl::Status HeldConnections::Hold(int fd) {
@@ -136,11 +148,31 @@ absl::Status HeldConnections::Hold(int fd) {
   return absl::OkStatus();
 }
 
+bool HasUrgentData(int fd) {
+  pollfd look = {fd, POLLPRI, 0};
+  if (poll(&look, 1, 0) == 1 && (look.revents & POLLPRI) != 0) return true;
+  // It may have been read already, before what came before it.
+  int in_line = 0, up_to_it = 0, all = 0;
+  socklen_t size = sizeof(in_line);
+  getsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &in_line, &size);
+  ioctl(fd, SIOCINQ, &up_to_it);
+  Set(fd, SOL_SOCKET, SO_OOBINLINE, 1);
+  ioctl(fd, SIOCINQ, &all);
+  Set(fd, SOL_SOCKET, SO_OOBINLINE, in_line);
+  return up_to_it != all;
+}
+
+void MakeRoom(int fd, int option, int force, size_t bytes) {
+  if (bytes == 0) return;
+  // What the kernel keeps beside the bytes counts too.
+  const int room = static_cast<int>(std::min<size_t>(2 * bytes + (256 << 10), 1 << 30));
+  if (!Set(fd, SOL_SOCKET, force, room)) Set(fd, SOL_SOCKET, option, room);
+  Set(fd, SOL_SOCKET, kBufLock, 0);  // it still grows and shrinks by itself
+}
+
 absl::StatusOr<TcpConnection> SaveTcpConnection(int fd, std::vector<uint8_t>* received) {
   TcpConnection connection;
-  tcp_info info = {};
-  socklen_t size = sizeof(info);
-  if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return Failed("TCP_INFO");
+  KM_ASSIGN_OR_RETURN(const tcp_info info, Info(fd));
   connection.negotiated = info.tcpi_options & kKnownOptions;
   connection.send_scale = info.tcpi_snd_wscale;
   connection.receive_scale = info.tcpi_rcv_wscale;
@@ -153,10 +185,15 @@ absl::StatusOr<TcpConnection> SaveTcpConnection(int fd, std::vector<uint8_t>* re
   if (ioctl(fd, SIOCOUTQ, &outstanding) != 0 || ioctl(fd, SIOCOUTQNSD, &unsent) != 0) {
     return Failed("SIOCOUTQ");
   }
+  if (HasEnded(info)) {
+    connection.send_next -= 1;
+    outstanding -= info.tcpi_state == TCP_FIN_WAIT2 ? 0 : 1;  // it is acknowledged
+    unsent -= unsent > 0 ? 1 : 0;
+  }
   KM_RETURN_IF_ERROR(ReadQueue(fd, outstanding, &connection.sending));
   connection.unsent = static_cast<uint32_t>(std::clamp(unsent, 0, outstanding));
 
-  size = sizeof(connection.window);
+  socklen_t size = sizeof(connection.window);
   if (getsockopt(fd, IPPROTO_TCP, TCP_REPAIR_WINDOW, &connection.window, &size) != 0) {
     return Failed("TCP_REPAIR_WINDOW");
   }
@@ -170,7 +207,8 @@ absl::StatusOr<TcpConnection> SaveTcpConnection(int fd, std::vector<uint8_t>* re
   }
   // A packet may have been on its way past the filter.
   KM_ASSIGN_OR_RETURN(const uint32_t again, SequenceNumber(fd, TCP_RECV_QUEUE));
-  if (again != connection.receive_next) {
+  KM_ASSIGN_OR_RETURN(const tcp_info now, Info(fd));
+  if (again != connection.receive_next || now.tcpi_state != info.tcpi_state) {
     return absl::FailedPreconditionError("cannot keep a TCP connection: its queue changes");
   }
   return connection;

@@ -19,9 +19,11 @@ namespace km {
 // What the kernel keeps of an established connection beside its addresses, its options and what was
 // received. Source: tcp(7) and net/ipv4/tcp.c, TCP_REPAIR.
 struct TcpConnection {
-  uint32_t send_next = 0, receive_next = 0;  // sequence numbers, behind both queues
-  uint32_t unsent = 0;                       // bytes at the end of `sending` that never were sent
-  uint32_t negotiated = 0;                   // TCPI_OPT_TIMESTAMPS, _SACK, _WSCALE
+  // Sequence numbers behind both queues. The end of a stream counts as a byte: that of what is
+  // received is counted, that of what is sent is sent anew.
+  uint32_t send_next = 0, receive_next = 0;
+  uint32_t unsent = 0;      // bytes at the end of `sending` that never were sent
+  uint32_t negotiated = 0;  // TCPI_OPT_TIMESTAMPS, _SACK, _WSCALE
   uint32_t send_scale = 0, receive_scale = 0;
   uint32_t mss = 0;
   uint32_t timestamp = 0;
@@ -44,6 +46,8 @@ class HeldConnections {
 
   // Holds the established connection `fd`. EPERM: without CAP_NET_ADMIN.
   absl::Status Hold(int fd);
+  // Lets the one that was held last go on: it cannot be kept after all.
+  void LetGo();
 
  private:
   struct Held {
@@ -51,8 +55,17 @@ class HeldConnections {
     int reuse = 0;                // SO_REUSEADDR, which repairing loses
     std::vector<uint8_t> filter;  // the program's own
   };
+  static void End(const Held& held);
+
   std::vector<Held> held_;
 };
+
+// Whether there is urgent data that was not read past: what is read ends before it, and with that
+// what could be kept.
+bool HasUrgentData(int fd);
+// Gives a queue (SO_RCVBUF and SO_RCVBUFFORCE, or the same of sending) room for so many bytes, as
+// far as the host allows it.
+void MakeRoom(int fd, int option, int force, size_t bytes);
 
 // Of a connection that is held. `received`: what the program has not read.
 absl::StatusOr<TcpConnection> SaveTcpConnection(int fd, std::vector<uint8_t>* received);

@@ -15,7 +15,8 @@ from controlled import KM, KMCTL, Program, Skipped, case, eventually, expect, km
 BIG = 3 << 20  # bytes: more than any window
 
 # Two connections within the process and as many as come from outside. A line is answered by itself and
-# a count, "big" by BIG bytes; a client that says "later" is read no further before a SIGUSR1.
+# a count, "big" by BIG bytes, "done" by the end of the answers: what comes then goes into a file. A client that
+# says "later" is read no further before a SIGUSR1.
 SERVER = f"""
 import fcntl, signal, socket, sys, threading
 lock = open('lock', 'w')
@@ -34,6 +35,10 @@ def serve(client):
             client.sendall(bytes(i * 7 & 255 for i in range({BIG >> 8})) * 256)
         elif line == b'later\\n':
             going_on.wait()
+        elif line == b'done\\n':
+            client.sendall(b'bye\\n')
+            client.shutdown(socket.SHUT_WR)
+            open('heard', 'wb').write(file.read())
         elif line == b'within\\n':
             outer.sendall(b' and back')
             client.sendall(outer.recv(100) + inner.recv(100) + b'\\n')
@@ -157,6 +162,30 @@ def kept_over_ipv6():
     except OSError as error:
         raise Skipped(f"no IPv6 here: {error.strerror}")
     goes_on("::1")
+
+
+@case
+def kept_half_closed():
+    """A client that has said all and waits for the answers; a server that has, and is still spoken to."""
+    needs_capability()
+    with server() as program:
+        asked, told = Client("127.0.0.1"), Client("127.0.0.1")
+        asked.say(b"later")
+        for i in range(3):
+            asked.say(b"line %d" % i)
+        asked.socket.shutdown(socket.SHUT_WR)
+        told.say(b"done")
+        expect(told.file.read() == b"bye\n", "it does not end its answers")
+        stop(program)
+    with resumed("./file") as program:
+        stop(program)
+    with resumed("./file") as program:
+        program.process.send_signal(signal.SIGUSR1)
+        expect(asked.file.read() == b"2 line 0\n3 line 1\n4 line 2\n", "not all is answered")
+        told.say(b"after all")
+        told.socket.shutdown(socket.SHUT_WR)
+        heard = lambda: os.path.exists("heard") and open("heard").read() == "after all\n"
+        eventually(heard, "what came when it had ended is not heard")
 
 
 @case

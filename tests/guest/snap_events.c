@@ -280,6 +280,26 @@ static void Order(void) {
   Say("order");
 }
 
+// A watch is of the file, not of the number: it stays when that is closed, or another file's.
+static void Duplicate(void) {
+  int ends[2], others[2], set = epoll_create1(0);
+  CHECK_OK(pipe(ends));
+  Watch(set, ends[0], EPOLLIN, 5);
+  int same = dup(ends[0]);
+  CHECK_OK(close(ends[0]));
+  CHECK_OK(pipe(others));
+  Twice();
+  struct epoll_event got;
+  CHECK_EQ(write(others[1], "x", 1), 1);
+  CHECK_EQ(epoll_wait(set, &got, 1, 0), 0);
+  CHECK_EQ(write(ends[1], "x", 1), 1);
+  CHECK_EQ(epoll_wait(set, &got, 1, 0), 1);
+  CHECK_EQ(got.data.u64, 5);
+  int all[] = {same, ends[1], others[0], others[1], set};
+  for (int i = 0; i < 5; i++) CHECK_OK(close(all[i]));
+  Say("duplicate");
+}
+
 static int waited;
 
 static void* Waiter(void* unused) {
@@ -308,6 +328,7 @@ int main(void) {
   Signals();
   Watches();
   Order();
+  Duplicate();
   Waiting();
   return 0;
 }

@@ -24,7 +24,7 @@ static void OnPipe(int number) { broken_pipes += number == SIGPIPE; }
 
 int main(void) {
   signal(SIGPIPE, SIG_IGN);
-  int plain[2], ended[2], broken[2], packets[2], full[2];
+  int plain[2], ended[2], broken[2], packets[2], single[2], full[2];
   CHECK_OK(pipe(plain));
   CHECK_EQ(write(plain[1], "first,", 6), 6);
   CHECK_EQ(write(plain[1], "second", 6), 6);
@@ -38,6 +38,8 @@ int main(void) {
   CHECK_OK(pipe2(packets, O_DIRECT | O_CLOEXEC));
   CHECK_EQ(write(packets[1], "one", 3), 3);
   CHECK_EQ(write(packets[1], "two", 3), 3);
+  CHECK_OK(pipe2(single, O_DIRECT));
+  CHECK_EQ(write(single[1], "1", 1), 1);
   CHECK_OK(pipe2(full, O_NONBLOCK));
   CHECK_OK(fcntl(full[1], F_SETPIPE_SZ, 8192));
   char block[4096];
@@ -96,6 +98,9 @@ int main(void) {
   CHECK_EQ(read(ended[0], block, 1), 0);
   Expect(packets[0], "one");
   Expect(packets[0], "two");
+  CHECK_EQ(write(single[1], "another", 7), 7);
+  Expect(single[0], "1");
+  Expect(single[0], "another");
   CHECK_EQ(read(full[0], block, sizeof block), (long)sizeof block);
   CHECK_EQ(write(full[1], block, 1), 1);
   Expect(fifo, "in the fifo");

@@ -117,6 +117,53 @@ static void TestPairs(void) {
   }
 }
 
+static void TestEmptyMessages(void) {
+  for (int type = SOCK_DGRAM; type <= SOCK_SEQPACKET; type += SOCK_SEQPACKET - SOCK_DGRAM) {
+    int fds[2], none[8];
+    CHECK_OK(socketpair(AF_UNIX, type, 0, fds));
+    CHECK_EQ(send(fds[1], "a", 1, 0), 1);
+    CHECK_EQ(send(fds[1], "", 0, 0), 0);
+    CHECK_EQ(send(fds[1], "b", 1, 0), 1);
+    GuestSnapshot();
+    Say("with empty ones, type %d", type);
+    for (int i = 0; i < 4; i++) Receive(fds[0], 16, none);
+    CHECK_OK(close(fds[0]));
+    CHECK_OK(close(fds[1]));
+  }
+}
+
+// The program itself, wherever it goes on.
+static void TestCredentials(void) {
+  int fds[2];
+  CHECK_OK(socketpair(AF_UNIX, SOCK_DGRAM, 0, fds));
+  CHECK_EQ(send(fds[1], "unknown", 7, 0), 7);
+  SetInt(fds[0], SOL_SOCKET, SO_PASSCRED, 1);
+  CHECK_EQ(send(fds[1], "known", 5, 0), 5);
+  GuestSnapshot();
+  for (int known = 0; known < 2; known++) {
+    char bytes[16];
+    union {
+      struct cmsghdr header;
+      char bytes[CMSG_SPACE(sizeof(struct ucred))];
+    } control;
+    struct iovec part = {bytes, sizeof bytes};
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = &control,
+                             .msg_controllen = sizeof control};
+    CHECK_EQ(recvmsg(fds[0], &message, MSG_DONTWAIT), known ? 5 : 7);
+    CHECK_EQ(control.header.cmsg_type, SCM_CREDENTIALS);
+    struct ucred sender;
+    memcpy(&sender, CMSG_DATA(&control.header), sizeof sender);
+    CHECK_EQ(sender.pid, known ? getpid() : 0);
+    CHECK_EQ(sender.uid, known ? getuid() : 65534);
+    CHECK_EQ(sender.gid, known ? getgid() : 65534);
+  }
+  CHECK_OK(close(fds[0]));
+  CHECK_OK(close(fds[1]));
+  Say("credentials");
+}
+
 static void TestShutdown(void) {
   int fds[2];
   char byte;
@@ -370,6 +417,8 @@ static void TestFilter(void) {
 
 int main(void) {
   TestPairs();
+  TestEmptyMessages();
+  TestCredentials();
   TestShutdown();
   TestUnix();
   TestDeserted();

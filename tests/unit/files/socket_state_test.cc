@@ -23,6 +23,7 @@ SocketState Rich() {
   state.name = {AF_UNIX, 0, 'n', 'a', 'm', 'e'};
   state.options = {{SOL_SOCKET, SO_PASSCRED, {1, 0, 0, 0}}};
   state.messages = {{{AF_UNIX, 0, 's'}, {3, 4}, {'b', 'y', 't', 'e', 's'}}, {{}, {}, {}}};
+  state.messages[1].credentials = {{12, 34, 56}};
   state.file = {.mode = 0640, .owner = {12, 34}, .removed = false, .path = "renamed"};
   return state;
 }
@@ -53,7 +54,12 @@ TEST(SocketState, ComesBack) {
   EXPECT_EQ(after->messages[0].sender, before.messages[0].sender);
   EXPECT_EQ(after->messages[0].descriptions, before.messages[0].descriptions);
   EXPECT_EQ(after->messages[0].bytes, before.messages[0].bytes);
+  EXPECT_FALSE(after->messages[0].credentials.has_value());
   EXPECT_TRUE(after->messages[1].bytes.empty());
+  ASSERT_TRUE(after->messages[1].credentials.has_value());
+  EXPECT_EQ(after->messages[1].credentials->pid, 12);
+  EXPECT_EQ(after->messages[1].credentials->uid, 34u);
+  EXPECT_EQ(after->messages[1].credentials->gid, 56u);
   ASSERT_TRUE(after->file.has_value());
   EXPECT_EQ(after->file->mode, 0640u);
   EXPECT_EQ(after->file->owner, (Owner{12, 34}));
