@@ -16,12 +16,14 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
+#include <initializer_list>
 
 #include "absl/strings/str_cat.h"
 #include "km/base/log.h"
 #include "km/base/status.h"
 #include "km/files/kind.h"
 #include "km/files/socket_filter.h"
+#include "km/files/socket_lost.h"
 #include "km/files/socket_state.h"
 
 namespace km {
@@ -163,6 +165,15 @@ absl::Status KeepTcp(int fd, FileSaver& saver, SocketState* state) {
   return absl::OkStatus();
 }
 
+void Forget(int level, std::initializer_list<int> names, SocketState* state) {
+  auto is_one = [&](const SocketOption& option) {
+    return option.level == level &&
+           std::find(names.begin(), names.end(), option.name) != names.end();
+  };
+  state->options.erase(std::remove_if(state->options.begin(), state->options.end(), is_one),
+                       state->options.end());
+}
+
 absl::Status SaveTcp(int fd, FileSaver& saver, SocketState* state) {
   tcp_info info = Option<tcp_info>(fd, IPPROTO_TCP, TCP_INFO);
   if (info.tcpi_state == TCP_LISTEN) {
@@ -194,14 +205,13 @@ absl::Status SaveTcp(int fd, FileSaver& saver, SocketState* state) {
       state->shut = error ? 0 : 3;
       break;
   }
-  // These follow the connection.
-  auto follows = [](const SocketOption& o) {
-    return (o.level == SOL_SOCKET && (o.name == SO_SNDBUF || o.name == SO_RCVBUF)) ||
-           (o.level == IPPROTO_TCP && (o.name == TCP_MAXSEG || o.name == TCP_WINDOW_CLAMP));
-  };
-  state->options.erase(std::remove_if(state->options.begin(), state->options.end(), follows),
-                       state->options.end());
+  // These follow the connection, or are of no use to one that is made.
+  Forget(SOL_SOCKET, {SO_INCOMING_CPU}, state);
+  Forget(IPPROTO_TCP, {TCP_MAXSEG, TCP_FASTOPEN, TCP_FASTOPEN_CONNECT, TCP_FASTOPEN_NO_COOKIE},
+         state);
   if (info.tcpi_state == TCP_ESTABLISHED && saver.keep_tcp()) return KeepTcp(fd, saver, state);
+  Forget(SOL_SOCKET, {SO_SNDBUF, SO_RCVBUF, SO_BUF_LOCK}, state);
+  Forget(IPPROTO_TCP, {TCP_WINDOW_CLAMP}, state);
   // What came before it was reset can still be received.
   return info.tcpi_state == TCP_SYN_SENT ? absl::OkStatus() : SaveSocketQueue(fd, -1, saver, state);
 }
@@ -214,6 +224,7 @@ absl::Status SaveState(const OpenFile& file, FileSaver& saver, SocketState* stat
   poll(&look, 1, 0);
   if (state->type == SOCK_DGRAM && state->protocol == IPPROTO_UDP) {
     state->peer = BoundTo(fd, *state, getpeername);
+    if (!state->peer.empty()) Forget(SOL_SOCKET, {SO_INCOMING_CPU}, state);
     if ((look.revents & POLLERR) == 0) return SaveSocketQueue(fd, -1, saver, state);
     return absl::FailedPreconditionError("has an error that was not read: close it");
   }
@@ -231,7 +242,7 @@ absl::Status Save(const OpenFile& file, FileSaver& saver, FileRecord& record) {
   state.family = Option<int>(fd, SOL_SOCKET, SO_DOMAIN);
   state.type = Option<int>(fd, SOL_SOCKET, SO_TYPE);
   state.protocol = Option<int>(fd, SOL_SOCKET, SO_PROTOCOL);
-  KM_RETURN_IF_ERROR(SaveSocketOptions(fd, saver, &state));
+  KM_RETURN_IF_ERROR(SaveSocketOptions(file, saver, &state));
   if (file.description->bound_name() != nullptr) {
     return absl::FailedPreconditionError(
         "was bound through /proc/self/fd, to a path that will lead elsewhere: close it before");
@@ -290,7 +301,7 @@ absl::Status BindTo(int fd, const SocketState& state, FileRestorer& restorer) {
   } else {
     result = bind(fd, Sockaddr(state.name), Length(state.name));
   }
-  if (result != 0 && state.family == AF_NETLINK) {
+  if (result != 0 && state.family == AF_NETLINK && state.name.size() >= sizeof(sockaddr_nl)) {
     // The port is a matter of chance.
     SocketAddress any = state.name;
     reinterpret_cast<sockaddr_nl*>(any.data())->nl_pid = 0;
@@ -308,70 +319,14 @@ absl::Status BindTo(int fd, const SocketState& state, FileRestorer& restorer) {
   return absl::OkStatus();
 }
 
-// A listener on the loopback interface, and its address.
-absl::StatusOr<OwnedFd> LoopbackListener(int family, SocketAddress* name) {
-  OwnedFd listener(socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (family == AF_INET) {
-    sockaddr_in in = {};
-    in.sin_family = AF_INET;
-    in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    name->assign(reinterpret_cast<uint8_t*>(&in), reinterpret_cast<uint8_t*>(&in + 1));
-  } else if (family == AF_INET6) {
-    // As IPv4: the host may have no other.
-    sockaddr_in6 in = {};
-    in.sin6_family = AF_INET6;
-    in.sin6_addr.s6_addr[10] = in.sin6_addr.s6_addr[11] = 0xff;
-    in.sin6_addr.s6_addr[12] = 127;
-    in.sin6_addr.s6_addr[15] = 1;
-    const int off = 0;
-    setsockopt(listener.get(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
-    name->assign(reinterpret_cast<uint8_t*>(&in), reinterpret_cast<uint8_t*>(&in + 1));
-  }
-  socklen_t size = Length(*name);
-  if (!listener.valid() || bind(listener.get(), Sockaddr(*name), size) != 0 ||
-      listen(listener.get(), 1) != 0 ||
-      getsockname(listener.get(), reinterpret_cast<sockaddr*>(name->data()), &size) != 0) {
-    return ErrnoStatus(errno, "cannot make a connection to reset");
-  }
-  return listener;
-}
-
-void Reset(OwnedFd connection) {
-  const linger at_once = {1, 0};
-  setsockopt(connection.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
-}
-
-// A connection that was made, received what is still to be read, and was then reset by the other
-// end.
-absl::StatusOr<OwnedFd> LostTcp(const SocketState& state) {
-  KM_ASSIGN_OR_RETURN(OwnedFd fd, NewSocket(state));
-  SocketAddress name;
-  KM_ASSIGN_OR_RETURN(OwnedFd listener, LoopbackListener(state.family, &name));
-  KM_RETURN_IF_ERROR(SetSocketOptions(fd.get(), state));
-  const int v6only = 0;
-  setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof(v6only));
-  if (connect(fd.get(), Sockaddr(name), Length(name)) != 0) {
-    return ErrnoStatus(errno, "cannot make a connection to reset");
-  }
-  OwnedFd other(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
-  if (!other.valid()) return ErrnoStatus(errno, "cannot make a connection to reset");
-  for (const SocketMessage& message : state.messages) {
-    send(other.get(), message.bytes.data(), message.bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-  }
-  if ((state.shut & 1) != 0) shutdown(other.get(), SHUT_WR);
-  if ((state.shut & 2) != 0) shutdown(fd.get(), SHUT_WR);
-  // Closed by both it is no connection any more, and cannot be reset.
-  if (state.shut != 3) Reset(std::move(other));
-  return fd;
-}
-
 // It stands still until all is restored.
 absl::StatusOr<OwnedFd> KeptTcp(const SocketState& state) {
   KM_ASSIGN_OR_RETURN(OwnedFd fd, NewSocket(state));
-  KM_RETURN_IF_ERROR(SetSocketOptions(fd.get(), state));
+  KM_RETURN_IF_ERROR(SetSocketOptions(fd.get(), state, kOptionsForName | kOptionsBarring));
   absl::Span<const uint8_t> received;
   if (!state.messages.empty()) received = state.messages.front().bytes;
   KM_RETURN_IF_ERROR(RestoreTcpConnection(fd.get(), *state.tcp, state.name, state.peer, received));
+  KM_RETURN_IF_ERROR(SetSocketOptions(fd.get(), state, kOptionsOther));
   return fd;
 }
 
@@ -391,56 +346,23 @@ absl::StatusOr<OwnedFd> PairEnd(const SocketState& state, FileRestorer& restorer
   return fd;
 }
 
-// Its other end was in another process: closed with something unread in it, it leaves a reset.
-absl::StatusOr<OwnedFd> LostUnix(const SocketState& state) {
-  int fds[2];
-  if (socketpair(state.family, state.type | SOCK_CLOEXEC, state.protocol, fds) != 0) {
-    return ErrnoStatus(errno, "cannot make a pair of sockets");
-  }
-  OwnedFd fd(fds[0]), other(fds[1]);
-  for (const SocketMessage& message : state.messages) {
-    send(other.get(), message.bytes.data(), message.bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-  }
-  send(fd.get(), "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
-  return fd;
-}
-
-// Who waited to be accepted was reset meanwhile; the program still finds the connections.
-void ResetWaiting(const SocketState& state) {
-  constexpr uint32_t kMost = 4096;
-  SocketAddress to = state.name;
-  auto* in = reinterpret_cast<sockaddr_in*>(to.data());
-  auto* in6 = reinterpret_cast<sockaddr_in6*>(to.data());
-  if (state.family == AF_INET && in->sin_addr.s_addr == INADDR_ANY) {
-    in->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  }
-  if (state.family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&in6->sin6_addr)) {
-    in6->sin6_addr = in6addr_loopback;
-  }
-  const timeval soon = {1, 0};
-  for (uint32_t i = 0; i < std::min(state.waiting, kMost); ++i) {
-    OwnedFd client(socket(state.family, state.type | SOCK_CLOEXEC, 0));
-    setsockopt(client.get(), SOL_SOCKET, SO_SNDTIMEO, &soon, sizeof(soon));
-    if (connect(client.get(), Sockaddr(to), Length(to)) != 0) break;
-    Reset(std::move(client));
-  }
-}
-
 bool IsKept(const SocketState& state, const FileRestorer& restorer) {
   return state.tcp.has_value() && restorer.keep_tcp();
 }
+
+constexpr unsigned kBeforeName = kOptionsForName | kOptionsBarring | kOptionsOther;
 
 absl::StatusOr<OwnedFd> Make(const SocketState& state, FileRestorer& restorer) {
   if (IsKept(state, restorer)) return KeptTcp(state);
   if (state.condition == KM_SOCKET_LOST) return IsInet(state) ? LostTcp(state) : LostUnix(state);
   if (state.condition == KM_SOCKET_PAIRED) {
     KM_ASSIGN_OR_RETURN(OwnedFd fd, PairEnd(state, restorer));
-    KM_RETURN_IF_ERROR(SetSocketOptions(fd.get(), state));
+    KM_RETURN_IF_ERROR(SetSocketOptions(fd.get(), state, kBeforeName));
     if (state.type == SOCK_DGRAM) KM_RETURN_IF_ERROR(BindTo(fd.get(), state, restorer));
     return fd;
   }
   KM_ASSIGN_OR_RETURN(OwnedFd fd, NewSocket(state));
-  KM_RETURN_IF_ERROR(SetSocketOptions(fd.get(), state));
+  KM_RETURN_IF_ERROR(SetSocketOptions(fd.get(), state, kBeforeName));
   KM_RETURN_IF_ERROR(BindTo(fd.get(), state, restorer));
   if (state.condition == KM_SOCKET_LISTENING) {
     if (listen(fd.get(), static_cast<int>(state.backlog)) != 0) {
@@ -475,6 +397,7 @@ absl::Status Finish(const FileRecord& record, const OpenFile& file, FileRestorer
   if (!state.filter.empty() && !SetSocketFilter(fd, state.filter)) {
     return ErrnoStatus(errno, "cannot give a socket its packet filter");
   }
+  KM_RETURN_IF_ERROR(FinishSocketOptions(file, state));
   if (state.condition == KM_SOCKET_LOST) return absl::OkStatus();
   // The other half follows from the other end's.
   if (state.condition == KM_SOCKET_PAIRED && (state.shut & 1) != 0) shutdown(fd, SHUT_RD);

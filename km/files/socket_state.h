@@ -56,10 +56,20 @@ absl::StatusOr<SocketState> DecodeSocket(const FileRecord& record);
 std::string SocketPlaceText(const SocketState& state);
 
 // Options that differ from those of a new socket of the same kind.
-absl::Status SaveSocketOptions(int host_fd, FileSaver& saver, SocketState* state);
+absl::Status SaveSocketOptions(const OpenFile& file, FileSaver& saver, SocketState* state);
 // Whether an option may come from a snapshot.
 bool IsSavedOption(int level, int name, size_t size);
-absl::Status SetSocketOptions(int host_fd, const SocketState& state);
+// When an option is set.
+enum SocketOptionTime : unsigned {
+  kOptionsForName = 1,  // where the socket can be bound to, and connected to
+  kOptionsBarring = 2,  // what may come in: not the packets of the monitor's own other end
+  kOptionsOther = 4,
+  kOptionsAtLast = 8,  // by FinishSocketOptions
+};
+// Sets those of some times.
+absl::Status SetSocketOptions(int host_fd, const SocketState& state, unsigned times);
+// Sets the last ones, when what waits in the socket and its filter are in place.
+absl::Status FinishSocketOptions(const OpenFile& file, const SocketState& state);
 
 // What UNIX sockets do not tell of themselves: unix_diag of sock_diag(7).
 struct UnixSocketInfo {

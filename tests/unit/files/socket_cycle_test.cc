@@ -1,0 +1,325 @@
+// Sockets that are saved, closed and restored.
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <linux/net_tstamp.h>
+#include <linux/netlink.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <netinet/udp.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "km/files/file_restorer.h"
+#include "km/files/file_saver.h"
+#include "km/files/socket_state.h"
+
+namespace km {
+namespace {
+
+constexpr int kNumber = 100;
+constexpr int kNone = -1000;  // no such option
+
+int Get(int fd, int level, int name) {
+  int value = 0;
+  socklen_t size = sizeof(value);
+  return getsockopt(fd, level, name, &value, &size) == 0 ? value : kNone;
+}
+
+bool Set(int fd, int level, int name, int value) {
+  return setsockopt(fd, level, name, &value, sizeof(value)) == 0;
+}
+
+sockaddr_in Loopback(uint16_t port = 0) {
+  sockaddr_in in = {};
+  in.sin_family = AF_INET;
+  in.sin_port = htons(port);
+  in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  return in;
+}
+
+sockaddr_in NameOf(int fd, int (*get)(int, sockaddr*, socklen_t*) = getsockname) {
+  sockaddr_in in = {};
+  socklen_t size = sizeof(in);
+  EXPECT_EQ(get(fd, reinterpret_cast<sockaddr*>(&in), &size), 0);
+  return in;
+}
+
+int Bind(int fd, const sockaddr_in& name) {
+  return bind(fd, reinterpret_cast<const sockaddr*>(&name), sizeof(name));
+}
+
+int Connect(int fd, const sockaddr_in& name) {
+  return connect(fd, reinterpret_cast<const sockaddr*>(&name), sizeof(name));
+}
+
+// The other end is accepted.
+void MakeConnection(OwnedFd* own, OwnedFd* other) {
+  OwnedFd listener(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(Bind(listener.get(), Loopback()), 0);
+  ASSERT_EQ(listen(listener.get(), 1), 0);
+  *own = OwnedFd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(Connect(own->get(), NameOf(listener.get())), 0);
+  *other = OwnedFd(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  ASSERT_TRUE(other->valid());
+}
+
+std::string Received(int fd) {
+  char bytes[64];
+  const ssize_t length = recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+  return length < 0 ? std::string("-") + strerrorname_np(errno)
+                    : std::string(bytes, static_cast<size_t>(length));
+}
+
+class SocketCycleTest : public ::testing::Test {
+ protected:
+  FileDescription& Put(OwnedFd fd) {
+    auto description = std::make_shared<FileDescription>();
+    description->kind = FileKind::kSocket;
+    FileDescription& it = *description;
+    table_->InstallAt(kNumber, std::make_shared<OpenFile>(std::move(fd), std::move(description)),
+                      false);
+    return it;
+  }
+  int Fd() { return table_->Get(kNumber)->host.get(); }
+  // What does not let the socket be saved; empty: it is.
+  std::string Save(bool keep_tcp = false) {
+    std::vector<std::string> obstacles;
+    auto saver = std::make_unique<FileSaver>(*table_, 1 << 20, keep_tcp);
+    saver->SaveAll(&obstacles);
+    files_ = saver->descriptions;
+    descriptors_ = saver->descriptors;
+    if (keep_tcp) saver.release();  // what stands still does so until the process ends
+    return obstacles.empty() ? "" : obstacles[0];
+  }
+  absl::Status Restore(bool keep_tcp = false) {
+    table_ = std::make_unique<FdTable>(4096);
+    FileOptions options;
+    options.keep_tcp = keep_tcp;
+    FileRestorer restorer(*table_, options, files_, memory_);
+    absl::Status status = restorer.Supply(descriptors_, 0);
+    if (status.ok()) status = restorer.RestoreAll(descriptors_, 0);
+    if (!status.ok()) return status;
+    for (const auto& work : restorer.TakeLast()) status.Update(work());
+    return status;
+  }
+  // Saved, closed and restored; twice, as what was restored has to be saved as well.
+  void Cycle() {
+    for (int i = 0; i < 2; ++i) {
+      ASSERT_EQ(Save(), "");
+      table_ = nullptr;
+      absl::Status status = Restore();
+      ASSERT_TRUE(status.ok()) << status;
+    }
+  }
+
+  std::unique_ptr<FdTable> table_ = std::make_unique<FdTable>(4096);
+  std::vector<FileRecord> files_;
+  std::vector<DescriptorRecord> descriptors_;
+  absl::flat_hash_map<uint64_t, OwnedFd> memory_;
+};
+
+TEST_F(SocketCycleTest, TheInterfaceThatItIsBoundTo) {
+  OwnedFd fd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(setsockopt(fd.get(), SOL_SOCKET, SO_BINDTODEVICE, "lo", 3), 0);
+  Put(std::move(fd));
+  Cycle();
+  char name[16] = "";
+  socklen_t size = sizeof(name);
+  ASSERT_EQ(getsockopt(Fd(), SOL_SOCKET, SO_BINDTODEVICE, name, &size), 0);
+  EXPECT_STREQ(name, "lo");
+}
+
+TEST_F(SocketCycleTest, APriorityBesidesATypeOfService) {
+  for (int priority : {3, 0}) {
+    OwnedFd fd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    ASSERT_TRUE(Set(fd.get(), IPPROTO_IP, IP_TOS, 0x10));
+    ASSERT_TRUE(Set(fd.get(), SOL_SOCKET, SO_PRIORITY, priority));
+    Put(std::move(fd));
+    Cycle();
+    EXPECT_EQ(Get(Fd(), IPPROTO_IP, IP_TOS), 0x10);
+    EXPECT_EQ(Get(Fd(), SOL_SOCKET, SO_PRIORITY), priority);
+  }
+}
+
+TEST_F(SocketCycleTest, BuffersThatTheKernelMaySizeAgain) {
+  OwnedFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  ASSERT_TRUE(Set(fd.get(), SOL_SOCKET, SO_RCVBUF, 30000));
+  ASSERT_TRUE(Set(fd.get(), SOL_SOCKET, SO_BUF_LOCK, 0));
+  Put(std::move(fd));
+  Cycle();
+  EXPECT_EQ(Get(Fd(), SOL_SOCKET, SO_RCVBUF), 60000);
+  EXPECT_EQ(Get(Fd(), SOL_SOCKET, SO_BUF_LOCK), 0);
+}
+
+struct Option {
+  const char* what;
+  int family, type, protocol, level, name, value;
+};
+
+class SocketOptionCycleTest : public SocketCycleTest,
+                              public ::testing::WithParamInterface<Option> {};
+
+TEST_P(SocketOptionCycleTest, ComesBack) {
+  const Option& option = GetParam();
+  OwnedFd fd(socket(option.family, option.type | SOCK_CLOEXEC, option.protocol));
+  if (!fd.valid() || !Set(fd.get(), option.level, option.name, option.value)) {
+    GTEST_SKIP() << "not here: " << strerrorname_np(errno);
+  }
+  const int before = Get(fd.get(), option.level, option.name);
+  Put(std::move(fd));
+  Cycle();
+  EXPECT_EQ(Get(Fd(), option.level, option.name), before);
+}
+
+// Numbers are of options that the headers lack.
+constexpr Option kOptions[] = {
+    {"NoCheck", AF_INET, SOCK_DGRAM, 0, SOL_SOCKET, SO_NO_CHECK, 1},
+    {"LockFilter", AF_INET, SOCK_DGRAM, 0, SOL_SOCKET, SO_LOCK_FILTER, 1},
+    {"IncomingCpu", AF_INET, SOCK_DGRAM, 0, SOL_SOCKET, SO_INCOMING_CPU, 1},
+    {"RcvMark", AF_INET, SOCK_DGRAM, 0, SOL_SOCKET, SO_RCVMARK, 1},
+    {"RcvPriority", AF_INET, SOCK_DGRAM, 0, SOL_SOCKET, 82, 1},
+    {"PassRights", AF_UNIX, SOCK_DGRAM, 0, SOL_SOCKET, 83, 0},
+    {"TxRehash", AF_INET, SOCK_STREAM, 0, SOL_SOCKET, SO_TXREHASH, 0},
+    {"PreferBusyPoll", AF_INET, SOCK_DGRAM, 0, SOL_SOCKET, SO_PREFER_BUSY_POLL, 1},
+    {"TimestampNew", AF_INET, SOCK_DGRAM, 0, SOL_SOCKET, SO_TIMESTAMP_NEW, 1},
+    {"TimestampNsNew", AF_INET, SOCK_DGRAM, 0, SOL_SOCKET, SO_TIMESTAMPNS_NEW, 1},
+    {"TimestampingNew", AF_INET, SOCK_DGRAM, 0, SOL_SOCKET, SO_TIMESTAMPING_NEW, 0x18},
+    {"RecverrRfc4884", AF_INET, SOCK_DGRAM, 0, IPPROTO_IP, 26, 1},
+    {"RecvFragSize", AF_INET, SOCK_DGRAM, 0, IPPROTO_IP, IP_RECVFRAGSIZE, 1},
+    {"Checksum", AF_INET, SOCK_DGRAM, 0, IPPROTO_IP, IP_CHECKSUM, 1},
+    {"LocalPortRange", AF_INET, SOCK_STREAM, 0, IPPROTO_IP, 51, (50100 << 16) | 50000},
+    {"NoDefrag", AF_INET, SOCK_RAW, IPPROTO_ICMP, IPPROTO_IP, IP_NODEFRAG, 1},
+    {"Ipv6RecvOrigDstAddr", AF_INET6, SOCK_DGRAM, 0, IPPROTO_IPV6, IPV6_RECVORIGDSTADDR, 1},
+    {"Ipv6MinHopCount", AF_INET6, SOCK_DGRAM, 0, IPPROTO_IPV6, IPV6_MINHOPCOUNT, 255},
+    {"Ipv6AddrPreferences", AF_INET6, SOCK_DGRAM, 0, IPPROTO_IPV6, IPV6_ADDR_PREFERENCES, 2},
+    {"Ipv6MulticastAll", AF_INET6, SOCK_DGRAM, 0, IPPROTO_IPV6, IPV6_MULTICAST_ALL, 0},
+    {"Ipv6UnicastIf", AF_INET6, SOCK_DGRAM, 0, IPPROTO_IPV6, IPV6_UNICAST_IF, 1 << 24},
+    {"Ipv6FlowinfoSend", AF_INET6, SOCK_DGRAM, 0, IPPROTO_IPV6, 33, 1},
+    {"Ipv6RecvFragSize", AF_INET6, SOCK_DGRAM, 0, IPPROTO_IPV6, IPV6_RECVFRAGSIZE, 1},
+    {"Ipv6RecverrRfc4884", AF_INET6, SOCK_DGRAM, 0, IPPROTO_IPV6, 31, 1},
+    {"Ipv62292PktInfo", AF_INET6, SOCK_DGRAM, 0, IPPROTO_IPV6, IPV6_2292PKTINFO, 1},
+    {"Ipv6Checksum", AF_INET6, SOCK_RAW, 89, IPPROTO_IPV6, IPV6_CHECKSUM, 12},
+    {"Inq", AF_INET, SOCK_STREAM, 0, IPPROTO_TCP, TCP_INQ, 1},
+    {"TxDelay", AF_INET, SOCK_STREAM, 0, IPPROTO_TCP, TCP_TX_DELAY, 1000},
+    {"ThinLinear", AF_INET, SOCK_STREAM, 0, IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, 1},
+    {"FastOpenNoCookie", AF_INET, SOCK_STREAM, 0, IPPROTO_TCP, TCP_FASTOPEN_NO_COOKIE, 1},
+    {"RtoMax", AF_INET, SOCK_STREAM, 0, IPPROTO_TCP, 44, 2000},
+    {"NoCheck6Tx", AF_INET6, SOCK_DGRAM, 0, IPPROTO_UDP, UDP_NO_CHECK6_TX, 1},
+    {"NoCheck6Rx", AF_INET6, SOCK_DGRAM, 0, IPPROTO_UDP, UDP_NO_CHECK6_RX, 1},
+    {"UdpEncap", AF_INET, SOCK_DGRAM, 0, IPPROTO_UDP, UDP_ENCAP, 2},
+    {"IcmpFilter", AF_INET, SOCK_RAW, IPPROTO_ICMP, SOL_RAW, 1, 0x7ffffffe},
+};
+
+INSTANTIATE_TEST_SUITE_P(, SocketOptionCycleTest, ::testing::ValuesIn(kOptions),
+                         [](const auto& tested) { return std::string(tested.param.what); });
+
+TEST_F(SocketCycleTest, ALockedFilter) {
+  const sock_filter all = BPF_STMT(BPF_RET | BPF_K, 0xffff);
+  const sock_fprog program = {1, const_cast<sock_filter*>(&all)};
+  OwnedFd fd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(setsockopt(fd.get(), SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)), 0);
+  ASSERT_TRUE(Set(fd.get(), SOL_SOCKET, SO_LOCK_FILTER, 1));
+  Put(std::move(fd));
+  Cycle();
+  EXPECT_EQ(Get(Fd(), SOL_SOCKET, SO_LOCK_FILTER), 1);
+  EXPECT_NE(setsockopt(Fd(), SOL_SOCKET, SO_DETACH_FILTER, &program, sizeof(int)), 0);
+}
+
+TEST_F(SocketCycleTest, NetlinkGroupsAbove32) {
+  constexpr int kGroup = 36;  // RTNLGRP_BRVLAN: whoever wants may listen
+  OwnedFd fd(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
+  ASSERT_TRUE(Set(fd.get(), SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, kGroup));
+  Put(std::move(fd));
+  Cycle();
+  uint32_t groups[64] = {};
+  socklen_t size = sizeof(groups);
+  ASSERT_EQ(getsockopt(Fd(), SOL_NETLINK, NETLINK_LIST_MEMBERSHIPS, groups, &size), 0);
+  EXPECT_EQ(groups[(kGroup - 1) / 32], 1u << (kGroup - 1) % 32);
+}
+
+TEST_F(SocketCycleTest, OptionsOfALostConnection) {
+  constexpr int kTimestamps =
+      SOF_TIMESTAMPING_TX_ACK | SOF_TIMESTAMPING_SOFTWARE | SOF_TIMESTAMPING_OPT_ID;
+  OwnedFd fd, other;
+  MakeConnection(&fd, &other);
+  ASSERT_TRUE(Set(fd.get(), SOL_SOCKET, SO_TIMESTAMPING, kTimestamps));
+  ASSERT_EQ(setsockopt(fd.get(), SOL_SOCKET, SO_BINDTODEVICE, "lo", 3), 0);
+  ASSERT_EQ(send(other.get(), "unread", 6, 0), 6);
+  ASSERT_TRUE(Set(fd.get(), IPPROTO_IP, IP_MINTTL, 255));
+  Put(std::move(fd));
+  ASSERT_EQ(Save(), "");
+  table_ = nullptr;
+  absl::Status status = Restore();
+  ASSERT_TRUE(status.ok()) << status;
+  EXPECT_EQ(Get(Fd(), SOL_SOCKET, SO_TIMESTAMPING), kTimestamps);
+  EXPECT_EQ(Get(Fd(), IPPROTO_IP, IP_MINTTL), 255);
+  EXPECT_EQ(Received(Fd()), "unread");
+  EXPECT_EQ(Received(Fd()), "-ECONNRESET");
+}
+
+// It goes on where it stands still: the process that held it ends.
+TEST_F(SocketCycleTest, OptionsOfAKeptConnection) {
+  constexpr int kTimestamps =
+      SOF_TIMESTAMPING_TX_ACK | SOF_TIMESTAMPING_SOFTWARE | SOF_TIMESTAMPING_OPT_ID;
+  OwnedFd fd, other;
+  MakeConnection(&fd, &other);
+  if (!Set(fd.get(), IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_ON) ||
+      !Set(fd.get(), IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_OFF)) {
+    GTEST_SKIP() << "CAP_NET_ADMIN";
+  }
+  ASSERT_TRUE(Set(fd.get(), SOL_SOCKET, SO_TIMESTAMPING, kTimestamps));
+  ASSERT_TRUE(Set(fd.get(), SOL_SOCKET, SO_SNDBUF, 300000));
+  ASSERT_TRUE(Set(fd.get(), SOL_SOCKET, SO_RCVBUF, 5000));
+  ASSERT_TRUE(Set(fd.get(), IPPROTO_TCP, TCP_WINDOW_CLAMP, 3000));
+  const int names[] = {SO_SNDBUF, SO_RCVBUF, SO_BUF_LOCK, SO_TIMESTAMPING};
+  std::vector<int> before;
+  for (int name : names) before.push_back(Get(fd.get(), SOL_SOCKET, name));
+  ASSERT_EQ(send(other.get(), "unread", 6, 0), 6);
+  Put(std::move(fd));
+  int out[2];
+  ASSERT_EQ(pipe(out), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    const bool saved = Save(true).empty();
+    const std::vector<uint8_t>& state = files_[0].state;
+    _exit(saved && write(out[1], state.data(), state.size()) > 0 ? 0 : 1);
+  }
+  table_ = nullptr;
+  close(out[1]);
+  FileRecord record;
+  record.id = 1;
+  record.kind = FileKind::kSocket;
+  record.flags = O_RDWR;
+  record.state.resize(4096);
+  const ssize_t size = read(out[0], record.state.data(), record.state.size());
+  close(out[0]);
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_EQ(status, 0);
+  record.state.resize(static_cast<size_t>(size));
+  files_ = {record};
+  descriptors_ = {{kNumber, 1, false}};
+  absl::Status restored = Restore(true);
+  ASSERT_TRUE(restored.ok()) << restored;
+  for (size_t i = 0; i < before.size(); ++i) {
+    EXPECT_EQ(Get(Fd(), SOL_SOCKET, names[i]), before[i]) << names[i];
+  }
+  EXPECT_EQ(Get(Fd(), IPPROTO_TCP, TCP_WINDOW_CLAMP), 3000);
+  EXPECT_EQ(Received(Fd()), "unread");
+  EXPECT_EQ(send(Fd(), "more", 4, 0), 4);
+  pollfd look = {other.get(), POLLIN, 0};
+  EXPECT_EQ(poll(&look, 1, 5000), 1);
+  EXPECT_EQ(Received(other.get()), "more");
+}
+
+}  // namespace
+}  // namespace km
