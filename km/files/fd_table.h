@@ -98,6 +98,7 @@ class FileDescription {
   std::atomic<uint32_t> notify = 0;  // what F_NOTIFY was last asked for
   // A lock or lease was asked for through it, by the program; `foreign`: perhaps by others.
   std::atomic<bool> may_hold_locks = false;
+  std::atomic<bool> bound = false;      // a socket that the program gave its name: bind(2)
   WatchedPaths watched;                 // of an inotify instance
   HeldEvents held_events;               // of one too: what comes before the host's
   std::shared_ptr<SignalFd> signal_fd;  // what a signalfd takes; set before it is installed

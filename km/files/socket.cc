@@ -222,9 +222,12 @@ absl::Status SaveState(const OpenFile& file, FileSaver& saver, SocketState* stat
   if (IsTcp(*state)) return SaveTcp(fd, saver, state);
   pollfd look = {fd, POLLIN, 0};
   poll(&look, 1, 0);
-  if (state->type == SOCK_DGRAM && state->protocol == IPPROTO_UDP) {
+  if (IsInet(*state) && state->type != SOCK_STREAM) {
     state->peer = BoundTo(fd, *state, getpeername);
+    state->port_chosen = !file.description->bound && !file.description->foreign;
     if (!state->peer.empty()) Forget(SOL_SOCKET, {SO_INCOMING_CPU}, state);
+  }
+  if (state->type == SOCK_DGRAM && state->protocol == IPPROTO_UDP) {
     if ((look.revents & POLLERR) == 0) return SaveSocketQueue(fd, -1, saver, state);
     return absl::FailedPreconditionError("has an error that was not read: close it");
   }
@@ -305,6 +308,13 @@ absl::Status BindTo(int fd, const SocketState& state, FileRestorer& restorer) {
     // The port is a matter of chance.
     SocketAddress any = state.name;
     reinterpret_cast<sockaddr_nl*>(any.data())->nl_pid = 0;
+    result = bind(fd, Sockaddr(any), Length(any));
+  }
+  if (result != 0 && errno == EADDRINUSE && state.port_chosen && IsInet(state) &&
+      state.name.size() >= sizeof(sockaddr_in)) {
+    // The port too is a matter of chance: the process as it was may go on, and still have it.
+    SocketAddress any = state.name;
+    reinterpret_cast<sockaddr_in*>(any.data())->sin_port = 0;  // where it is in both families
     result = bind(fd, Sockaddr(any), Length(any));
   }
   if (result != 0 && errno == EADDRNOTAVAIL && !state.peer.empty()) {
@@ -398,6 +408,7 @@ absl::Status Finish(const FileRecord& record, const OpenFile& file, FileRestorer
     return ErrnoStatus(errno, "cannot give a socket its packet filter");
   }
   KM_RETURN_IF_ERROR(FinishSocketOptions(file, state));
+  file.description->bound = !state.port_chosen;
   if (state.condition == KM_SOCKET_LOST) return absl::OkStatus();
   // The other half follows from the other end's.
   if (state.condition == KM_SOCKET_PAIRED && (state.shut & 1) != 0) shutdown(fd, SHUT_RD);

@@ -40,6 +40,7 @@ struct SocketState {
   uint32_t waiting = 0;        // listening: connections that were not accepted
   uint32_t shut = 0;           // bit 0: for reading, bit 1: for writing
   uint32_t pair = 0, end = 0;  // paired: which pair, and which end of it
+  bool port_chosen = false;    // `name`: by the kernel, because the program did not bind it
   SocketAddress name, peer;    // bound to, connected to (datagrams, and with `tcp`)
   std::vector<SocketOption> options;
   std::vector<SocketMessage> messages;  // not received yet, in order

@@ -246,6 +246,29 @@ TEST_F(SocketCycleTest, NetlinkGroupsAbove32) {
   EXPECT_EQ(groups[(kGroup - 1) / 32], 1u << (kGroup - 1) % 32);
 }
 
+TEST_F(SocketCycleTest, APortThatIsTakenIsAnotherWhereTheKernelChoseIt) {
+  for (bool bound : {false, true}) {
+    OwnedFd peer(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    ASSERT_EQ(Bind(peer.get(), Loopback()), 0);
+    OwnedFd fd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    ASSERT_EQ(Connect(fd.get(), NameOf(peer.get())), 0);
+    const sockaddr_in before = NameOf(fd.get());
+    Put(std::move(fd)).bound = bound;
+    ASSERT_EQ(Save(), "");
+    std::unique_ptr<FdTable> goes_on = std::move(table_);
+    EXPECT_EQ(Restore().ok(), !bound);
+    if (bound) continue;
+    EXPECT_NE(NameOf(Fd()).sin_port, before.sin_port);
+    EXPECT_EQ(NameOf(Fd(), getpeername).sin_port, NameOf(peer.get()).sin_port);
+    // Still so in the next one; and the port stays where it can.
+    goes_on = nullptr;
+    EXPECT_FALSE(table_->Get(kNumber)->description->bound);
+    const sockaddr_in chosen = NameOf(Fd());
+    Cycle();
+    EXPECT_EQ(NameOf(Fd()).sin_port, chosen.sin_port);
+  }
+}
+
 TEST_F(SocketCycleTest, OptionsOfALostConnection) {
   constexpr int kTimestamps =
       SOF_TIMESTAMPING_TX_ACK | SOF_TIMESTAMPING_SOFTWARE | SOF_TIMESTAMPING_OPT_ID;
