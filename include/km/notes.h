@@ -276,7 +276,7 @@ enum km_socket_condition {
 enum km_socket_tag {
   KM_SOCKET_SPEC = 32,      /* u32 family, type, protocol */
   KM_SOCKET_CONDITION = 33, /* u32 km_socket_condition, backlog, connections waiting, shut down
-                               (bit 0: for reading, 1: for writing) */
+                               (bit 0: for reading, 1: for writing), 1: the kernel chose its port */
   KM_SOCKET_PAIR = 34,      /* u32: which pair, which end of it (0, 1) */
   KM_SOCKET_NAME = 35,      /* struct sockaddr_*: bound to */
   KM_SOCKET_PEER = 36,      /* struct sockaddr_*: where its datagrams go; with KM_SOCKET_TCP the

@@ -78,6 +78,7 @@ struct ProcText {
   absl::Mutex mutex;
   std::optional<std::string> text ABSL_GUARDED_BY(mutex);
 };
+class SocketUnshown;  // km/files/socket_unshown.h
 
 // An open file description, shared by descriptors that dup(2) made of each other.
 class FileDescription {
@@ -94,6 +95,10 @@ class FileDescription {
   void SetNotice(QueueNotice notice) ABSL_LOCKS_EXCLUDED(mutex_);
 
   ProcText& proc_text() { return proc_text_; }
+  // Of a socket: what the program told it that the host does not show. Null: nothing yet.
+  std::shared_ptr<SocketUnshown> unshown() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // The same, made when there is none.
+  std::shared_ptr<SocketUnshown> MakeUnshown() ABSL_LOCKS_EXCLUDED(mutex_);
 
   FileKind kind = FileKind::kOther;
   std::string path;  // absolute, as the host sees it; empty where it has none
@@ -108,6 +113,7 @@ class FileDescription {
   std::atomic<uint32_t> notify = 0;  // what F_NOTIFY was last asked for
   // A lock or lease was asked for through it, by the program; `foreign`: perhaps by others.
   std::atomic<bool> may_hold_locks = false;
+  std::atomic<bool> bound = false;      // a socket that the program gave its name: bind(2)
   WatchedPaths watched;                 // of an inotify instance
   HeldEvents held_events;               // of one too: what comes before the host's
   std::shared_ptr<SignalFd> signal_fd;  // what a signalfd takes; set before it is installed
@@ -124,6 +130,7 @@ class FileDescription {
   std::shared_ptr<const BoundName> bound_name_ ABSL_GUARDED_BY(mutex_);
   QueueNotice notice_ ABSL_GUARDED_BY(mutex_);
   ProcText proc_text_;
+  std::shared_ptr<SocketUnshown> unshown_ ABSL_GUARDED_BY(mutex_);
 };
 
 // One descriptor of the program's: a host descriptor of its own, as natively, so that locks, epoll

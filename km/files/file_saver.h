@@ -61,8 +61,10 @@ class FileSaver {
   std::vector<uint8_t> scratch;
   OwnedFd diag;                          // see QueryUnixSocket
   int directory_entries_left = 1 << 20;  // see SocketFileAt: a program may have many sockets
-  // The options of new sockets, by family, type and protocol: see SaveSocketOptions.
-  absl::flat_hash_map<std::array<int, 3>, std::vector<std::vector<uint8_t>>> new_sockets;
+  // The options of new sockets, by family, type and protocol: see SaveSocketOptions. None: such a
+  // socket does not have it, or nothing needs to ask.
+  absl::flat_hash_map<std::array<int, 3>, std::vector<std::optional<std::vector<uint8_t>>>>
+      new_sockets;
 
   // ---- What came out ----
 

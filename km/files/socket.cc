@@ -23,7 +23,9 @@
 #include "km/base/status.h"
 #include "km/files/kind.h"
 #include "km/files/socket_filter.h"
+#include "km/files/socket_lost.h"
 #include "km/files/socket_state.h"
+#include "km/files/socket_unshown.h"
 
 namespace km {
 namespace {
@@ -83,8 +85,16 @@ absl::Status BindTo(int fd, const SocketState& state, FileRestorer& restorer) {
     reinterpret_cast<sockaddr_nl*>(any.data())->nl_pid = 0;
     result = bind(fd, Sockaddr(any), Length(any));
   }
+  if (result != 0 && errno == EADDRINUSE && state.port_chosen && IsInet(state)) {
+    // The port too is a matter of chance: the process as it was may go on, and still have it.
+    SocketAddress any = state.name;
+    reinterpret_cast<sockaddr_in*>(any.data())->sin_port = 0;  // where it is in both families
+    result = bind(fd, Sockaddr(any), Length(any));
+  }
   // An address that came with the connection, and that this host does not have.
-  if (errno == EADDRNOTAVAIL && state.type == SOCK_DGRAM && !state.peer.empty()) result = 0;
+  if (result != 0 && errno == EADDRNOTAVAIL && state.type != SOCK_STREAM && !state.peer.empty()) {
+    result = 0;
+  }
   if (result != 0) {
     return ErrnoStatus(
         errno, absl::StrCat("cannot bind a socket to ", SocketPlaceText(state), ", where it was"));
@@ -93,101 +103,14 @@ absl::Status BindTo(int fd, const SocketState& state, FileRestorer& restorer) {
   return absl::OkStatus();
 }
 
-// A listener on the loopback interface, and its address.
-absl::StatusOr<OwnedFd> LoopbackListener(int family, SocketAddress* name) {
-  OwnedFd listener(socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (family == AF_INET) {
-    sockaddr_in in = {};
-    in.sin_family = AF_INET;
-    in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    name->assign(reinterpret_cast<uint8_t*>(&in), reinterpret_cast<uint8_t*>(&in + 1));
-  } else if (family == AF_INET6) {
-    // As IPv4: the host may have no other.
-    sockaddr_in6 in = {};
-    in.sin6_family = AF_INET6;
-    in.sin6_addr.s6_addr[10] = in.sin6_addr.s6_addr[11] = 0xff;
-    in.sin6_addr.s6_addr[12] = 127;
-    in.sin6_addr.s6_addr[15] = 1;
-    const int off = 0;
-    setsockopt(listener.get(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
-    name->assign(reinterpret_cast<uint8_t*>(&in), reinterpret_cast<uint8_t*>(&in + 1));
-  }
-  socklen_t size = Length(*name);
-  if (!listener.valid() || bind(listener.get(), Sockaddr(*name), size) != 0 ||
-      listen(listener.get(), 1) != 0 ||
-      getsockname(listener.get(), reinterpret_cast<sockaddr*>(name->data()), &size) != 0) {
-    return ErrnoStatus(errno, "cannot make a connection to reset");
-  }
-  return listener;
-}
-
-void Reset(OwnedFd connection) {
-  const linger at_once = {1, 0};
-  setsockopt(connection.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
-}
-
-// Has the end `to` of a connection receive what is still to be read, as far as the host lets it
-// hold so much.
-bool Deliver(const SocketState& state, int from, int to) {
-  constexpr int kLongest = 200;  // ms
-  int all = 0, arrived = 0;
-  for (const SocketMessage& message : state.messages) {
-    absl::Span<const uint8_t> bytes = message.bytes;
-    all += static_cast<int>(bytes.size());
-    while (!bytes.empty()) {
-      const ssize_t sent = send(from, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-      pollfd room = {from, POLLOUT, 0};
-      if (sent > 0) {
-        bytes.remove_prefix(static_cast<size_t>(sent));
-      } else if (errno != EAGAIN || poll(&room, 1, kLongest) != 1) {
-        return false;
-      }
-    }
-  }
-  for (int ms = 0; ms < kLongest; ++ms) {
-    if (ioctl(to, FIONREAD, &arrived) != 0 || arrived >= all) return true;
-    usleep(1000);
-  }
-  return false;
-}
-
-// A connection that was made, received what is still to be read, and was then reset by the other
-// end.
-absl::StatusOr<OwnedFd> LostTcp(const SocketState& state) {
-  KM_ASSIGN_OR_RETURN(OwnedFd fd, NewSocket(state));
-  SocketAddress name;
-  KM_ASSIGN_OR_RETURN(OwnedFd listener, LoopbackListener(state.family, &name));
-  KM_RETURN_IF_ERROR(SetSocketOptions(fd.get(), state));
-  const int v6only = 0;
-  setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof(v6only));
-  size_t held = 0;
-  for (const SocketMessage& message : state.messages) held += message.bytes.size();
-  MakeRoom(fd.get(), SO_RCVBUF, SO_RCVBUFFORCE, held);
-  if (connect(fd.get(), Sockaddr(name), Length(name)) != 0) {
-    return ErrnoStatus(errno, "cannot make a connection to reset");
-  }
-  OwnedFd other(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
-  if (!other.valid()) return ErrnoStatus(errno, "cannot make a connection to reset");
-  MakeRoom(other.get(), SO_SNDBUF, SO_SNDBUFFORCE, held);
-  if (!Deliver(state, other.get(), fd.get())) {
-    Log(LogLevel::kWarning,
-        "a part of what came by a connection that is reset is lost: this host "
-        "has no room for it (net.core.rmem_max)");
-  }
-  if ((state.shut & 1) != 0) shutdown(other.get(), SHUT_WR);
-  if ((state.shut & 2) != 0) shutdown(fd.get(), SHUT_WR);
-  // Closed by both it is no connection any more, and cannot be reset.
-  if (state.shut != 3) Reset(std::move(other));
-  return fd;
-}
-
 // It stands still until all is restored.
 absl::StatusOr<OwnedFd> KeptTcp(const SocketState& state) {
   KM_ASSIGN_OR_RETURN(OwnedFd fd, NewSocket(state));
-  KM_RETURN_IF_ERROR(SetSocketOptions(fd.get(), state));
+  KM_RETURN_IF_ERROR(SetSocketOptions(fd.get(), state, kOptionsForName | kOptionsBarring));
   absl::Span<const uint8_t> received;
   if (!state.messages.empty()) received = state.messages.front().bytes;
   KM_RETURN_IF_ERROR(RestoreTcpConnection(fd.get(), *state.tcp, state.name, state.peer, received));
+  KM_RETURN_IF_ERROR(SetSocketOptions(fd.get(), state, kOptionsOther));
   // The end of what is received stands behind it, whether it was sent or asked for. Its number is
   // counted already.
   if ((state.shut & 1) != 0) shutdown(fd.get(), SHUT_RD);
@@ -210,44 +133,11 @@ absl::StatusOr<OwnedFd> PairEnd(const SocketState& state, FileRestorer& restorer
   return fd;
 }
 
-// Its other end was in another process: closed with something unread in it, it leaves a reset.
-absl::StatusOr<OwnedFd> LostUnix(const SocketState& state, FileRestorer& restorer) {
-  int fds[2];
-  if (socketpair(state.family, state.type | SOCK_CLOEXEC, state.protocol, fds) != 0) {
-    return ErrnoStatus(errno, "cannot make a pair of sockets");
-  }
-  OwnedFd fd(fds[0]), other(fds[1]);
-  KM_RETURN_IF_ERROR(FillSocketFrom(other.get(), fd.get(), state, restorer));
-  send(fd.get(), "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
-  return fd;
-}
-
-// Who waited to be accepted was reset meanwhile; the program still finds the connections.
-void ResetWaiting(const SocketState& state) {
-  SocketAddress to = state.name;
-  auto* in = reinterpret_cast<sockaddr_in*>(to.data());
-  auto* in6 = reinterpret_cast<sockaddr_in6*>(to.data());
-  if (state.family == AF_INET && in->sin_addr.s_addr == INADDR_ANY) {
-    in->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  }
-  if (state.family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&in6->sin6_addr)) {
-    in6->sin6_addr = in6addr_loopback;
-  }
-  SocketAddress from = to;  // must be of this host, whatever the listener has (IP_FREEBIND)
-  if (IsInet(state)) reinterpret_cast<sockaddr_in*>(from.data())->sin_port = 0;
-  const timeval soon = {1, 0};
-  for (uint32_t i = 0; i < std::min(state.waiting, 4096u); ++i) {
-    OwnedFd client(socket(state.family, state.type | SOCK_CLOEXEC, 0));
-    setsockopt(client.get(), SOL_SOCKET, SO_SNDTIMEO, &soon, sizeof(soon));
-    if (IsInet(state) && bind(client.get(), Sockaddr(from), Length(from)) != 0) break;
-    if (connect(client.get(), Sockaddr(to), Length(to)) != 0) break;
-    Reset(std::move(client));
-  }
-}
-
 bool IsKept(const SocketState& state, const FileRestorer& restorer) {
   return state.tcp.has_value() && restorer.keep_tcp();
 }
+
+constexpr unsigned kBeforeName = kOptionsForName | kOptionsBarring | kOptionsOther;
 
 absl::StatusOr<OwnedFd> Make(const SocketState& state, FileRestorer& restorer) {
   if (IsKept(state, restorer)) return KeptTcp(state);
@@ -256,12 +146,12 @@ absl::StatusOr<OwnedFd> Make(const SocketState& state, FileRestorer& restorer) {
   }
   if (state.condition == KM_SOCKET_PAIRED) {
     KM_ASSIGN_OR_RETURN(OwnedFd fd, PairEnd(state, restorer));
-    KM_RETURN_IF_ERROR(SetSocketOptions(fd.get(), state));
+    KM_RETURN_IF_ERROR(SetSocketOptions(fd.get(), state, kBeforeName));
     if (state.type == SOCK_DGRAM) KM_RETURN_IF_ERROR(BindTo(fd.get(), state, restorer));
     return fd;
   }
   KM_ASSIGN_OR_RETURN(OwnedFd fd, NewSocket(state));
-  KM_RETURN_IF_ERROR(SetSocketOptions(fd.get(), state));
+  KM_RETURN_IF_ERROR(SetSocketOptions(fd.get(), state, kBeforeName));
   KM_RETURN_IF_ERROR(BindTo(fd.get(), state, restorer));
   if (state.condition == KM_SOCKET_LISTENING) {
     if (listen(fd.get(), static_cast<int>(state.backlog)) != 0) {
@@ -301,6 +191,8 @@ absl::Status Finish(const FileRecord& record, const OpenFile& file, FileRestorer
   if (!state.filter.empty() && !SetSocketFilter(fd, state.filter)) {
     return ErrnoStatus(errno, "cannot give a socket its packet filter");
   }
+  KM_RETURN_IF_ERROR(FinishSocketOptions(file, state));
+  file.description->bound = !state.port_chosen;
   if (state.condition == KM_SOCKET_LOST) return absl::OkStatus();
   // The other half follows from the other end's.
   if (state.condition == KM_SOCKET_PAIRED && (state.shut & 1) != 0) shutdown(fd, SHUT_RD);

@@ -8,25 +8,38 @@
 #include <sys/time.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <initializer_list>
 #include <iterator>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
+#include "km/base/log.h"
 #include "km/base/status.h"
 #include "km/files/socket_state.h"
+#include "km/files/socket_unshown.h"
 
 namespace km {
 namespace {
 
 constexpr size_t kInt = sizeof(int);
 constexpr size_t kNameSize = 16;  // of interfaces and of congestion control
+// Of Linux newer than the headers that this is built with, or in none that go with the others'.
+constexpr int kRcvPriority = 82;         // SO_RCVPRIORITY, 6.14
+constexpr int kPassRights = 83;          // SO_PASSRIGHTS, 6.16
+constexpr int kIpRecverrRfc4884 = 26;    // IP_RECVERR_RFC4884, 5.9
+constexpr int kLocalPortRange = 51;      // IP_LOCAL_PORT_RANGE, 6.3
+constexpr int kIpv6RecverrRfc4884 = 31;  // IPV6_RECVERR_RFC4884, 5.9
+constexpr int kTcpRtoMaxMs = 44;         // TCP_RTO_MAX_MS, 6.15
+constexpr int kIcmpFilter = 1;           // ICMP_FILTER of level SOL_RAW
 
 struct SavedOption {
   int level, name;
   size_t size;  // at most
 };
 
-// In an order that they can be set in. Those without a constant are of newer headers.
+// In an order that they can be set in: see SetsToo.
 constexpr SavedOption kSaved[] = {
     {SOL_SOCKET, SO_REUSEADDR, kInt},
     {SOL_SOCKET, SO_REUSEPORT, kInt},
@@ -34,9 +47,9 @@ constexpr SavedOption kSaved[] = {
     {SOL_SOCKET, SO_BROADCAST, kInt},
     {SOL_SOCKET, SO_SNDBUF, kInt},
     {SOL_SOCKET, SO_RCVBUF, kInt},
+    {SOL_SOCKET, SO_BUF_LOCK, kInt},
     {SOL_SOCKET, SO_KEEPALIVE, kInt},
     {SOL_SOCKET, SO_OOBINLINE, kInt},
-    {SOL_SOCKET, SO_PRIORITY, kInt},
     {SOL_SOCKET, SO_LINGER, sizeof(linger)},
     {SOL_SOCKET, SO_PASSCRED, kInt},
     {SOL_SOCKET, SO_RCVLOWAT, kInt},
@@ -46,6 +59,10 @@ constexpr SavedOption kSaved[] = {
     {SOL_SOCKET, SO_TIMESTAMP, kInt},
     {SOL_SOCKET, SO_TIMESTAMPNS, kInt},
     {SOL_SOCKET, SO_TIMESTAMPING, kInt},
+    // Whichever is set last says of all three how they are shown.
+    {SOL_SOCKET, SO_TIMESTAMP_NEW, kInt},
+    {SOL_SOCKET, SO_TIMESTAMPNS_NEW, kInt},
+    {SOL_SOCKET, SO_TIMESTAMPING_NEW, kInt},
     {SOL_SOCKET, SO_MARK, kInt},
     {SOL_SOCKET, SO_RXQ_OVFL, kInt},
     {SOL_SOCKET, SO_PEEK_OFF, kInt},
@@ -53,7 +70,15 @@ constexpr SavedOption kSaved[] = {
     {SOL_SOCKET, SO_BUSY_POLL, kInt},
     {SOL_SOCKET, SO_MAX_PACING_RATE, sizeof(uint64_t)},
     {SOL_SOCKET, SO_ZEROCOPY, kInt},
+    {SOL_SOCKET, SO_NO_CHECK, kInt},
+    {SOL_SOCKET, SO_INCOMING_CPU, kInt},
+    {SOL_SOCKET, SO_RCVMARK, kInt},
+    {SOL_SOCKET, kRcvPriority, kInt},
+    {SOL_SOCKET, SO_TXREHASH, kInt},
+    {SOL_SOCKET, SO_PREFER_BUSY_POLL, kInt},
+    {SOL_SOCKET, SO_TXTIME, sizeof(uint64_t)},
     {IPPROTO_IP, IP_TOS, kInt},
+    {SOL_SOCKET, SO_PRIORITY, kInt},
     {IPPROTO_IP, IP_TTL, kInt},
     {IPPROTO_IP, IP_HDRINCL, kInt},
     {IPPROTO_IP, IP_RECVOPTS, kInt},
@@ -73,6 +98,11 @@ constexpr SavedOption kSaved[] = {
     {IPPROTO_IP, IP_MULTICAST_LOOP, kInt},
     {IPPROTO_IP, IP_MULTICAST_ALL, kInt},
     {IPPROTO_IP, IP_UNICAST_IF, kInt},
+    {IPPROTO_IP, kIpRecverrRfc4884, kInt},
+    {IPPROTO_IP, IP_RECVFRAGSIZE, kInt},
+    {IPPROTO_IP, IP_CHECKSUM, kInt},
+    {IPPROTO_IP, kLocalPortRange, kInt},
+    {IPPROTO_IP, IP_NODEFRAG, kInt},
     {IPPROTO_IPV6, IPV6_V6ONLY, kInt},
     {IPPROTO_IPV6, IPV6_UNICAST_HOPS, kInt},
     {IPPROTO_IPV6, IPV6_MULTICAST_IF, kInt},
@@ -91,6 +121,17 @@ constexpr SavedOption kSaved[] = {
     {IPPROTO_IPV6, IPV6_TCLASS, kInt},
     {IPPROTO_IPV6, IPV6_AUTOFLOWLABEL, kInt},
     {IPPROTO_IPV6, IPV6_FREEBIND, kInt},
+    {IPPROTO_IPV6, IPV6_TRANSPARENT, kInt},
+    {IPPROTO_IPV6, IPV6_RECVORIGDSTADDR, kInt},
+    {IPPROTO_IPV6, IPV6_MINHOPCOUNT, kInt},
+    {IPPROTO_IPV6, IPV6_ADDR_PREFERENCES, kInt},
+    {IPPROTO_IPV6, IPV6_MULTICAST_ALL, kInt},
+    {IPPROTO_IPV6, IPV6_UNICAST_IF, kInt},
+    {IPPROTO_IPV6, IPV6_FLOWINFO_SEND, kInt},
+    {IPPROTO_IPV6, IPV6_RECVFRAGSIZE, kInt},
+    {IPPROTO_IPV6, kIpv6RecverrRfc4884, kInt},
+    {IPPROTO_IPV6, IPV6_2292PKTINFO, kInt},
+    {IPPROTO_IPV6, IPV6_CHECKSUM, kInt},
     {IPPROTO_TCP, TCP_NODELAY, kInt},
     {IPPROTO_TCP, TCP_MAXSEG, kInt},
     {IPPROTO_TCP, TCP_CORK, kInt},
@@ -107,15 +148,27 @@ constexpr SavedOption kSaved[] = {
     {IPPROTO_TCP, TCP_NOTSENT_LOWAT, kInt},
     {IPPROTO_TCP, TCP_SAVE_SYN, kInt},
     {IPPROTO_TCP, TCP_FASTOPEN_CONNECT, kInt},
+    {IPPROTO_TCP, TCP_FASTOPEN_NO_COOKIE, kInt},
+    {IPPROTO_TCP, TCP_INQ, kInt},
+    {IPPROTO_TCP, TCP_TX_DELAY, kInt},
+    {IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, kInt},
+    {IPPROTO_TCP, kTcpRtoMaxMs, kInt},
     {IPPROTO_UDP, UDP_CORK, kInt},
     {IPPROTO_UDP, UDP_SEGMENT, kInt},
     {IPPROTO_UDP, UDP_GRO, kInt},
+    {IPPROTO_UDP, UDP_NO_CHECK6_TX, kInt},
+    {IPPROTO_UDP, UDP_NO_CHECK6_RX, kInt},
+    {IPPROTO_UDP, UDP_ENCAP, kInt},
+    {SOL_RAW, kIcmpFilter, kInt},
     {SOL_NETLINK, NETLINK_PKTINFO, kInt},
     {SOL_NETLINK, NETLINK_BROADCAST_ERROR, kInt},
     {SOL_NETLINK, NETLINK_NO_ENOBUFS, kInt},
     {SOL_NETLINK, NETLINK_CAP_ACK, kInt},
     {SOL_NETLINK, NETLINK_EXT_ACK, kInt},
     {SOL_NETLINK, NETLINK_GET_STRICT_CHK, kInt},
+    {SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, kInt},  // not to be got: see SaveNetlinkGroups
+    {SOL_SOCKET, kPassRights, kInt},
+    {SOL_SOCKET, SO_LOCK_FILTER, kInt},
 };
 
 // Levels that a socket has no options of are answered with an error; asking costs nothing much.
@@ -124,6 +177,9 @@ bool Applies(const SavedOption& option, const SocketState& state) {
   constexpr int kMulticast4[] = {IP_MULTICAST_IF, IP_MULTICAST_TTL, IP_MULTICAST_LOOP,
                                  IP_MULTICAST_ALL};
   constexpr int kMulticast6[] = {IPV6_MULTICAST_IF, IPV6_MULTICAST_HOPS, IPV6_MULTICAST_LOOP};
+  // Of packets, which UNIX sockets have none of; asking all of them would take its time.
+  constexpr int kOfPackets[] = {SO_NO_CHECK, SO_INCOMING_CPU,     SO_RCVMARK, kRcvPriority,
+                                SO_TXREHASH, SO_PREFER_BUSY_POLL, SO_TXTIME};
   auto is_one_of = [&](const auto& names) {
     return std::find(std::begin(names), std::end(names), option.name) != std::end(names);
   };
@@ -132,6 +188,8 @@ bool Applies(const SavedOption& option, const SocketState& state) {
     return false;
   }
   switch (option.level) {
+    case SOL_SOCKET:
+      return state.family != AF_UNIX || !is_one_of(kOfPackets);
     case IPPROTO_IP:
       return state.family == AF_INET || state.family == AF_INET6;
     case IPPROTO_IPV6:
@@ -139,6 +197,8 @@ bool Applies(const SavedOption& option, const SocketState& state) {
     case IPPROTO_TCP:
     case IPPROTO_UDP:
       return state.protocol == option.level;
+    case SOL_RAW:
+      return state.type == SOCK_RAW;
     case SOL_NETLINK:
       return state.family == AF_NETLINK;
     default:
@@ -146,18 +206,37 @@ bool Applies(const SavedOption& option, const SocketState& state) {
   }
 }
 
-// Empty: it has none.
-std::vector<uint8_t> OptionOf(int fd, const SavedOption& option) {
-  std::vector<uint8_t> value(option.size);
-  auto size = static_cast<socklen_t>(value.size());
-  if (getsockopt(fd, option.level, option.name, value.data(), &size) != 0) size = 0;
-  value.resize(std::min<size_t>(size, value.size()));
-  return value;
-}
-
 // The kernel doubles what is asked for, and shows that.
 bool IsBufferSize(const SocketOption& option) {
   return option.level == SOL_SOCKET && (option.name == SO_SNDBUF || option.name == SO_RCVBUF);
+}
+
+// None: it has no such option. An empty value is one: of SO_BINDTODEVICE.
+std::optional<std::vector<uint8_t>> OptionOf(int fd, const SavedOption& option) {
+  std::vector<uint8_t> value(option.size);
+  auto size = static_cast<socklen_t>(value.size());
+  if (getsockopt(fd, option.level, option.name, value.data(), &size) != 0) return std::nullopt;
+  value.resize(option.size == kInt ? kInt : std::min<size_t>(size, value.size()));
+  return value;
+}
+
+// Whether setting the one sets the other too, which has to be saved then, whatever it is.
+bool SetsToo(const SocketOption& option, const SavedOption& other) {
+  if (other.level != SOL_SOCKET) return false;
+  return (other.name == SO_PRIORITY && option.level == IPPROTO_IP && option.name == IP_TOS) ||
+         (other.name == SO_BUF_LOCK && IsBufferSize(option));
+}
+
+// Those above 32, for which an address has no room.
+void SaveNetlinkGroups(int fd, SocketState* state) {
+  std::array<uint32_t, 64> groups = {};
+  socklen_t size = sizeof(groups);
+  if (getsockopt(fd, SOL_NETLINK, NETLINK_LIST_MEMBERSHIPS, groups.data(), &size) != 0) return;
+  for (uint32_t group = 33; group <= groups.size() * 32; ++group) {
+    if ((groups[(group - 1) / 32] >> (group - 1) % 32 & 1) == 0) continue;
+    const auto* bytes = reinterpret_cast<const uint8_t*>(&group);
+    state->options.push_back({SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, {bytes, bytes + sizeof(group)}});
+  }
 }
 
 absl::Status SetBufferSize(int fd, const SocketOption& option) {
@@ -173,17 +252,57 @@ absl::Status SetBufferSize(int fd, const SocketOption& option) {
   return absl::OkStatus();
 }
 
+SocketOptionTime TimeOf(const SocketOption& option) {
+  auto is = [&](int level, std::initializer_list<int> names) {
+    return option.level == level &&
+           std::find(names.begin(), names.end(), option.name) != names.end();
+  };
+  if (is(SOL_SOCKET, {SO_REUSEADDR, SO_REUSEPORT, SO_MARK}) ||
+      is(IPPROTO_IP, {IP_FREEBIND, IP_TRANSPARENT}) ||
+      is(IPPROTO_IPV6, {IPV6_V6ONLY, IPV6_FREEBIND, IPV6_TRANSPARENT})) {
+    return kOptionsForName;
+  }
+  if (is(SOL_SOCKET, {SO_BINDTODEVICE}) || is(IPPROTO_IP, {IP_MINTTL}) ||
+      is(IPPROTO_IPV6, {IPV6_MINHOPCOUNT})) {
+    return kOptionsBarring;
+  }
+  return is(SOL_SOCKET, {kPassRights, SO_LOCK_FILTER}) ? kOptionsAtLast : kOptionsOther;
+}
+
+absl::Status SetOption(int fd, const SocketOption& option) {
+  if (IsBufferSize(option)) return SetBufferSize(fd, option);
+  if (setsockopt(fd, option.level, option.name, option.value.data(),
+                 static_cast<socklen_t>(option.value.size())) == 0) {
+    return absl::OkStatus();
+  }
+  if (IsMembership(option.level, option.name, option.value.size())) {
+    // As when an interface goes away: the program goes on, and hears nothing of it.
+    Log(LogLevel::kWarning, absl::StrCat("a socket has a multicast group or interface no more: ",
+                                         ErrnoStatus(errno, "setsockopt").message()));
+    return absl::OkStatus();
+  }
+  if (option.level == SOL_SOCKET && option.name == SO_BINDTODEVICE) {
+    const std::string name(option.value.begin(), option.value.end());
+    return ErrnoStatus(
+        errno, absl::StrCat("cannot bind a socket to interface ", name.c_str(), ", where it was"));
+  }
+  return ErrnoStatus(errno, absl::StrCat("cannot set option ", option.name, " of level ",
+                                         option.level, " of a socket"));
+}
+
 }  // namespace
 
 bool IsSavedOption(int level, int name, size_t size) {
-  return std::any_of(std::begin(kSaved), std::end(kSaved), [&](const SavedOption& o) {
-    return o.level == level && o.name == name && size <= o.size && (o.size != kInt || size == kInt);
-  });
+  return IsMembership(level, name, size) ||
+         std::any_of(std::begin(kSaved), std::end(kSaved), [&](const SavedOption& o) {
+           return o.level == level && o.name == name && size <= o.size &&
+                  (o.size != kInt || size == kInt);
+         });
 }
 
-absl::Status SaveSocketOptions(int host_fd, FileSaver& saver, SocketState* state) {
+absl::Status SaveSocketOptions(const OpenFile& file, FileSaver& saver, SocketState* state) {
   auto [it, first] = saver.new_sockets.try_emplace({state->family, state->type, state->protocol});
-  std::vector<std::vector<uint8_t>>& defaults = it->second;
+  std::vector<std::optional<std::vector<uint8_t>>>& defaults = it->second;
   if (first) {
     OwnedFd fresh(socket(state->family, state->type | SOCK_CLOEXEC, state->protocol));
     if (!fresh.valid()) {
@@ -191,33 +310,46 @@ absl::Status SaveSocketOptions(int host_fd, FileSaver& saver, SocketState* state
       return ErrnoStatus(errno, "cannot be compared with a new one");
     }
     for (const SavedOption& option : kSaved) {
-      defaults.push_back(Applies(option, *state) ? OptionOf(fresh.get(), option)
-                                                 : std::vector<uint8_t>());
+      defaults.push_back(Applies(option, *state) ? OptionOf(fresh.get(), option) : std::nullopt);
     }
   }
+  const int fd = file.host.get();
   for (size_t i = 0; i < std::size(kSaved); ++i) {
     const SavedOption& option = kSaved[i];
     // What a new one does not have, this one has not either.
-    if (defaults[i].empty()) continue;
-    std::vector<uint8_t> value = OptionOf(host_fd, option);
-    if (value.empty() || value == defaults[i]) continue;
-    if (option.size == kInt && value.size() != kInt) value.resize(kInt);
-    state->options.push_back({option.level, option.name, std::move(value)});
+    if (!defaults[i].has_value()) continue;
+    std::optional<std::vector<uint8_t>> value = OptionOf(fd, option);
+    const bool is_set_too =
+        std::any_of(state->options.begin(), state->options.end(),
+                    [&](const SocketOption& saved) { return SetsToo(saved, option); });
+    if (!value.has_value() || (value == defaults[i] && !is_set_too)) continue;
+    state->options.push_back({option.level, option.name, *std::move(value)});
+  }
+  if (state->family == AF_NETLINK) SaveNetlinkGroups(fd, state);
+  std::shared_ptr<const SocketUnshown> unshown = file.description->unshown();
+  if (unshown == nullptr) return absl::OkStatus();
+  KM_RETURN_IF_ERROR(unshown->Carried());
+  for (SocketOption& option : unshown->Memberships(fd)) state->options.push_back(std::move(option));
+  return absl::OkStatus();
+}
+
+absl::Status SetSocketOptions(int host_fd, const SocketState& state, unsigned times) {
+  for (const SocketOption& option : state.options) {
+    if ((TimeOf(option) & times) != 0) KM_RETURN_IF_ERROR(SetOption(host_fd, option));
   }
   return absl::OkStatus();
 }
 
-absl::Status SetSocketOptions(int host_fd, const SocketState& state) {
+absl::Status FinishSocketOptions(const OpenFile& file, const SocketState& state) {
   for (const SocketOption& option : state.options) {
-    if (IsBufferSize(option)) {
-      KM_RETURN_IF_ERROR(SetBufferSize(host_fd, option));
-    } else if (setsockopt(host_fd, option.level, option.name, option.value.data(),
-                          static_cast<socklen_t>(option.value.size())) != 0) {
-      return ErrnoStatus(errno, absl::StrCat("cannot set option ", option.name, " of level ",
-                                             option.level, " of a socket"));
-    }
+    if (!IsMembership(option.level, option.name, option.value.size())) continue;
+    file.description->MakeUnshown()->Note(file.host.get(), option.level, option.name, option.value);
   }
-  return absl::OkStatus();
+  // What getpeername(2) does not show: see SocketUnshown.
+  const bool leads = state.type != SOCK_STREAM && !state.peer.empty() &&
+                     (state.family == AF_INET || state.family == AF_INET6);
+  if (leads) file.description->MakeUnshown()->NotePeer(state.peer);
+  return SetSocketOptions(file.host.get(), state, kOptionsAtLast);
 }
 
 }  // namespace km

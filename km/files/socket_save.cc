@@ -11,12 +11,15 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <initializer_list>
+#include <memory>
 
 #include "absl/strings/str_cat.h"
 #include "km/base/log.h"
 #include "km/base/status.h"
 #include "km/files/socket_filter.h"
 #include "km/files/socket_state.h"
+#include "km/files/socket_unshown.h"
 
 namespace km {
 namespace {
@@ -186,6 +189,15 @@ uint32_t ShutOf(int fd, uint32_t tcp_state) {
   }
 }
 
+void Forget(int level, std::initializer_list<int> names, SocketState* state) {
+  auto is_one = [&](const SocketOption& option) {
+    return option.level == level &&
+           std::find(names.begin(), names.end(), option.name) != names.end();
+  };
+  state->options.erase(std::remove_if(state->options.begin(), state->options.end(), is_one),
+                       state->options.end());
+}
+
 absl::Status SaveTcp(int fd, FileSaver& saver, SocketState* state) {
   tcp_info info = Option<tcp_info>(fd, IPPROTO_TCP, TCP_INFO);
   if (info.tcpi_state == TCP_LISTEN) {
@@ -207,14 +219,13 @@ absl::Status SaveTcp(int fd, FileSaver& saver, SocketState* state) {
     info = Option<tcp_info>(fd, IPPROTO_TCP, TCP_INFO);  // something may have come before
   }
   state->shut = ShutOf(fd, info.tcpi_state);
-  // These follow the connection.
-  auto follows = [](const SocketOption& o) {
-    return (o.level == SOL_SOCKET && (o.name == SO_SNDBUF || o.name == SO_RCVBUF)) ||
-           (o.level == IPPROTO_TCP && (o.name == TCP_MAXSEG || o.name == TCP_WINDOW_CLAMP));
-  };
-  state->options.erase(std::remove_if(state->options.begin(), state->options.end(), follows),
-                       state->options.end());
+  // These follow the connection, or are of no use to one that is made.
+  Forget(SOL_SOCKET, {SO_INCOMING_CPU}, state);
+  Forget(IPPROTO_TCP, {TCP_MAXSEG, TCP_FASTOPEN, TCP_FASTOPEN_CONNECT, TCP_FASTOPEN_NO_COOKIE},
+         state);
   if (kept) return KeepTcp(fd, state);
+  Forget(SOL_SOCKET, {SO_SNDBUF, SO_RCVBUF, SO_BUF_LOCK}, state);
+  Forget(IPPROTO_TCP, {TCP_WINDOW_CLAMP}, state);
   // What came before it was reset can still be received.
   return info.tcpi_state == TCP_SYN_SENT ? absl::OkStatus() : SaveSocketQueue(fd, -1, saver, state);
 }
@@ -225,8 +236,14 @@ absl::Status SaveState(const OpenFile& file, FileSaver& saver, SocketState* stat
   if (IsTcp(*state)) return SaveTcp(fd, saver, state);
   pollfd look = {fd, POLLIN, 0};
   poll(&look, 1, 0);
-  if (state->type == SOCK_DGRAM && state->protocol == IPPROTO_UDP) {
+  if (IsInet(*state) && state->type != SOCK_STREAM) {
     state->peer = BoundTo(fd, *state, getpeername);
+    std::shared_ptr<const SocketUnshown> unshown = file.description->unshown();
+    if (state->peer.empty() && unshown != nullptr) state->peer = unshown->peer();
+    state->port_chosen = !file.description->bound && !file.description->foreign;
+    if (!state->peer.empty()) Forget(SOL_SOCKET, {SO_INCOMING_CPU}, state);
+  }
+  if (state->type == SOCK_DGRAM && state->protocol == IPPROTO_UDP) {
     if ((look.revents & POLLERR) == 0) return SaveSocketQueue(fd, -1, saver, state);
     return absl::FailedPreconditionError("has an error that was not read: close it");
   }
@@ -246,7 +263,7 @@ absl::Status SaveSocket(const OpenFile& file, FileSaver& saver, FileRecord& reco
   state.family = Option<int>(fd, SOL_SOCKET, SO_DOMAIN);
   state.type = Option<int>(fd, SOL_SOCKET, SO_TYPE);
   state.protocol = Option<int>(fd, SOL_SOCKET, SO_PROTOCOL);
-  KM_RETURN_IF_ERROR(SaveSocketOptions(fd, saver, &state));
+  KM_RETURN_IF_ERROR(SaveSocketOptions(file, saver, &state));
   if (file.description->bound_name() != nullptr) {
     return absl::FailedPreconditionError(
         "was bound through /proc/self/fd, to a path that will lead elsewhere: close it before");

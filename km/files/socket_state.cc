@@ -52,6 +52,7 @@ bool ReadField(uint32_t tag, ByteReader* value, SocketState* state) {
       state->backlog = value->U32();
       state->waiting = value->U32();
       state->shut = value->U32();
+      state->port_chosen = value->rest().size() >= sizeof(uint32_t) && value->U32() != 0;
       return true;
     case KM_SOCKET_PAIR:
       state->pair = value->U32();
@@ -177,7 +178,8 @@ void EncodeSocket(const SocketState& state, ByteWriter* out) {
   }
   out->EndRecord(begin);
   begin = out->BeginRecord(KM_SOCKET_CONDITION);
-  for (uint32_t field : {state.condition, state.backlog, state.waiting, state.shut}) {
+  for (uint32_t field :
+       {state.condition, state.backlog, state.waiting, state.shut, state.port_chosen ? 1u : 0u}) {
     out->U32(field);
   }
   out->EndRecord(begin);

@@ -42,6 +42,7 @@ struct SocketState {
   uint32_t waiting = 0;        // listening: connections that were not accepted
   uint32_t shut = 0;           // bit 0: for reading, bit 1: for writing
   uint32_t pair = 0, end = 0;  // paired: which pair, and which end of it
+  bool port_chosen = false;    // `name`: by the kernel, because the program did not bind it
   SocketAddress name, peer;    // bound to, connected to (datagrams, and with `tcp`)
   std::vector<SocketOption> options;
   std::vector<SocketMessage> messages;  // not received yet, in order
@@ -63,11 +64,22 @@ absl::Status SaveSocket(const OpenFile& file, FileSaver& saver, FileRecord& reco
 // Where others find it: its name, or the path that its file was renamed to. Empty for none.
 std::string SocketPlaceText(const SocketState& state);
 
-// Options that differ from those of a new socket of the same kind.
-absl::Status SaveSocketOptions(int host_fd, FileSaver& saver, SocketState* state);
+// Options that differ from those of a new socket of the same kind, and groups that it joined.
+absl::Status SaveSocketOptions(const OpenFile& file, FileSaver& saver, SocketState* state);
 // Whether an option may come from a snapshot.
 bool IsSavedOption(int level, int name, size_t size);
-absl::Status SetSocketOptions(int host_fd, const SocketState& state);
+// When an option is set.
+enum SocketOptionTime : unsigned {
+  kOptionsForName = 1,  // where the socket can be bound to, and connected to
+  kOptionsBarring = 2,  // what may come in: not the packets of the monitor's own other end
+  kOptionsOther = 4,
+  kOptionsAtLast = 8,  // by FinishSocketOptions
+};
+// Sets those of some times.
+absl::Status SetSocketOptions(int host_fd, const SocketState& state, unsigned times);
+// Sets the last ones, when what waits in the socket and its filter are in place, and notes what the
+// next snapshot has to know.
+absl::Status FinishSocketOptions(const OpenFile& file, const SocketState& state);
 
 // What UNIX sockets do not tell of themselves: unix_diag of sock_diag(7).
 struct UnixSocketInfo {

@@ -85,7 +85,7 @@ TEST(SocketState, WhatNoSocketHasIsRefused) {
   EXPECT_TRUE(refused([](SocketState* s) { s->messages[0].descriptions.resize(254); }));
   EXPECT_TRUE(refused([](SocketState* s) { s->options[0].value.resize(5); }));
   EXPECT_TRUE(refused([](SocketState* s) { s->options[0].name = SO_ATTACH_FILTER; }));
-  EXPECT_TRUE(refused([](SocketState* s) { s->options[0].level = SOL_TCP; }));
+  EXPECT_TRUE(refused([](SocketState* s) { s->options[0].level = IPPROTO_UDP; }));
 }
 
 SocketAddress Whole(uint8_t family, size_t size) {
