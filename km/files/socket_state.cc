@@ -120,11 +120,12 @@ bool ValidAddress(const SocketAddress& address, int family) {
          (address[0] | address[1] << 8) == family;
 }
 
-// What has a peer is a datagram socket, an end of a pair or a TCP connection: another one would be
-// connected by a resume. A listener has a name.
+// What has a peer is a datagram or a raw socket, an end of a pair or a TCP connection: another one
+// would be connected by a resume. A listener has a name.
 bool NamesFit(const SocketState& state) {
   if (state.condition == KM_SOCKET_LISTENING) return !state.name.empty() && state.peer.empty();
-  const bool datagrams = state.type == SOCK_DGRAM && state.family != AF_NETLINK;
+  const bool datagrams =
+      (state.type == SOCK_DGRAM || state.type == SOCK_RAW) && state.family != AF_NETLINK;
   const bool pair = state.family == AF_UNIX && state.condition != KM_SOCKET_IDLE;
   return state.peer.empty() || datagrams || pair || state.tcp.has_value();
 }
