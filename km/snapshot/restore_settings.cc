@@ -89,3 +89,4 @@ absl::Status RestoreCredentials(const Image& image, Process& process) {
 }
 
 }  // namespace km
+  if (!image.process.prctl.empty()) process.KeepPagemap();
