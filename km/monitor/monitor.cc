@@ -31,8 +31,8 @@
 #include "km/snapshot/parser.h"
 #include "km/snapshot/restore.h"
 #include "km/snapshot/writer.h"
-#include "km/syscalls/thread_exit.h"
 #include "km/syscalls/foreign_files.h"
+#include "km/syscalls/thread_exit.h"
 
 namespace km {
 namespace {

@@ -45,6 +45,19 @@ int RaiseHostProcesses(const rlimit& wanted) {
   return setrlimit(RLIMIT_NPROC, &most) == 0 ? 0 : errno;
 }
 
+// The host counts only what was spent since a resume: it gets what is left, and at least the second
+// that it takes for a limit. 0 or an errno.
+int SetHostCpu(const rlimit& wanted, int64_t before_ns) {
+  auto left = [before_ns](rlim_t limit) {
+    if (limit == RLIM_INFINITY) return limit;
+    const rlim_t before =
+        static_cast<rlim_t>(std::max<int64_t>(before_ns, 0)) / kNanosecondsPerSecond;
+    return limit > before ? limit - before : 1;
+  };
+  const rlimit host = {left(wanted.rlim_cur), left(wanted.rlim_max)};
+  return setrlimit(RLIMIT_CPU, &host) == 0 ? 0 : errno;
+}
+
 // Each vCPU is one; the others are the VM, what the main thread waits for, files being opened.
 constexpr rlim_t kOwnDescriptors = kMaxVcpus + 64;
 
@@ -337,6 +350,8 @@ int Process::Limit(int resource, const std::optional<rlimit>& wanted, rlimit* ol
   if (resource == RLIMIT_NOFILE && wanted->rlim_max > kMaxDescriptors) return -EPERM;
   switch (resource) {
     case RLIMIT_CPU:
+      if (int error = SetHostCpu(*wanted, cpu_offset_.total_ns); error != 0) return -error;
+      break;
     case RLIMIT_FSIZE:
     case RLIMIT_MEMLOCK:
     case RLIMIT_MSGQUEUE:

@@ -183,7 +183,8 @@ class Process {
   // same for all. From now on a new thread gets a host thread of its own, made by its parent's, so
   // that it inherits as natively; those that wait for work end.
   void HostThreadsDiffer() ABSL_LOCKS_EXCLUDED(mutex_);
-  // Before credentials change: behind that the host may refuse to open what tells of the process.
+  // Before credentials change, or whether it can be dumped: behind that the host may refuse to open
+  // what tells of the process.
   void KeepPagemap() ABSL_LOCKS_EXCLUDED(mutex_);
   // /proc/self/pagemap, opened anew or then; invalid, with errno, when the host refuses.
   OwnedFd OpenPagemap() const ABSL_LOCKS_EXCLUDED(mutex_);

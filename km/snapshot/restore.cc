@@ -220,11 +220,11 @@ absl::Status Restorer::RestoreIdentity() {
   layout.lock_future = static_cast<int>(from.lock_future & (MCL_FUTURE | MCL_ONFAULT));
   process_.space().SetLayout(layout);
   umask(from.umask & 0777);
-  RestoreLimits(image_, process_);
   RestoreClock();
   CpuTime spent = HostCpuTime();
   process_.cpu_offset() = {from.cpu_time.total_ns - spent.total_ns,
                            from.cpu_time.user_ns - spent.user_ns};
+  RestoreLimits(image_, process_);
   return absl::OkStatus();
 }
 

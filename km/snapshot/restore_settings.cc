@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <string>
 #include <vector>
 
@@ -19,12 +20,21 @@ bool ComesLast(size_t limit) {
   return limit == RLIMIT_NICE || limit == RLIMIT_RTPRIO || limit == RLIMIT_NPROC;
 }
 
+// Who may not raise a hard limit gets as much as there is. Of processor time that is what may be
+// spent from here on, and stays.
+void SetLimit(int resource, rlimit wanted, Process& process) {
+  rlimit present, old;
+  if (process.Limit(resource, wanted, &present) != -EPERM || resource == RLIMIT_CPU) return;
+  wanted.rlim_max = std::min(wanted.rlim_max, present.rlim_max);
+  wanted.rlim_cur = std::min(wanted.rlim_cur, wanted.rlim_max);
+  (void)process.Limit(resource, wanted, &old);
+}
+
 void SetLimits(const Image& image, bool last, Process& process) {
   const std::vector<std::array<uint64_t, 2>>& limits = image.process.limits;
   for (size_t i = 0; i < limits.size() && i < RLIM_NLIMITS; ++i) {
-    rlimit old, wanted = {limits[i][0], limits[i][1]};
     if (ComesLast(i) == last) {
-      (void)process.Limit(static_cast<int>(i), wanted, &old);
+      SetLimit(static_cast<int>(i), {limits[i][0], limits[i][1]}, process);
     }
   }
 }
@@ -85,6 +95,7 @@ absl::Status RestoreCredentials(const Image& image, Process& process) {
   for (const ImageThread& from : image.threads) {
     if (from.tid == image.process.pid) KM_RETURN_IF_ERROR(FollowCredentials(from.settings));
   }
+  if (!image.process.prctl.empty()) process.KeepPagemap();
   return ApplyProcessSettings(image.process.prctl, &process.changed_settings());
 }
 

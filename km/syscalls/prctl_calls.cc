@@ -92,6 +92,7 @@ SyscallResult MakeHostPrctl(Call& call, const HostOption& option) {
 
 // What the program has set itself a snapshot carries.
 SyscallResult HostPrctl(Call& call, const HostOption& option) {
+  if (option.number == PR_SET_DUMPABLE) call.process.KeepPagemap();
   SyscallResult result = MakeHostPrctl(call, option);
   std::optional<Setting> setting = SettingOfPrctl(option.number);
   if (result.value == 0 && setting.has_value()) call.process.changed_settings().Note(*setting);

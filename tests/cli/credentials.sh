@@ -29,6 +29,35 @@ EOF
   wait $pid
   touch "$folder/go"
 }
+
+# An agent that lets nobody look at it, with nobody's rights, and a limit that it may not raise again.
+undumpable() {
+  local folder=$TMP/agent pid
+  mkdir -m 777 "$folder"
+  cat >"$folder/agent.py" <<'EOF'
+import ctypes, os, resource, time
+prctl = ctypes.CDLL(None).prctl
+prctl(4, 0, 0, 0, 0)
+resource.setrlimit(resource.RLIMIT_NOFILE, (300, 300))
+open("begun", "w").close()
+while not os.path.exists("go"):
+    time.sleep(0.02)
+print(prctl(3, 0, 0, 0, 0), resource.getrlimit(resource.RLIMIT_NOFILE))
+EOF
+  (cd "$folder" && exec timeout -k 5 "${TEST_TIMEOUT:-60}" "$@" "$KM" --control="$folder/socket" /usr/bin/python3 agent.py) &
+  pid=$!
+  for ((i = 0; i < 600; i++)); do
+    [ -e "$folder/begun" ] && break
+    sleep 0.1
+  done
+  limited "$KMCTL" snapshot -o "$folder/running" "$folder/socket" 2>&1 >/dev/null
+  limited "$KMCTL" snapshot --stop -o "$folder/file" "$folder/socket" 2>&1 >/dev/null
+  wait $pid
+  (cd "$folder" && limited "$@" "$KM" --no-sync --test-snapshot-again --snapshot="$folder/again" "$folder/file")
+  touch "$folder/go"
+  for file in running file again; do (cd "$folder" && limited "$@" "$KM" "$folder/$file"); done
+  (cd "$folder" && limited prlimit --nofile=100:200 "$@" "$KM" "$folder/again")
+}
 resumed() { (cd "$TMP/service" && limited "$@" "$KM" "$TMP/service/file"); }
 
 if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
@@ -42,6 +71,7 @@ if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
   as_itself=(setpriv --reuid 14 --regid 24 --clear-groups)
   if "${as_itself[@]}" test -w /dev/kvm && "${as_itself[@]}" test -x "$KM"; then
     says credentials-as-itself "$became" resumed "${as_itself[@]}"
+    says undumpable $'0 (300, 300)\n0 (300, 300)\n0 (300, 300)\n0 (200, 200)' undumpable "${as_itself[@]}"
   else skip credentials-as-itself 'user 14 may not use /dev/kvm'; fi
 else
   skip credentials 'for root to try'
