@@ -8,8 +8,6 @@
 #include <sys/statfs.h>
 #include <unistd.h>
 
-#include <utility>
-
 #include "absl/strings/str_cat.h"
 #include "km/files/host_path.h"
 
@@ -44,13 +42,9 @@ std::shared_ptr<const MappedFile> MappedFile::Of(int host_fd) {
 }
 
 std::shared_ptr<const MappedFile> MappedFile::Open(const std::string& path, int flags) {
-  // O_NONBLOCK: whatever has the name now, opening it does not wait.
-  return Take(OwnedFd(open(path.c_str(), flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)), path);
-}
-
-std::shared_ptr<const MappedFile> MappedFile::Take(OwnedFd fd, const std::string& path) {
   auto file = std::make_shared<MappedFile>();
-  file->fd = std::move(fd);
+  // O_NONBLOCK: whatever has the name now, opening it does not wait.
+  file->fd = OwnedFd(open(path.c_str(), flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
   file->path = path;
   return Identify(file.get()) && IsOrdinaryFile(file->fd.get()) ? file : nullptr;
 }

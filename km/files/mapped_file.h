@@ -31,8 +31,6 @@ struct MappedFile {
   // The regular file that has the name now, with a descriptor that can be mapped (`flags` as
   // open(2)); null when there is none.
   static std::shared_ptr<const MappedFile> Open(const std::string& path, int flags);
-  // The same of a descriptor that can be mapped, which was opened by `path`.
-  static std::shared_ptr<const MappedFile> Take(OwnedFd fd, const std::string& path);
   // New shared memory without a name, as behind MAP_SHARED | MAP_ANONYMOUS. `huge`: MAP_HUGETLB and
   // MAP_HUGE_* or 0. Null, with errno, when there is none to be had.
   static std::shared_ptr<const MappedFile> SharedMemory(uint64_t size, int huge);

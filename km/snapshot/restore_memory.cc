@@ -63,7 +63,7 @@ class MemoryRestorer {
   bool NextPiece(uint64_t end, Piece* piece);
   absl::Status RestoreSharedMemory(const ImageMapping& from);
   absl::Status RestoreSharedFile(const ImageMapping& from);
-  absl::StatusOr<std::shared_ptr<const MappedFile>> OpenShared(const ImageMapping& from);
+  absl::StatusOr<OwnedFd> OpenShared(const ImageMapping& from);
   absl::Status Fail(const ImageMapping& mapping, int error) const;
   bool CopySmall(uint64_t start, uint64_t end);
   void CopyWorkingSet(uint64_t start, uint64_t end);
@@ -222,26 +222,27 @@ absl::Status MemoryRestorer::RestoreSharedMemory(const ImageMapping& from) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::shared_ptr<const MappedFile>> MemoryRestorer::OpenShared(
-    const ImageMapping& from) {
+absl::StatusOr<OwnedFd> MemoryRestorer::OpenShared(const ImageMapping& from) {
   // A mapping that may be made writable later needs a descriptor that allows it.
   absl::StatusOr<OwnedFd> fd = OpenAgain(from.name, O_RDWR, S_IFREG, from.identity, files_);
   if (!fd.ok() && !(from.protection & PROT_WRITE)) {
     fd = OpenAgain(from.name, O_RDONLY, S_IFREG, from.identity, files_);
   }
-  KM_RETURN_IF_ERROR(fd.status());
-  return MappedFile::Take(*std::move(fd), from.name);
+  return fd;
 }
 
 absl::Status MemoryRestorer::RestoreSharedFile(const ImageMapping& from) {
   auto object = objects_.find(from.object);
-  std::shared_ptr<const MappedFile> file;
-  if (object != objects_.end()) {
-    file = from.flags & MAP_ANONYMOUS ? MappedFile::SharedMemoryOf(object->second.get())
-                                      : MappedFile::Of(object->second.get());
-  } else {
-    KM_ASSIGN_OR_RETURN(file, OpenShared(from));
+  // Closed before locks are restored: with each descriptor of a file that is closed the kernel
+  // drops the process's locks on it. What the mapping keeps is none that locks (O_PATH).
+  OwnedFd named;
+  if (object == objects_.end()) {
+    KM_ASSIGN_OR_RETURN(named, OpenShared(from));
   }
+  const int host_fd = named.valid() ? named.get() : object->second.get();
+  std::shared_ptr<const MappedFile> file = from.flags & MAP_ANONYMOUS
+                                               ? MappedFile::SharedMemoryOf(host_fd)
+                                               : MappedFile::Of(host_fd);
   if (file == nullptr) return Fail(from, EBADF);
   MapRequest request;
   request.address = from.start;
@@ -251,7 +252,7 @@ absl::Status MemoryRestorer::RestoreSharedFile(const ImageMapping& from) {
       MAP_SHARED | MAP_FIXED | static_cast<int>(from.flags & (MAP_ANONYMOUS | MAP_NORESERVE));
   request.advice = from.advice & kAdviceAll;
   if (from.flags & MAP_ANONYMOUS) request.name = from.name;
-  request.host_fd = object != objects_.end() ? object->second.get() : file->fd.get();
+  request.host_fd = host_fd;
   request.offset = from.file_offset;
   request.file = std::move(file);
   int64_t placed = process_.space().Map(request);

@@ -1,5 +1,6 @@
 // Sockets, but for their options and messages.
 #include <linux/netlink.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
