@@ -240,9 +240,8 @@ absl::Status MemoryRestorer::RestoreSharedFile(const ImageMapping& from) {
     KM_ASSIGN_OR_RETURN(named, OpenShared(from));
   }
   const int host_fd = named.valid() ? named.get() : object->second.get();
-  std::shared_ptr<const MappedFile> file = from.flags & MAP_ANONYMOUS
-                                               ? MappedFile::SharedMemoryOf(host_fd)
-                                               : MappedFile::Of(host_fd);
+  std::shared_ptr<const MappedFile> file =
+      from.flags & MAP_ANONYMOUS ? MappedFile::SharedMemoryOf(host_fd) : MappedFile::Of(host_fd);
   if (file == nullptr) return Fail(from, EBADF);
   MapRequest request;
   request.address = from.start;
