@@ -17,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "km/files/host_path.h"
 #include "km/files/launchers_terminal.h"
+#include "km/files/socket_unshown.h"
 
 namespace km {
 namespace {
@@ -92,6 +93,17 @@ QueueNotice FileDescription::notice() const {
 void FileDescription::SetNotice(QueueNotice notice) {
   absl::MutexLock lock(&mutex_);
   notice_ = notice;
+}
+
+std::shared_ptr<SocketUnshown> FileDescription::unshown() const {
+  absl::MutexLock lock(&mutex_);
+  return unshown_;
+}
+
+std::shared_ptr<SocketUnshown> FileDescription::MakeUnshown() {
+  absl::MutexLock lock(&mutex_);
+  if (unshown_ == nullptr) unshown_ = std::make_shared<SocketUnshown>();
+  return unshown_;
 }
 
 OpenFile::~OpenFile() {

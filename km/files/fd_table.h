@@ -71,6 +71,8 @@ struct SocketNames {
   std::vector<uint8_t> own, peer;
 };
 
+class SocketUnshown;  // km/files/socket_unshown.h
+
 // An open file description, shared by descriptors that dup(2) made of each other.
 class FileDescription {
  public:
@@ -84,6 +86,11 @@ class FileDescription {
   // zero is none. It may have been served since.
   QueueNotice notice() const ABSL_LOCKS_EXCLUDED(mutex_);
   void SetNotice(QueueNotice notice) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Of a socket: what the program told it that the host does not show. Null: nothing yet.
+  std::shared_ptr<SocketUnshown> unshown() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // The same, made when there is none.
+  std::shared_ptr<SocketUnshown> MakeUnshown() ABSL_LOCKS_EXCLUDED(mutex_);
 
   FileKind kind = FileKind::kOther;
   std::string path;  // absolute, as the host sees it; empty where it has none
@@ -114,6 +121,7 @@ class FileDescription {
   std::weak_ptr<const MappedFile> mapped_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<const BoundName> bound_name_ ABSL_GUARDED_BY(mutex_);
   QueueNotice notice_ ABSL_GUARDED_BY(mutex_);
+  std::shared_ptr<SocketUnshown> unshown_ ABSL_GUARDED_BY(mutex_);
 };
 
 // One descriptor of the program's: a host descriptor of its own, as natively, so that locks, epoll

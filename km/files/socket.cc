@@ -25,6 +25,7 @@
 #include "km/files/socket_filter.h"
 #include "km/files/socket_lost.h"
 #include "km/files/socket_state.h"
+#include "km/files/socket_unshown.h"
 
 namespace km {
 namespace {
@@ -224,6 +225,8 @@ absl::Status SaveState(const OpenFile& file, FileSaver& saver, SocketState* stat
   poll(&look, 1, 0);
   if (IsInet(*state) && state->type != SOCK_STREAM) {
     state->peer = BoundTo(fd, *state, getpeername);
+    std::shared_ptr<const SocketUnshown> unshown = file.description->unshown();
+    if (state->peer.empty() && unshown != nullptr) state->peer = unshown->peer();
     state->port_chosen = !file.description->bound && !file.description->foreign;
     if (!state->peer.empty()) Forget(SOL_SOCKET, {SO_INCOMING_CPU}, state);
   }

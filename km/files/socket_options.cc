@@ -15,8 +15,10 @@
 #include <optional>
 
 #include "absl/strings/str_cat.h"
+#include "km/base/log.h"
 #include "km/base/status.h"
 #include "km/files/socket_state.h"
+#include "km/files/socket_unshown.h"
 
 namespace km {
 namespace {
@@ -273,6 +275,12 @@ absl::Status SetOption(int fd, const SocketOption& option) {
                  static_cast<socklen_t>(option.value.size())) == 0) {
     return absl::OkStatus();
   }
+  if (IsMembership(option.level, option.name, option.value.size())) {
+    // As when an interface goes away: the program goes on, and hears nothing of it.
+    Log(LogLevel::kWarning, absl::StrCat("a socket has a multicast group or interface no more: ",
+                                         ErrnoStatus(errno, "setsockopt").message()));
+    return absl::OkStatus();
+  }
   if (option.level == SOL_SOCKET && option.name == SO_BINDTODEVICE) {
     const std::string name(option.value.begin(), option.value.end());
     return ErrnoStatus(
@@ -285,9 +293,11 @@ absl::Status SetOption(int fd, const SocketOption& option) {
 }  // namespace
 
 bool IsSavedOption(int level, int name, size_t size) {
-  return std::any_of(std::begin(kSaved), std::end(kSaved), [&](const SavedOption& o) {
-    return o.level == level && o.name == name && size <= o.size && (o.size != kInt || size == kInt);
-  });
+  return IsMembership(level, name, size) ||
+         std::any_of(std::begin(kSaved), std::end(kSaved), [&](const SavedOption& o) {
+           return o.level == level && o.name == name && size <= o.size &&
+                  (o.size != kInt || size == kInt);
+         });
 }
 
 absl::Status SaveSocketOptions(const OpenFile& file, FileSaver& saver, SocketState* state) {
@@ -316,6 +326,10 @@ absl::Status SaveSocketOptions(const OpenFile& file, FileSaver& saver, SocketSta
     state->options.push_back({option.level, option.name, *std::move(value)});
   }
   if (state->family == AF_NETLINK) SaveNetlinkGroups(fd, state);
+  std::shared_ptr<const SocketUnshown> unshown = file.description->unshown();
+  if (unshown == nullptr) return absl::OkStatus();
+  KM_RETURN_IF_ERROR(unshown->Carried());
+  for (SocketOption& option : unshown->Memberships(fd)) state->options.push_back(std::move(option));
   return absl::OkStatus();
 }
 
@@ -327,6 +341,14 @@ absl::Status SetSocketOptions(int host_fd, const SocketState& state, unsigned ti
 }
 
 absl::Status FinishSocketOptions(const OpenFile& file, const SocketState& state) {
+  for (const SocketOption& option : state.options) {
+    if (!IsMembership(option.level, option.name, option.value.size())) continue;
+    file.description->MakeUnshown()->Note(file.host.get(), option.level, option.name, option.value);
+  }
+  // What getpeername(2) does not show: see SocketUnshown.
+  const bool leads = state.type != SOCK_STREAM && !state.peer.empty() &&
+                     (state.family == AF_INET || state.family == AF_INET6);
+  if (leads) file.description->MakeUnshown()->NotePeer(state.peer);
   return SetSocketOptions(file.host.get(), state, kOptionsAtLast);
 }
 

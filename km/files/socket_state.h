@@ -56,7 +56,7 @@ absl::StatusOr<SocketState> DecodeSocket(const FileRecord& record);
 // Where others find it: its name, or the path that its file was renamed to. Empty for none.
 std::string SocketPlaceText(const SocketState& state);
 
-// Options that differ from those of a new socket of the same kind.
+// Options that differ from those of a new socket of the same kind, and groups that it joined.
 absl::Status SaveSocketOptions(const OpenFile& file, FileSaver& saver, SocketState* state);
 // Whether an option may come from a snapshot.
 bool IsSavedOption(int level, int name, size_t size);
@@ -69,7 +69,8 @@ enum SocketOptionTime : unsigned {
 };
 // Sets those of some times.
 absl::Status SetSocketOptions(int host_fd, const SocketState& state, unsigned times);
-// Sets the last ones, when what waits in the socket and its filter are in place.
+// Sets the last ones, when what waits in the socket and its filter are in place, and notes what the
+// next snapshot has to know.
 absl::Status FinishSocketOptions(const OpenFile& file, const SocketState& state);
 
 // What UNIX sockets do not tell of themselves: unix_diag of sock_diag(7).

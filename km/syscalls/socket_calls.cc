@@ -1,5 +1,6 @@
 // Sockets, but for their options and messages.
 #include <linux/netlink.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "km/files/host_path.h"
+#include "km/files/socket_unshown.h"
 #include "km/process/clock.h"
 #include "km/syscalls/handlers.h"
 #include "km/syscalls/host.h"
@@ -123,6 +125,18 @@ int64_t BindNetlink(Call& call, const OpenFile& socket, SocketName* name) {
   return BindHost(socket, *name);
 }
 
+// A snapshot has to know where the socket sends to, which the host does not always show.
+void NotePeer(const OpenFile& file, const SocketName& name) {
+  const int family = name.bytes.ss_family;
+  const auto& in = reinterpret_cast<const sockaddr_in&>(name.bytes);  // the port of both families
+  const bool shown =
+      (family != AF_INET && family != AF_INET6) || in.sin_port != 0 || family != SocketFamily(file);
+  std::shared_ptr<SocketUnshown> unshown = file.description->unshown();
+  if (shown && unshown == nullptr) return;
+  const auto* bytes = reinterpret_cast<const uint8_t*>(&name.bytes);
+  file.description->MakeUnshown()->NotePeer({bytes, shown ? 0 : name.length});
+}
+
 }  // namespace
 
 IdPair PidToHost(const Call& call) {
@@ -221,10 +235,12 @@ SyscallResult Connect(Call& call) {
   if (int error = name.CopyIn(call, call.Addr(1), call.Int(2)); error != 0) return error;
   if (int error = CheckSocket(*file); error != 0) return error;
   if (int64_t error = name.PinPath(call, *file); error != 0) return error;
-  return WaitOnSocket(call, file, kConnectWait, [&] {
+  int64_t result = WaitOnSocket(call, file, kConnectWait, [&] {
     return call.thread.Block(SYS_connect, HostFd(file), reinterpret_cast<uint64_t>(&name.bytes),
                              name.length);
   });
+  if (result == 0) NotePeer(*file, name);
+  return result;
 }
 
 SyscallResult Getsockname(Call& call) { return NameOf(call, SYS_getsockname); }

@@ -8,10 +8,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <iterator>
 
+#include "km/files/socket_unshown.h"
 #include "km/syscalls/handlers.h"
 #include "km/syscalls/host.h"
 #include "km/syscalls/paths.h"
@@ -86,6 +88,20 @@ int64_t AttachFilter(Call& call, const OpenFile& file) {
       syscall(SYS_setsockopt, file.host.get(), SOL_SOCKET, call.Int(2), &program, sizeof(program)));
 }
 
+// An option as the host has taken it: what SocketUnshown notes of it is noted.
+void Note(const OpenFile& file, int level, int name, absl::Span<const uint8_t> value) {
+  if (!SocketUnshown::Notes(level, name)) return;
+  file.description->MakeUnshown()->Note(file.host.get(), level, name, value);
+}
+
+// The host gets the bytes that are noted: the program may change its own meanwhile.
+int64_t SetGroup(const OpenFile& file, int level, int name, absl::Span<const uint8_t> value) {
+  int64_t result =
+      HostResult(syscall(SYS_setsockopt, file.host.get(), level, name, value.data(), value.size()));
+  if (result == 0) Note(file, level, name, value);
+  return result;
+}
+
 // How much of a value of `length` the kernel may touch: of filters the length is in instructions.
 uint64_t BytesOf(int level, int name, socklen_t length) {
   constexpr uint64_t kMost = 1 << 20;
@@ -111,11 +127,24 @@ SyscallResult Setsockopt(Call& call) {
   if (file == nullptr) return -EBADF;
   if (int error = CheckSocket(*file); error != 0) return error;
   if (call.Int(4) < 0) return -EINVAL;
-  if (IsFilter(call.Int(1), call.Int(2))) return AttachFilter(call, *file);
-  if (!PlainOption(call.Int(1), call.Int(2))) return NoOption(*file, call.Int(1), false);
-  return HostResult(syscall(SYS_setsockopt, file->host.get(), call.Int(1), call.Int(2),
-                            call.HostArg(3, BytesOf(call.Int(1), call.Int(2), call.Uint(4))),
-                            call.Int(4)));
+  const int level = call.Int(1), name = call.Int(2);
+  if (IsGroupOption(level, name)) {
+    std::array<uint8_t, sizeof(group_source_req) + 8> value = {};  // longer ones are none, too
+    const size_t size = std::min(static_cast<size_t>(call.Int(4)), value.size());
+    // Otherwise the host says what is wrong first.
+    if (call.memory().CopyIn(value.data(), call.Addr(3), size) == 0) {
+      return SetGroup(*file, level, name, absl::MakeConstSpan(value).first(size));
+    }
+  }
+  const bool filter = IsFilter(level, name);
+  if (!filter && !PlainOption(level, name)) return NoOption(*file, level, false);
+  int64_t result =
+      filter
+          ? AttachFilter(call, *file)
+          : HostResult(syscall(SYS_setsockopt, file->host.get(), level, name,
+                               call.HostArg(3, BytesOf(level, name, call.Uint(4))), call.Int(4)));
+  if (result == 0) Note(*file, level, name, {});
+  return result;
 }
 
 SyscallResult Getsockopt(Call& call) {

@@ -21,6 +21,7 @@
 #include "km/files/file_restorer.h"
 #include "km/files/file_saver.h"
 #include "km/files/socket_state.h"
+#include "km/files/socket_unshown.h"
 
 namespace km {
 namespace {
@@ -246,6 +247,19 @@ TEST_F(SocketCycleTest, NetlinkGroupsAbove32) {
   EXPECT_EQ(groups[(kGroup - 1) / 32], 1u << (kGroup - 1) % 32);
 }
 
+TEST_F(SocketCycleTest, APeerOfARawSocket) {
+  OwnedFd fd(socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMP));
+  if (!fd.valid()) GTEST_SKIP() << "CAP_NET_RAW";
+  ASSERT_EQ(Connect(fd.get(), Loopback()), 0);
+  // Without a port, which the kernel shows no peer of then.
+  const sockaddr_in peer = Loopback();
+  const auto* bytes = reinterpret_cast<const uint8_t*>(&peer);
+  Put(std::move(fd)).MakeUnshown()->NotePeer({bytes, sizeof(peer)});
+  Cycle();
+  const char echo[8] = {8};
+  EXPECT_EQ(send(Fd(), echo, sizeof(echo), 0), static_cast<ssize_t>(sizeof(echo)));
+}
+
 TEST_F(SocketCycleTest, APortThatIsTakenIsAnotherWhereTheKernelChoseIt) {
   for (bool bound : {false, true}) {
     OwnedFd peer(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
@@ -342,6 +356,144 @@ TEST_F(SocketCycleTest, OptionsOfAKeptConnection) {
   pollfd look = {other.get(), POLLIN, 0};
   EXPECT_EQ(poll(&look, 1, 5000), 1);
   EXPECT_EQ(Received(other.get()), "more");
+}
+
+// ---- What the kernel does not show ----
+
+class MembershipCycleTest : public SocketCycleTest {
+ protected:
+  // As the program's call.
+  template <typename T>
+  bool Tell(int level, int name, const T& value) {
+    if (setsockopt(Fd(), level, name, &value, sizeof(value)) != 0) return false;
+    const auto* bytes = reinterpret_cast<const uint8_t*>(&value);
+    table_->Get(kNumber)->description->MakeUnshown()->Note(Fd(), level, name,
+                                                           {bytes, sizeof(value)});
+    return true;
+  }
+  // "+" or "-" (all but these), and the sources; empty: it is no member.
+  std::string Sources(const char* group) {
+    std::vector<uint8_t> bytes(GROUP_FILTER_SIZE(8));
+    auto* filter = reinterpret_cast<group_filter*>(bytes.data());
+    filter->gf_interface = 1;
+    filter->gf_group = Address(group);
+    filter->gf_numsrc = 8;
+    auto size = static_cast<socklen_t>(bytes.size());
+    const int level = filter->gf_group.ss_family == AF_INET ? IPPROTO_IP : IPPROTO_IPV6;
+    if (getsockopt(Fd(), level, MCAST_MSFILTER, filter, &size) != 0) return "";
+    std::string text = filter->gf_fmode == MCAST_INCLUDE ? "+" : "-";
+    for (uint32_t i = 0; i < filter->gf_numsrc; ++i) {
+      char name[INET6_ADDRSTRLEN];
+      const sockaddr_storage& source = filter->gf_slist[i];
+      const void* at =
+          source.ss_family == AF_INET
+              ? static_cast<const void*>(&reinterpret_cast<const sockaddr_in&>(source).sin_addr)
+              : &reinterpret_cast<const sockaddr_in6&>(source).sin6_addr;
+      text += inet_ntop(source.ss_family, at, name, sizeof(name));
+    }
+    return text;
+  }
+  static sockaddr_storage Address(const std::string& text) {
+    sockaddr_storage storage = {};
+    auto& in = reinterpret_cast<sockaddr_in&>(storage);
+    auto& in6 = reinterpret_cast<sockaddr_in6&>(storage);
+    const bool v6 = text.find(':') != text.npos;
+    storage.ss_family = v6 ? AF_INET6 : AF_INET;
+    EXPECT_EQ(inet_pton(storage.ss_family, text.c_str(),
+                        v6 ? static_cast<void*>(&in6.sin6_addr) : &in.sin_addr),
+              1);
+    return storage;
+  }
+  static in_addr Ip4(const char* text) {
+    in_addr address;
+    EXPECT_EQ(inet_pton(AF_INET, text, &address), 1);
+    return address;
+  }
+  static group_req Group(const char* group) {
+    group_req request = {};
+    request.gr_interface = 1;  // lo
+    request.gr_group = Address(group);
+    return request;
+  }
+  static group_source_req Source(const char* group, const char* source) {
+    group_source_req request = {};
+    request.gsr_interface = 1;
+    request.gsr_group = Address(group);
+    request.gsr_source = Address(source);
+    return request;
+  }
+};
+
+TEST_F(MembershipCycleTest, Ip4) {
+  Put(OwnedFd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)));
+  const in_addr own = Ip4("127.0.0.1");
+  ASSERT_TRUE(Tell(IPPROTO_IP, IP_ADD_MEMBERSHIP, ip_mreq{Ip4("239.1.0.1"), own}));
+  ASSERT_TRUE(Tell(IPPROTO_IP, IP_ADD_MEMBERSHIP, ip_mreqn{Ip4("239.1.0.2"), {}, 1}));
+  ASSERT_TRUE(Tell(IPPROTO_IP, MCAST_JOIN_GROUP, Group("239.1.0.3")));
+  ASSERT_TRUE(Tell(IPPROTO_IP, IP_ADD_SOURCE_MEMBERSHIP,
+                   ip_mreq_source{Ip4("239.1.0.4"), own, Ip4("10.0.0.1")}));
+  ASSERT_TRUE(Tell(IPPROTO_IP, MCAST_JOIN_SOURCE_GROUP, Source("239.1.0.5", "10.0.0.2")));
+  // Left in another way than it was joined.
+  ASSERT_TRUE(Tell(IPPROTO_IP, IP_ADD_MEMBERSHIP, ip_mreq{Ip4("239.1.0.6"), own}));
+  ASSERT_TRUE(Tell(IPPROTO_IP, MCAST_LEAVE_GROUP, Group("239.1.0.6")));
+  const group_source_req blocked = Source("239.1.0.3", "10.0.0.3");
+  ASSERT_EQ(setsockopt(Fd(), IPPROTO_IP, MCAST_BLOCK_SOURCE, &blocked, sizeof(blocked)), 0);
+  const ip_mreq_source other = {Ip4("239.1.0.1"), own, Ip4("10.0.0.4")};
+  ASSERT_EQ(setsockopt(Fd(), IPPROTO_IP, IP_BLOCK_SOURCE, &other, sizeof(other)), 0);
+  Cycle();
+  EXPECT_EQ(Sources("239.1.0.1"), "-10.0.0.4");
+  EXPECT_EQ(Sources("239.1.0.2"), "-");
+  EXPECT_EQ(Sources("239.1.0.3"), "-10.0.0.3");
+  EXPECT_EQ(Sources("239.1.0.4"), "+10.0.0.1");
+  EXPECT_EQ(Sources("239.1.0.5"), "+10.0.0.2");
+  EXPECT_EQ(Sources("239.1.0.6"), "");
+}
+
+TEST_F(MembershipCycleTest, TheInterfaceThatItSendsBy) {
+  Put(OwnedFd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)));
+  ASSERT_TRUE(Tell(IPPROTO_IP, IP_MULTICAST_IF, ip_mreqn{{}, {}, 1}));
+  Cycle();
+  OwnedFd receiver(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  sockaddr_in to = {};
+  to.sin_family = AF_INET;
+  ASSERT_EQ(Bind(receiver.get(), to), 0);
+  ASSERT_TRUE(Set(receiver.get(), IPPROTO_IP, IP_MULTICAST_ALL, 0));
+  const ip_mreqn join = {Ip4("239.1.0.1"), {}, 1};
+  ASSERT_EQ(setsockopt(receiver.get(), IPPROTO_IP, IP_ADD_MEMBERSHIP, &join, sizeof(join)), 0);
+  to = NameOf(receiver.get());
+  to.sin_addr = join.imr_multiaddr;
+  ASSERT_EQ(Connect(Fd(), to), 0);
+  ASSERT_EQ(send(Fd(), "heard", 5, 0), 5);
+  pollfd look = {receiver.get(), POLLIN, 0};
+  EXPECT_EQ(poll(&look, 1, 1000), 1);
+}
+
+TEST_F(MembershipCycleTest, Ip6) {
+  Put(OwnedFd(socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0)));
+  ipv6_mreq join = {};
+  join.ipv6mr_interface = 1;
+  inet_pton(AF_INET6, "ff15::1", &join.ipv6mr_multiaddr);
+  if (!Tell(IPPROTO_IPV6, IPV6_ADD_MEMBERSHIP, join)) GTEST_SKIP() << "no IPv6";
+  ASSERT_TRUE(Tell(IPPROTO_IPV6, MCAST_JOIN_GROUP, Group("ff15::2")));
+  ASSERT_TRUE(Tell(IPPROTO_IPV6, MCAST_JOIN_SOURCE_GROUP, Source("ff15::3", "fd00::1")));
+  Cycle();
+  EXPECT_EQ(Sources("ff15::1"), "-");
+  EXPECT_EQ(Sources("ff15::2"), "-");
+  EXPECT_EQ(Sources("ff15::3"), "+fd00::1");
+  ASSERT_TRUE(Tell(IPPROTO_IPV6, IPV6_DROP_MEMBERSHIP, join));
+  Cycle();
+  EXPECT_EQ(Sources("ff15::1"), "");
+}
+
+TEST_F(MembershipCycleTest, WhatCannotBeAskedForIsRefused) {
+  OwnedFd fd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  ASSERT_TRUE(Set(fd.get(), SOL_SOCKET, SO_REUSEPORT, 1));
+  Put(std::move(fd));
+  sock_filter first = BPF_STMT(BPF_RET | BPF_K, 0);
+  ASSERT_TRUE(Tell(SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, sock_fprog{1, &first}));
+  EXPECT_NE(Save().find("SO_ATTACH_REUSEPORT_CBPF"), std::string::npos) << Save();
+  ASSERT_TRUE(Tell(SOL_SOCKET, SO_DETACH_REUSEPORT_BPF, 0));
+  EXPECT_EQ(Save(), "");
 }
 
 }  // namespace
