@@ -41,15 +41,13 @@ TEST(Stats, FiguresAreThoseOfTheTable) {
   stats.CountExit({.kind = VcpuExit::Kind::kException, .vector = 14}, 9);
   stats.CountSignal();
   stats.CountSnapshot(11);
-  const Json wanted = Json::parse(R"({
+  const Json wanted = Json::parse(R"json({
       "calls": [{"name": "(unknown numbers)", "calls": 1, "errors": 1, "unsupported": 1,
-                 "ns": 6000000
-},
+                 "ns": 6000000},
                 {"name": "read", "calls": 1, "errors": 1, "unsupported": 0, "ns": 1000000}],
       "exits": [{"reason": "system call", "count": 2}, {"reason": "page fault", "count": 1}],
       "program_ns": 24, "calls_ns": 7000000, "elapsed_ns": 20, "signals": 1,
-      "snapshots": 1, "snapshots_ns": 11
-})");
+      "snapshots": 1, "snapshots_ns": 11})json");
   EXPECT_EQ(stats.Figures(25), wanted);
 }
 
