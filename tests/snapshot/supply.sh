@@ -1,4 +1,5 @@
-# What whoever resumes supplies instead: --fd and --listen.
+# What whoever resumes supplies instead: --fd and --listen. Whether files were changed since is not
+# the matter here: each resume writes to one.
 
 place=$TMP/supply
 file=$TMP/supply.kmsnap
@@ -26,7 +27,7 @@ supplied() {
   reset_out
   while [ "$1" != -- ]; do changes+=("$1"); shift; done
   shift
-  prints "$name" "$(wanted ${changes[@]+"${changes[@]}"})" limited "$KM" "$@" "$file"
+  prints "$name" "$(wanted ${changes[@]+"${changes[@]}"})" limited "$KM" --files=ignore "$@" "$file"
 }
 # misfit NAME TEXT OPTIONS...: refused, with one line, and nothing has happened.
 misfit() {
@@ -47,7 +48,7 @@ os.execv(sys.argv[1], sys.argv[1:])" "$KM" "$@"
 }
 served() { # NAME PORT CODE
   reset_out
-  prints "$1" "$(wanted "16=127.0.0.1 $2")" with_socket "$3" --fd 16=fd:7 "$file"
+  prints "$1" "$(wanted "16=127.0.0.1 $2")" with_socket "$3" --files=ignore --fd 16=fd:7 "$file"
 }
 misfit_socket() { # NAME TEXT CODE OPTIONS...
   local name=$1 text=$2 status=0
