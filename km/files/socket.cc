@@ -110,7 +110,6 @@ absl::StatusOr<OwnedFd> KeptTcp(const SocketState& state) {
   absl::Span<const uint8_t> received;
   if (!state.messages.empty()) received = state.messages.front().bytes;
   KM_RETURN_IF_ERROR(RestoreTcpConnection(fd.get(), *state.tcp, state.name, state.peer, received));
-  KM_RETURN_IF_ERROR(SetSocketOptions(fd.get(), state, kOptionsOther));
   // The end of what is received stands behind it, whether it was sent or asked for. Its number is
   // counted already.
   if ((state.shut & 1) != 0) shutdown(fd.get(), SHUT_RD);
@@ -178,11 +177,12 @@ absl::Status Finish(const FileRecord& record, const OpenFile& file, FileRestorer
         std::any_of(state.options.begin(), state.options.end(), [](const SocketOption& option) {
           return option.level == SOL_SOCKET && option.name == SO_REUSEADDR && option.value[0] != 0;
         });
-    restorer.AtLast([fd, tcp = *state.tcp, reuse, ended = (state.shut & 2) != 0] {
-      KM_RETURN_IF_ERROR(GoOn(fd, tcp, reuse));
+    restorer.AtLast([fd, state, reuse] {
+      KM_RETURN_IF_ERROR(GoOn(fd, *state.tcp, reuse));
       // With the number that it had: an end that knows of it only acknowledges it.
-      if (ended) shutdown(fd, SHUT_WR);
-      return absl::OkStatus();
+      if ((state.shut & 2) != 0) shutdown(fd, SHUT_WR);
+      // Behind what is sent once more, for which buffers as they were may be too small.
+      return SetSocketOptions(fd, state, kOptionsOther);
     });
   } else if (state.condition != KM_SOCKET_LOST) {
     KM_RETURN_IF_ERROR(FillSocketQueue(fd, state, restorer));
