@@ -220,12 +220,11 @@ absl::Status SaveTcp(int fd, FileSaver& saver, SocketState* state) {
   }
   state->shut = ShutOf(fd, info.tcpi_state);
   // These follow the connection, or are of no use to one that is made.
-  Forget(SOL_SOCKET, {SO_INCOMING_CPU}, state);
-  Forget(IPPROTO_TCP, {TCP_MAXSEG, TCP_FASTOPEN, TCP_FASTOPEN_CONNECT, TCP_FASTOPEN_NO_COOKIE},
+  Forget(SOL_SOCKET, {SO_INCOMING_CPU, SO_SNDBUF, SO_RCVBUF, SO_BUF_LOCK}, state);
+  Forget(IPPROTO_TCP,
+         {TCP_MAXSEG, TCP_WINDOW_CLAMP, TCP_FASTOPEN, TCP_FASTOPEN_CONNECT, TCP_FASTOPEN_NO_COOKIE},
          state);
   if (kept) return KeepTcp(fd, state);
-  Forget(SOL_SOCKET, {SO_SNDBUF, SO_RCVBUF, SO_BUF_LOCK}, state);
-  Forget(IPPROTO_TCP, {TCP_WINDOW_CLAMP}, state);
   Forget(IPPROTO_IPV6, {IPV6_V6ONLY}, state);  // it is made by way of IPv4
   // What came before it was reset can still be received.
   return info.tcpi_state == TCP_SYN_SENT ? absl::OkStatus() : SaveSocketQueue(fd, -1, saver, state);
