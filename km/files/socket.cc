@@ -59,15 +59,6 @@ absl::StatusOr<OwnedFd> NewSocket(const SocketState& state) {
   return fd;
 }
 
-void ToAnyAddress(SocketAddress* name) {
-  auto* in = reinterpret_cast<sockaddr_in*>(name->data());
-  auto* in6 = reinterpret_cast<sockaddr_in6*>(name->data());
-  if (in->sin_family == AF_INET) in->sin_addr.s_addr = INADDR_ANY;
-  if (in->sin_family != AF_INET6) return;
-  in6->sin6_addr = in6addr_any;
-  in6->sin6_scope_id = 0;
-}
-
 absl::Status BindTo(int fd, const SocketState& state, FileRestorer& restorer) {
   if (state.name.empty()) return absl::OkStatus();
   // The connections of the process as it was may still hold the port.
@@ -79,10 +70,6 @@ absl::Status BindTo(int fd, const SocketState& state, FileRestorer& restorer) {
   // It is in the way of the one that takes its place.
   const std::string path = SocketPath(state.name);
   if (!path.empty()) RemoveDeadSocket(path, state.type);
-  // Where connect(2) chose the address it does so again, and says no more by it than before: of
-  // IPv6 a bind(2) to one means IPV6_V6ONLY.
-  SocketAddress name = state.name;
-  if (state.port_chosen && !state.peer.empty()) ToAnyAddress(&name);
   int result = 0;
   if (state.file.has_value() && !path.empty()) {
     KM_ASSIGN_OR_RETURN(const int error,
@@ -90,7 +77,7 @@ absl::Status BindTo(int fd, const SocketState& state, FileRestorer& restorer) {
     result = error == 0 ? 0 : -1;
     errno = error;
   } else {
-    result = bind(fd, Sockaddr(name), Length(name));
+    result = bind(fd, Sockaddr(state.name), Length(state.name));
   }
   if (result != 0 && state.family == AF_NETLINK) {
     // The port is a matter of chance.
@@ -100,8 +87,9 @@ absl::Status BindTo(int fd, const SocketState& state, FileRestorer& restorer) {
   }
   if (result != 0 && errno == EADDRINUSE && state.port_chosen && IsInet(state)) {
     // The port too is a matter of chance: the process as it was may go on, and still have it.
-    reinterpret_cast<sockaddr_in*>(name.data())->sin_port = 0;  // where it is in both families
-    result = bind(fd, Sockaddr(name), Length(name));
+    SocketAddress any = state.name;
+    reinterpret_cast<sockaddr_in*>(any.data())->sin_port = 0;  // where it is in both families
+    result = bind(fd, Sockaddr(any), Length(any));
   }
   // An address that came with the connection, and that this host does not have.
   if (result != 0 && errno == EADDRNOTAVAIL && state.type != SOCK_STREAM && !state.peer.empty()) {

@@ -242,6 +242,11 @@ absl::Status SaveState(const OpenFile& file, FileSaver& saver, SocketState* stat
     if (state->peer.empty() && unshown != nullptr) state->peer = unshown->peer();
     state->port_chosen = !file.description->bound && !file.description->foreign;
     if (!state->peer.empty()) Forget(SOL_SOCKET, {SO_INCOMING_CPU}, state);
+    // A resume binds it to what connect(2) chose, which means this option. Connected it means
+    // nothing.
+    if (!state->peer.empty() && state->port_chosen) {
+      Forget(IPPROTO_IPV6, {IPV6_V6ONLY}, state);
+    }
   }
   if (state->type == SOCK_DGRAM && state->protocol == IPPROTO_UDP) {
     if ((look.revents & POLLERR) == 0) return SaveSocketQueue(fd, -1, saver, state);

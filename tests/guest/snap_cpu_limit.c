@@ -1,4 +1,6 @@
 // RLIMIT_CPU binds the process at the same point of its processor time, across a snapshot too.
+//
+// emulated: no, it goes by the kernel's ticks
 #include <sys/resource.h>
 
 #include "tests/guest/guest.h"

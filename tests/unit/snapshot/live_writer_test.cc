@@ -22,7 +22,6 @@
 namespace km {
 namespace {
 
-constexpr uint64_t kPage = 4096;
 constexpr uid_t kNobody = 65534;
 
 // The status of a copy of this process that does `work`, which has ten seconds.
