@@ -145,20 +145,19 @@ class WideSender {
   explicit WideSender(int fd) : fd_(fd) {
     socklen_t length = sizeof(old_);
     getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &old_, &length);
-    getsockopt(fd, SOL_SOCKET, kBufLock, &old_lock_, &length);
+    getsockopt(fd, SOL_SOCKET, SO_BUF_LOCK, &old_lock_, &length);
     Set(static_cast<int>(kMostBytes), SO_SNDBUF);
     Set(static_cast<int>(kMostBytes), SO_SNDBUFFORCE);
   }
   ~WideSender() {
     Set(old_ / 2, SO_SNDBUF);
-    Set(old_lock_, kBufLock);  // whether the program chose it is as before, too
+    Set(old_lock_, SO_BUF_LOCK);  // whether the program chose it is as before, too
   }
   WideSender(const WideSender&) = delete;
   WideSender& operator=(const WideSender&) = delete;
 
  private:
   void Set(int size, int option) { setsockopt(fd_, SOL_SOCKET, option, &size, sizeof(size)); }
-  static constexpr int kBufLock = 72;  // SO_BUF_LOCK of Linux 5.14
   const int fd_;
   int old_ = 0, old_lock_ = 0;
 };

@@ -21,7 +21,6 @@ namespace {
 
 constexpr uint32_t kMostScale = 14;  // RFC 7323
 constexpr uint32_t kKnownOptions = TCPI_OPT_TIMESTAMPS | TCPI_OPT_SACK | TCPI_OPT_WSCALE;
-constexpr int kBufLock = 72;  // SO_BUF_LOCK of Linux 5.14
 
 bool Set(int fd, int level, int name, int value) {
   return setsockopt(fd, level, name, &value, sizeof(value)) == 0;
@@ -167,7 +166,7 @@ void MakeRoom(int fd, int option, int force, size_t bytes) {
   // What the kernel keeps beside the bytes counts too.
   const int room = static_cast<int>(std::min<size_t>(2 * bytes + (256 << 10), 1 << 30));
   if (!Set(fd, SOL_SOCKET, force, room)) Set(fd, SOL_SOCKET, option, room);
-  Set(fd, SOL_SOCKET, kBufLock, 0);  // it still grows and shrinks by itself
+  Set(fd, SOL_SOCKET, SO_BUF_LOCK, 0);  // it still grows and shrinks by itself
 }
 
 absl::StatusOr<TcpConnection> SaveTcpConnection(int fd, std::vector<uint8_t>* received) {

@@ -13,7 +13,7 @@
 #include <sys/time.h>
 #include <sys/un.h>
 
-#include "tests/guest/guest.h"
+#include "tests/guest/sockets.h"
 
 static void SendFds(int socket, const char* text, const int* fds, size_t count) {
   union {
@@ -48,17 +48,6 @@ static int Receive(int socket, size_t most, int* fds) {
   }
   Say("  %ld \"%s\" with %d", length < 0 ? -errno : length, bytes, count);
   return count;
-}
-
-static int Int(int fd, int level, int name) {
-  int value = -1;
-  socklen_t size = sizeof value;
-  CHECK_OK(getsockopt(fd, level, name, &value, &size));
-  return value;
-}
-
-static void SetInt(int fd, int level, int name, int value) {
-  CHECK_OK(setsockopt(fd, level, name, &value, sizeof value));
 }
 
 static void TestPairs(void) {
@@ -268,13 +257,6 @@ static void TestDeserted(void) {
   Say("deserted, %s", own.sun_path);
   for (int i = 0; i < 3; i++) CHECK_OK(close(all[i]));
   CHECK_OK(unlink("bound"));
-}
-
-static struct sockaddr_in Name(int fd) {
-  struct sockaddr_in name;
-  socklen_t size = sizeof name;
-  CHECK_OK(getsockname(fd, (struct sockaddr*)&name, &size));
-  return name;
 }
 
 static void TestInternet(void) {

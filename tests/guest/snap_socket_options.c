@@ -9,28 +9,10 @@
 #include <poll.h>
 #include <sys/socket.h>
 
-#include "tests/guest/guest.h"
-
-static int Int(int fd, int level, int name) {
-  int value = -1;
-  socklen_t size = sizeof value;
-  CHECK_OK(getsockopt(fd, level, name, &value, &size));
-  return value;
-}
-
-static void SetInt(int fd, int level, int name, int value) {
-  CHECK_OK(setsockopt(fd, level, name, &value, sizeof value));
-}
+#include "tests/guest/sockets.h"
 
 static struct sockaddr_in Loopback(void) {
   return (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-}
-
-static struct sockaddr_in Name(int fd) {
-  struct sockaddr_in name;
-  socklen_t size = sizeof name;
-  CHECK_OK(getsockname(fd, (struct sockaddr*)&name, &size));
-  return name;
 }
 
 static struct sockaddr_in6 Name6(int fd) {

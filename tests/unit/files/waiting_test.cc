@@ -43,18 +43,29 @@ void Set(int fd, int name, int value) {
   ASSERT_EQ(setsockopt(fd, SOL_SOCKET, name, &value, sizeof(value)), 0);
 }
 
+int OnLoopback(int type, sockaddr_in* name) {
+  const int fd = socket(AF_INET, type | SOCK_CLOEXEC, 0);
+  *name = {};
+  name->sin_family = AF_INET;
+  name->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof(*name);
+  auto* to = reinterpret_cast<sockaddr*>(name);
+  EXPECT_EQ(bind(fd, to, size), 0);
+  EXPECT_EQ(getsockname(fd, to, &size), 0);
+  return fd;
+}
+
+int ConnectedTo(int type, const sockaddr_in& name) {
+  const int fd = socket(AF_INET, type | SOCK_CLOEXEC, 0);
+  EXPECT_EQ(connect(fd, reinterpret_cast<const sockaddr*>(&name), sizeof(name)), 0);
+  return fd;
+}
+
 void ConnectedTcp(int fds[2]) {
-  const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in name = {};
-  name.sin_family = AF_INET;
-  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof(name);
-  auto* to = reinterpret_cast<sockaddr*>(&name);
-  ASSERT_EQ(bind(listener, to, size), 0);
+  sockaddr_in name;
+  const int listener = OnLoopback(SOCK_STREAM, &name);
   ASSERT_EQ(listen(listener, 5), 0);
-  ASSERT_EQ(getsockname(listener, to, &size), 0);
-  fds[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  ASSERT_EQ(connect(fds[0], to, size), 0);
+  fds[0] = ConnectedTo(SOCK_STREAM, name);
   fds[1] = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
   ASSERT_GE(fds[1], 0);
   close(listener);
@@ -84,16 +95,9 @@ TEST(Waiting, EmptyMessages) {
 
 TEST(Waiting, EmptyUdpDatagrams) {
   ResumedFiles files;
-  const int server = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  const int client = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  sockaddr_in name = {};
-  name.sin_family = AF_INET;
-  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof(name);
-  auto* to = reinterpret_cast<sockaddr*>(&name);
-  ASSERT_EQ(bind(server, to, size), 0);
-  ASSERT_EQ(getsockname(server, to, &size), 0);
-  ASSERT_EQ(connect(client, to, size), 0);
+  sockaddr_in name;
+  const int server = OnLoopback(SOCK_DGRAM, &name);
+  const int client = ConnectedTo(SOCK_DGRAM, name);
   for (const char* text : {"", "a", "", "b"}) Send(client, text);
   files.Put(100, server);
   files.Put(101, client);
