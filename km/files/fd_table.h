@@ -114,6 +114,9 @@ class FileDescription {
   // A lock or lease was asked for through it, by the program; `foreign`: perhaps by others.
   std::atomic<bool> may_hold_locks = false;
   std::atomic<bool> bound = false;      // a socket that the program gave its name: bind(2)
+  // Of a socket: its options that may not be as a new one's, see SocketOptionBit. All, where nobody
+  // knows what was set.
+  std::atomic<uint64_t> socket_options = ~uint64_t{0};
   WatchedPaths watched;                 // of an inotify instance
   HeldEvents held_events;               // of one too: what comes before the host's
   std::shared_ptr<SignalFd> signal_fd;  // what a signalfd takes; set before it is installed

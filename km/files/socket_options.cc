@@ -13,6 +13,7 @@
 #include <initializer_list>
 #include <iterator>
 #include <optional>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "km/base/log.h"
@@ -23,6 +24,7 @@
 namespace km {
 namespace {
 
+constexpr uint64_t kEveryOption = ~uint64_t{0};
 constexpr size_t kInt = sizeof(int);
 constexpr size_t kNameSize = 16;  // of interfaces and of congestion control
 // Of Linux newer than the headers that this is built with, or in none that go with the others'.
@@ -37,24 +39,26 @@ constexpr int kIcmpFilter = 1;           // ICMP_FILTER of level SOL_RAW
 struct SavedOption {
   int level, name;
   size_t size;  // at most
+  // Much used, changed by nothing but itself, and changing no other: it has a bit of its own.
+  bool alone = false;
 };
 
 // In an order that they can be set in: see SetsToo.
 constexpr SavedOption kSaved[] = {
-    {SOL_SOCKET, SO_REUSEADDR, kInt},
-    {SOL_SOCKET, SO_REUSEPORT, kInt},
+    {SOL_SOCKET, SO_REUSEADDR, kInt, true},
+    {SOL_SOCKET, SO_REUSEPORT, kInt, true},
     {SOL_SOCKET, SO_DONTROUTE, kInt},
-    {SOL_SOCKET, SO_BROADCAST, kInt},
+    {SOL_SOCKET, SO_BROADCAST, kInt, true},
     {SOL_SOCKET, SO_SNDBUF, kInt},
     {SOL_SOCKET, SO_RCVBUF, kInt},
     {SOL_SOCKET, SO_BUF_LOCK, kInt},
-    {SOL_SOCKET, SO_KEEPALIVE, kInt},
-    {SOL_SOCKET, SO_OOBINLINE, kInt},
-    {SOL_SOCKET, SO_LINGER, sizeof(linger)},
-    {SOL_SOCKET, SO_PASSCRED, kInt},
+    {SOL_SOCKET, SO_KEEPALIVE, kInt, true},
+    {SOL_SOCKET, SO_OOBINLINE, kInt, true},
+    {SOL_SOCKET, SO_LINGER, sizeof(linger), true},
+    {SOL_SOCKET, SO_PASSCRED, kInt, true},
     {SOL_SOCKET, SO_RCVLOWAT, kInt},
-    {SOL_SOCKET, SO_RCVTIMEO, sizeof(timeval)},
-    {SOL_SOCKET, SO_SNDTIMEO, sizeof(timeval)},
+    {SOL_SOCKET, SO_RCVTIMEO, sizeof(timeval), true},
+    {SOL_SOCKET, SO_SNDTIMEO, sizeof(timeval), true},
     {SOL_SOCKET, SO_BINDTODEVICE, kNameSize},
     {SOL_SOCKET, SO_TIMESTAMP, kInt},
     {SOL_SOCKET, SO_TIMESTAMPNS, kInt},
@@ -69,7 +73,7 @@ constexpr SavedOption kSaved[] = {
     {SOL_SOCKET, SO_SELECT_ERR_QUEUE, kInt},
     {SOL_SOCKET, SO_BUSY_POLL, kInt},
     {SOL_SOCKET, SO_MAX_PACING_RATE, sizeof(uint64_t)},
-    {SOL_SOCKET, SO_ZEROCOPY, kInt},
+    {SOL_SOCKET, SO_ZEROCOPY, kInt, true},
     {SOL_SOCKET, SO_NO_CHECK, kInt},
     {SOL_SOCKET, SO_INCOMING_CPU, kInt},
     {SOL_SOCKET, SO_RCVMARK, kInt},
@@ -83,16 +87,16 @@ constexpr SavedOption kSaved[] = {
     {IPPROTO_IP, IP_HDRINCL, kInt},
     {IPPROTO_IP, IP_RECVOPTS, kInt},
     {IPPROTO_IP, IP_RETOPTS, kInt},
-    {IPPROTO_IP, IP_PKTINFO, kInt},
+    {IPPROTO_IP, IP_PKTINFO, kInt, true},
     {IPPROTO_IP, IP_MTU_DISCOVER, kInt},
-    {IPPROTO_IP, IP_RECVERR, kInt},
+    {IPPROTO_IP, IP_RECVERR, kInt, true},
     {IPPROTO_IP, IP_RECVTTL, kInt},
     {IPPROTO_IP, IP_RECVTOS, kInt},
     {IPPROTO_IP, IP_FREEBIND, kInt},
     {IPPROTO_IP, IP_TRANSPARENT, kInt},
     {IPPROTO_IP, IP_ORIGDSTADDR, kInt},
     {IPPROTO_IP, IP_MINTTL, kInt},
-    {IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, kInt},
+    {IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, kInt, true},
     {IPPROTO_IP, IP_MULTICAST_IF, kInt},
     {IPPROTO_IP, IP_MULTICAST_TTL, kInt},
     {IPPROTO_IP, IP_MULTICAST_LOOP, kInt},
@@ -103,14 +107,14 @@ constexpr SavedOption kSaved[] = {
     {IPPROTO_IP, IP_CHECKSUM, kInt},
     {IPPROTO_IP, kLocalPortRange, kInt},
     {IPPROTO_IP, IP_NODEFRAG, kInt},
-    {IPPROTO_IPV6, IPV6_V6ONLY, kInt},
+    {IPPROTO_IPV6, IPV6_V6ONLY, kInt, true},
     {IPPROTO_IPV6, IPV6_UNICAST_HOPS, kInt},
     {IPPROTO_IPV6, IPV6_MULTICAST_IF, kInt},
     {IPPROTO_IPV6, IPV6_MULTICAST_HOPS, kInt},
     {IPPROTO_IPV6, IPV6_MULTICAST_LOOP, kInt},
     {IPPROTO_IPV6, IPV6_MTU_DISCOVER, kInt},
-    {IPPROTO_IPV6, IPV6_RECVERR, kInt},
-    {IPPROTO_IPV6, IPV6_RECVPKTINFO, kInt},
+    {IPPROTO_IPV6, IPV6_RECVERR, kInt, true},
+    {IPPROTO_IPV6, IPV6_RECVPKTINFO, kInt, true},
     {IPPROTO_IPV6, IPV6_RECVHOPLIMIT, kInt},
     {IPPROTO_IPV6, IPV6_RECVHOPOPTS, kInt},
     {IPPROTO_IPV6, IPV6_RECVRTHDR, kInt},
@@ -132,20 +136,20 @@ constexpr SavedOption kSaved[] = {
     {IPPROTO_IPV6, kIpv6RecverrRfc4884, kInt},
     {IPPROTO_IPV6, IPV6_2292PKTINFO, kInt},
     {IPPROTO_IPV6, IPV6_CHECKSUM, kInt},
-    {IPPROTO_TCP, TCP_NODELAY, kInt},
+    {IPPROTO_TCP, TCP_NODELAY, kInt, true},
     {IPPROTO_TCP, TCP_MAXSEG, kInt},
-    {IPPROTO_TCP, TCP_CORK, kInt},
-    {IPPROTO_TCP, TCP_KEEPIDLE, kInt},
-    {IPPROTO_TCP, TCP_KEEPINTVL, kInt},
-    {IPPROTO_TCP, TCP_KEEPCNT, kInt},
-    {IPPROTO_TCP, TCP_SYNCNT, kInt},
-    {IPPROTO_TCP, TCP_LINGER2, kInt},
-    {IPPROTO_TCP, TCP_DEFER_ACCEPT, kInt},
+    {IPPROTO_TCP, TCP_CORK, kInt, true},
+    {IPPROTO_TCP, TCP_KEEPIDLE, kInt, true},
+    {IPPROTO_TCP, TCP_KEEPINTVL, kInt, true},
+    {IPPROTO_TCP, TCP_KEEPCNT, kInt, true},
+    {IPPROTO_TCP, TCP_SYNCNT, kInt, true},
+    {IPPROTO_TCP, TCP_LINGER2, kInt, true},
+    {IPPROTO_TCP, TCP_DEFER_ACCEPT, kInt, true},
     {IPPROTO_TCP, TCP_WINDOW_CLAMP, kInt},
     {IPPROTO_TCP, TCP_CONGESTION, kNameSize},
-    {IPPROTO_TCP, TCP_USER_TIMEOUT, kInt},
-    {IPPROTO_TCP, TCP_FASTOPEN, kInt},
-    {IPPROTO_TCP, TCP_NOTSENT_LOWAT, kInt},
+    {IPPROTO_TCP, TCP_USER_TIMEOUT, kInt, true},
+    {IPPROTO_TCP, TCP_FASTOPEN, kInt, true},
+    {IPPROTO_TCP, TCP_NOTSENT_LOWAT, kInt, true},
     {IPPROTO_TCP, TCP_SAVE_SYN, kInt},
     {IPPROTO_TCP, TCP_FASTOPEN_CONNECT, kInt},
     {IPPROTO_TCP, TCP_FASTOPEN_NO_COOKIE, kInt},
@@ -290,17 +294,9 @@ absl::Status SetOption(int fd, const SocketOption& option) {
                                          option.level, " of a socket"));
 }
 
-}  // namespace
-
-bool IsSavedOption(int level, int name, size_t size) {
-  return IsMembership(level, name, size) ||
-         std::any_of(std::begin(kSaved), std::end(kSaved), [&](const SavedOption& o) {
-           return o.level == level && o.name == name && size <= o.size &&
-                  (o.size != kInt || size == kInt);
-         });
-}
-
-absl::Status SaveSocketOptions(const OpenFile& file, FileSaver& saver, SocketState* state) {
+// Those of `set`, as SocketOptionBit tells them. Each question costs a system call, and a program
+// may have many thousands of sockets.
+absl::Status SaveOptionsSet(int fd, uint64_t set, FileSaver& saver, SocketState* state) {
   auto [it, first] = saver.new_sockets.try_emplace({state->family, state->type, state->protocol});
   std::vector<std::optional<std::vector<uint8_t>>>& defaults = it->second;
   if (first) {
@@ -313,9 +309,11 @@ absl::Status SaveSocketOptions(const OpenFile& file, FileSaver& saver, SocketSta
       defaults.push_back(Applies(option, *state) ? OptionOf(fresh.get(), option) : std::nullopt);
     }
   }
-  const int fd = file.host.get();
+  uint64_t next_bit = 1;
   for (size_t i = 0; i < std::size(kSaved); ++i) {
     const SavedOption& option = kSaved[i];
+    const uint64_t bit = std::exchange(next_bit, option.alone ? next_bit << 1 : next_bit);
+    if (set != kEveryOption && (!option.alone || (set & bit) == 0)) continue;
     // What a new one does not have, this one has not either.
     if (!defaults[i].has_value()) continue;
     std::optional<std::vector<uint8_t>> value = OptionOf(fd, option);
@@ -325,11 +323,40 @@ absl::Status SaveSocketOptions(const OpenFile& file, FileSaver& saver, SocketSta
     if (!value.has_value() || (value == defaults[i] && !is_set_too)) continue;
     state->options.push_back({option.level, option.name, *std::move(value)});
   }
-  if (state->family == AF_NETLINK) SaveNetlinkGroups(fd, state);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+bool IsSavedOption(int level, int name, size_t size) {
+  return IsMembership(level, name, size) ||
+         std::any_of(std::begin(kSaved), std::end(kSaved), [&](const SavedOption& o) {
+           return o.level == level && o.name == name && size <= o.size &&
+                  (o.size != kInt || size == kInt);
+         });
+}
+
+uint64_t SocketOptionBit(int level, int name) {
+  uint64_t bit = 1;
+  for (const SavedOption& option : kSaved) {
+    const bool is = option.level == level && option.name == name;
+    if (is && option.alone) return bit;
+    if (is) break;
+    if (option.alone) bit <<= 1;
+  }
+  return kEveryOption;
+}
+
+absl::Status SaveSocketOptions(const OpenFile& file, FileSaver& saver, SocketState* state) {
+  const uint64_t set = file.description->socket_options;
+  if (set != 0) KM_RETURN_IF_ERROR(SaveOptionsSet(file.host.get(), set, saver, state));
+  if (state->family == AF_NETLINK) SaveNetlinkGroups(file.host.get(), state);
   std::shared_ptr<const SocketUnshown> unshown = file.description->unshown();
   if (unshown == nullptr) return absl::OkStatus();
   KM_RETURN_IF_ERROR(unshown->Carried());
-  for (SocketOption& option : unshown->Memberships(fd)) state->options.push_back(std::move(option));
+  for (SocketOption& option : unshown->Memberships(file.host.get())) {
+    state->options.push_back(std::move(option));
+  }
   return absl::OkStatus();
 }
 
@@ -341,7 +368,9 @@ absl::Status SetSocketOptions(int host_fd, const SocketState& state, unsigned ti
 }
 
 absl::Status FinishSocketOptions(const OpenFile& file, const SocketState& state) {
+  file.description->socket_options = 0;
   for (const SocketOption& option : state.options) {
+    file.description->socket_options |= SocketOptionBit(option.level, option.name);
     if (!IsMembership(option.level, option.name, option.value.size())) continue;
     file.description->MakeUnshown()->Note(file.host.get(), option.level, option.name, option.value);
   }

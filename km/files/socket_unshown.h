@@ -22,6 +22,10 @@ bool IsGroupOption(int level, int name);
 // interface by its index.
 bool IsMembership(int level, int name, size_t size);
 
+// An option's bit in FileDescription::socket_options; all of them for one that is not told from
+// others there.
+uint64_t SocketOptionBit(int level, int name);
+
 // Of one socket. The host says of a group that is named to it whether the socket is a member, and
 // of which sources: only what to ask for is kept here, as many groups as the host lets it join.
 // Thread-safe; the lock is a leaf.

@@ -45,12 +45,15 @@ int CheckFamily(int family, int protocol) {
   }
 }
 
-std::shared_ptr<OpenFile> SocketOf(int host_fd) {
-  return OpenFile::Of(host_fd, FileKind::kSocket, HostPathOf(host_fd));
+// `options`: see FileDescription::socket_options.
+std::shared_ptr<OpenFile> SocketOf(int host_fd, uint64_t options) {
+  auto file = OpenFile::Of(host_fd, FileKind::kSocket, HostPathOf(host_fd));
+  file->description->socket_options = options;
+  return file;
 }
 
 int AddSocket(Call& call, int host_fd, int flags) {
-  return call.process.files().Install(SocketOf(host_fd), (flags & SOCK_CLOEXEC) != 0);
+  return call.process.files().Install(SocketOf(host_fd, 0), (flags & SOCK_CLOEXEC) != 0);
 }
 
 int64_t NameOf(Call& call, long number) {
@@ -94,7 +97,9 @@ int64_t AcceptWith(Call& call, int flags) {
   if (!call.Addr(1).null()) {
     if (int error = CopyNameOut(call, peer, call.Addr(1), call.Addr(2)); error != 0) return error;
   }
-  return reserved.Fill(SocketOf(host_fd.Release()), (flags & SOCK_CLOEXEC) != 0);
+  // Its options are those that the listener had.
+  auto connection = SocketOf(host_fd.Release(), file->description->socket_options);
+  return reserved.Fill(std::move(connection), (flags & SOCK_CLOEXEC) != 0);
 }
 
 int64_t TimeoutOf(const OpenFile& socket, int option) {

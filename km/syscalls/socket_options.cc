@@ -128,6 +128,7 @@ SyscallResult Setsockopt(Call& call) {
   if (int error = CheckSocket(*file); error != 0) return error;
   if (call.Int(4) < 0) return -EINVAL;
   const int level = call.Int(1), name = call.Int(2);
+  file->description->socket_options |= SocketOptionBit(level, name);
   if (IsGroupOption(level, name)) {
     std::array<uint8_t, sizeof(group_source_req) + 8> value = {};  // longer ones are none, too
     const size_t size = std::min(static_cast<size_t>(call.Int(4)), value.size());

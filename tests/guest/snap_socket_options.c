@@ -126,6 +126,7 @@ static void TestConnection(void) {
   int listener = socket(AF_INET, SOCK_STREAM, 0), fd = socket(AF_INET, SOCK_STREAM, 0);
   CHECK_OK(bind(listener, (struct sockaddr*)&name, sizeof name));
   CHECK_OK(listen(listener, 5));
+  SetInt(listener, SOL_SOCKET, SO_KEEPALIVE, 1);  // whoever is accepted has it, too
   name = Name(listener);
   CHECK_OK(connect(fd, (struct sockaddr*)&name, sizeof name));
   int accepted = accept(listener, NULL, NULL);
@@ -136,6 +137,8 @@ static void TestConnection(void) {
   for (int round = 0; round < 2; round++) GuestSnapshot();
   CHECK_EQ(Int(fd, SOL_SOCKET, SO_TIMESTAMPING), stamps);
   CHECK_EQ(Int(fd, IPPROTO_IP, IP_MINTTL), 255);
+  CHECK_EQ(Int(listener, SOL_SOCKET, SO_KEEPALIVE), 1);
+  CHECK_EQ(Int(accepted, SOL_SOCKET, SO_KEEPALIVE), 1);
   Receive(fd, "connection");
   CHECK_OK(close(fd));
   CHECK_OK(close(accepted));

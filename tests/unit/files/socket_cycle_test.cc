@@ -176,7 +176,7 @@ TEST_P(SocketOptionCycleTest, ComesBack) {
     GTEST_SKIP() << "not here: " << strerrorname_np(errno);
   }
   const int before = Get(fd.get(), option.level, option.name);
-  Put(std::move(fd));
+  Put(std::move(fd)).socket_options = SocketOptionBit(option.level, option.name);
   Cycle();
   EXPECT_EQ(Get(Fd(), option.level, option.name), before);
 }
@@ -218,10 +218,43 @@ constexpr Option kOptions[] = {
     {"NoCheck6Rx", AF_INET6, SOCK_DGRAM, 0, IPPROTO_UDP, UDP_NO_CHECK6_RX, 1},
     {"UdpEncap", AF_INET, SOCK_DGRAM, 0, IPPROTO_UDP, UDP_ENCAP, 2},
     {"IcmpFilter", AF_INET, SOCK_RAW, IPPROTO_ICMP, SOL_RAW, 1, 0x7ffffffe},
+    {"ReuseAddr", AF_INET, SOCK_STREAM, 0, SOL_SOCKET, SO_REUSEADDR, 1},
+    {"ReusePort", AF_INET, SOCK_DGRAM, 0, SOL_SOCKET, SO_REUSEPORT, 1},
+    {"Broadcast", AF_INET, SOCK_DGRAM, 0, SOL_SOCKET, SO_BROADCAST, 1},
+    {"KeepAlive", AF_INET, SOCK_STREAM, 0, SOL_SOCKET, SO_KEEPALIVE, 1},
+    {"PassCred", AF_UNIX, SOCK_DGRAM, 0, SOL_SOCKET, SO_PASSCRED, 1},
+    {"PktInfo", AF_INET, SOCK_DGRAM, 0, IPPROTO_IP, IP_PKTINFO, 1},
+    {"RecvErr", AF_INET, SOCK_DGRAM, 0, IPPROTO_IP, IP_RECVERR, 1},
+    {"V6Only", AF_INET6, SOCK_STREAM, 0, IPPROTO_IPV6, IPV6_V6ONLY, 1},
+    {"NoDelay", AF_INET, SOCK_STREAM, 0, IPPROTO_TCP, TCP_NODELAY, 1},
+    {"Cork", AF_INET6, SOCK_STREAM, 0, IPPROTO_TCP, TCP_CORK, 1},
+    {"KeepIdle", AF_INET, SOCK_STREAM, 0, IPPROTO_TCP, TCP_KEEPIDLE, 77},
+    {"DeferAccept", AF_INET, SOCK_STREAM, 0, IPPROTO_TCP, TCP_DEFER_ACCEPT, 3},
+    {"UserTimeout", AF_INET, SOCK_STREAM, 0, IPPROTO_TCP, TCP_USER_TIMEOUT, 4000},
+    {"NotSentLowat", AF_INET, SOCK_STREAM, 0, IPPROTO_TCP, TCP_NOTSENT_LOWAT, 5000},
 };
 
 INSTANTIATE_TEST_SUITE_P(, SocketOptionCycleTest, ::testing::ValuesIn(kOptions),
                          [](const auto& tested) { return std::string(tested.param.what); });
+
+TEST_F(SocketCycleTest, OptionsThatNobodySetAreNotAskedFor) {
+  OwnedFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  ASSERT_TRUE(Set(fd.get(), IPPROTO_TCP, TCP_NODELAY, 1));
+  ASSERT_TRUE(Set(fd.get(), SOL_SOCKET, SO_KEEPALIVE, 1));
+  ASSERT_TRUE(Set(fd.get(), IPPROTO_IP, IP_TTL, 7));
+  FileDescription& description = Put(std::move(fd));
+  const auto saved = [&](uint64_t set) {
+    description.socket_options = set;
+    EXPECT_EQ(Save(), "");
+    return DecodeSocket(files_.at(0))->options.size();
+  };
+  EXPECT_EQ(saved(0), 0);
+  EXPECT_EQ(saved(SocketOptionBit(IPPROTO_TCP, TCP_NODELAY)), 1);
+  EXPECT_EQ(saved(SocketOptionBit(IPPROTO_TCP, TCP_NODELAY) |
+                  SocketOptionBit(SOL_SOCKET, SO_KEEPALIVE)),
+            2);
+  EXPECT_EQ(saved(SocketOptionBit(IPPROTO_IP, IP_TTL)), 3);  // not told from others
+}
 
 TEST_F(SocketCycleTest, ALockedFilter) {
   const sock_filter all = BPF_STMT(BPF_RET | BPF_K, 0xffff);
