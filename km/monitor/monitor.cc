@@ -25,6 +25,7 @@
 #include "km/loader/program_path.h"
 #include "km/loader/resolve.h"
 #include "km/monitor/control_desk.h"
+#include "km/process/generation.h"
 #include "km/process/host_signals.h"
 #include "km/signals/siginfo.h"
 #include "km/snapshot/capture.h"
@@ -117,8 +118,10 @@ absl::Status Monitor::OpenControl() {
 absl::Status Monitor::LoadProgram(const ResolvedProgram& resolved) {
   LoadOptions load_options;
   load_options.environment = options_.environment;
+  PlaceGenerationVariable(&load_options.environment);
   load_options.aslr = options_.aslr;
   KM_ASSIGN_OR_RETURN(LoadedProgram loaded, km::Load(resolved, load_options, process_->space()));
+  WriteGenerationVariable(process_->memory(), process_->space().layout().environment_start);
   process_->files().AdoptStandard();
   process_->files().AdoptInherited();
   Identity& identity = process_->identity();
@@ -174,6 +177,7 @@ absl::Status Monitor::FinishRestoration() {
   const absl::Status status = restoration_->Finish();
   restoration_.reset();
   if (!status.ok()) return CannotRun(ErrnoOf(status), options_.program[0], status.message());
+  WriteGenerationVariable(process_->memory(), process_->space().layout().environment_start);
   AdmitInherited(*process_);
   return absl::OkStatus();
 }

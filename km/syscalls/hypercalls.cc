@@ -8,6 +8,7 @@
 
 #include "km/base/owned.h"
 #include "km/files/generation_fd.h"
+#include "km/process/generation.h"
 #include "km/syscalls/handlers.h"
 
 namespace km {
@@ -25,9 +26,8 @@ int ReadText(Call& call, size_t index, size_t limit, std::string* text) {
 SyscallResult HcPresent(Call&) { return KM_ABI_VERSION; }
 
 SyscallResult HcGeneration(Call& call) {
-  auto* page = reinterpret_cast<const std::byte*>(call.memory().vdso_data());
-  return call.memory().CopyOut(call.Addr(0), page + (KM_GENERATION - KM_VDSO_DATA),
-                               KM_GENERATION_SIZE);
+  const absl::Span<const uint8_t> id = GenerationId(call.memory());
+  return call.memory().CopyOut(call.Addr(0), id.data(), id.size());
 }
 
 SyscallResult HcGenerationFd(Call& call) {

@@ -26,6 +26,14 @@ static void Show(const char* name, const unsigned char* bytes) {
   puts("");
 }
 
+// Whether the environment says so too.
+static int IsInEnvironment(const unsigned char* id) {
+  char text[2 * KM_GENERATION_SIZE + 1];
+  for (int i = 0; i < KM_GENERATION_SIZE; ++i) sprintf(text + 2 * i, "%02x", id[i]);
+  const char* variable = getenv("KM_GENERATION");
+  return variable != NULL && strcmp(variable, text) == 0;
+}
+
 static unsigned char* Filled(int flags) {
   unsigned char* memory = mmap(NULL, kPage, PROT_READ | PROT_WRITE, flags, -1, 0);
   if (memory == MAP_FAILED) return NULL;
@@ -42,6 +50,7 @@ int main(void) {
   if (plain == NULL || wiped == NULL || madvise(wiped, kPage, MADV_WIPEONFORK) != 0) return 1;
   if (getrandom(drawn, sizeof(drawn), 0) != sizeof(drawn)) return 1;
   km_generation(before);
+  const int shown = IsInEnvironment(before);
   km_after_resume(Count, NULL);
   if (km_snapshot("clones", NULL, 0) < 0) return 1;
   km_generation(id);
@@ -52,6 +61,7 @@ int main(void) {
   Show("at-random", (const unsigned char*)getauxval(AT_RANDOM));
   printf("same generation %d, callbacks %d, then %d\n", memcmp(before, id, sizeof(id)) == 0,
          callbacks, km_run_after_resume());
+  printf("in the environment %d, then %d\n", shown, IsInEnvironment(id));
   printf("plain %d, wiped %d, droppable %d\n", plain[0], wiped[0],
          droppable != NULL ? droppable[0] : 0);
   return 0;

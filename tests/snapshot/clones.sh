@@ -1,7 +1,7 @@
 # Clones of one file: where they differ, and what they share.
 
 clones=$OUT/clones
-if compile "$clones" "$here/clones.c" -I include "$BUILD/libkm.a" && takes clones "$TMP/clones" "$clones"; then
+if compile "$clones" "$here/clones.c" -I include "$BUILD/libkm.a" && KM_GENERATION=yes takes clones "$TMP/clones" "$clones"; then
   limited "$KM" "$TMP/clones" >"$TMP/clone.1" &
   limited "$KM" "$TMP/clones" >"$TMP/clone.2"
   wait $!
@@ -19,7 +19,28 @@ if compile "$clones" "$here/clones.c" -I include "$BUILD/libkm.a" && takes clone
   done
   for clone in 1 2; do
     prints "clones-memory-$clone" 'same generation 0, callbacks 1, then 0
-plain 7, wiped 0, droppable 0' tail -n 2 "$TMP/clone.$clone"
+in the environment 1, then 1
+plain 7, wiped 0, droppable 0' tail -n 3 "$TMP/clone.$clone"
+  done
+fi
+
+# The variable is there if it was asked for, and what the program made of it is its own.
+cat >"$TMP/variable.py" <<'END'
+import ctypes, sys
+sys.path.insert(0, "payloads/python")
+import km
+libc = ctypes.CDLL(None)
+libc.getenv.restype = ctypes.c_void_p
+where = libc.getenv(b"KM_GENERATION")
+if where: ctypes.memmove(where, b"mine", 4)
+km.snapshot()
+print(open("/proc/self/environ").read().split("\0")[0][:18])
+END
+if has_tool clones-variable /usr/bin/python3; then
+  for first in HOME=/here KM_GENERATION=; do
+    limited "$KM" --clear-env --env "$first" --snapshot="$TMP/variable" /usr/bin/python3 "$TMP/variable.py"
+    name=${first%%=*}
+    prints "clones-variable-$name" "${first/%N=/N=mine}" limited "$KM" "$TMP/variable"
   done
 fi
 
