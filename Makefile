@@ -158,10 +158,11 @@ FUZZ_SECONDS := 60
 FUZZ_FLAGS = $(COMMON_FLAGS) -O1 -gline-tables-only -fno-omit-frame-pointer \
   -fsanitize=address,undefined -fno-sanitize-recover=all
 FUZZED_MONITOR := $(filter-out km/kvm/vm.cc km/kvm/vcpu.cc,$(MONITOR_SOURCES))
-FUZZED_SYSCALLS := $(addprefix tests/fuzz/,syscalls.cc confine.cc no_kvm.cc)
+FUZZED_SYSCALLS := $(addprefix tests/fuzz/,syscalls.cc confine.cc faults.cc no_kvm.cc)
 FUZZED_PARSER := $(addprefix tests/fuzz/,parse_snapshot.cc no_kvm.cc)
 FUZZED_CONTROL := tests/fuzz/control.cc
-FUZZED_SOURCES := $(sort $(FUZZED_SYSCALLS) $(FUZZED_PARSER) $(FUZZED_CONTROL))
+FUZZED_DESK := $(addprefix tests/fuzz/,desk.cc confine.cc faults.cc no_kvm.cc)
+FUZZED_SOURCES := $(sort $(FUZZED_SYSCALLS) $(FUZZED_PARSER) $(FUZZED_CONTROL) $(FUZZED_DESK))
 fuzz_objects = $(patsubst %.cc,$(FUZZ)/obj/%.o,$(1))
 ifneq ($(filter fuzz fuzz-programs,$(MAKECMDGOALS)),)
   FUZZ_RECORDED := $(shell mkdir -p $(FUZZ); echo '$(FUZZ_FLAGS) $(FUZZED_MONITOR)' | \
@@ -172,7 +173,8 @@ endif
 fuzz: fuzz-programs
 	$(Q)BUILD=$(BUILD) FUZZ=$(FUZZ) SECONDS_EACH=$(FUZZ_SECONDS) tests/run-all fuzz
 
-fuzz-programs: $(FUZZ)/syscalls $(FUZZ)/parse_snapshot $(FUZZ)/control
+FUZZ_PROGRAMS := $(addprefix $(FUZZ)/,syscalls parse_snapshot control desk)
+fuzz-programs: $(FUZZ_PROGRAMS)
 
 $(FUZZ)/obj/%.o: %.cc $(FUZZ)/flags
 	@mkdir -p $(@D)
@@ -186,7 +188,8 @@ $(FUZZ)/libmonitor.a: $(call fuzz_objects,$(FUZZED_MONITOR)) $(FUZZ)/flags
 $(FUZZ)/syscalls: $(call fuzz_objects,$(FUZZED_SYSCALLS))
 $(FUZZ)/parse_snapshot: $(call fuzz_objects,$(FUZZED_PARSER))
 $(FUZZ)/control: $(call fuzz_objects,$(FUZZED_CONTROL))
-$(FUZZ)/syscalls $(FUZZ)/parse_snapshot $(FUZZ)/control: $(FUZZ)/libmonitor.a $(RUNTIME_OBJECTS) $(ABSL_LIBS)
+$(FUZZ)/desk: $(call fuzz_objects,$(FUZZED_DESK))
+$(FUZZ_PROGRAMS): $(FUZZ)/libmonitor.a $(RUNTIME_OBJECTS) $(ABSL_LIBS)
 	$(if $(V),,@echo "  LINK $@")
 	$(Q)$(CLANGXX) $(FUZZ_FLAGS) -fsanitize=fuzzer $(LDFLAGS) $(filter %.o,$^) \
 	  $(FUZZ)/libmonitor.a $(LIBS) -o $@
@@ -279,7 +282,7 @@ help:
 	@echo "make check          formatting, layers, g++ and clang++ without a warning, clang-tidy"
 	@echo "make test           all tests; SANITIZE=address,undefined for the unit tests only"
 	@echo "make test-programs  real programs, compared with their native output"
-	@echo "make fuzz           a minute each of fuzzing system calls, the snapshot parser, the control protocol"
+	@echo "make fuzz           a minute each of fuzzing system calls, the snapshot parser, the control socket"
 	@echo "make bench          the figures of docs/performance.md"
 	@echo "make demo           a python3 snapshotted and resumed"
 	@echo "make docs           docs/syscalls.md, from the table"

@@ -1,6 +1,7 @@
 // Vm and Vcpu without KVM, in place of km/kvm/vm.cc and km/kvm/vcpu.cc: a machine that has memory
-// slots and vCPUs but never runs. System-call handlers ask no more of it.
+// slots and vCPUs but never runs: a vCPU comes out again and again as if it had been kicked.
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "km/kvm/vcpu.h"
 #include "km/kvm/vm.h"
@@ -34,7 +35,10 @@ absl::StatusOr<std::unique_ptr<Vcpu>> Vcpu::Create(Vm& vm, const VcpuPages& page
       kRunSize);
   return std::unique_ptr<Vcpu>(new Vcpu(OwnedFd(), std::move(run), pages, vm.xsave_size()));
 }
-VcpuExit Vcpu::Run(Registers&) { return {}; }
+VcpuExit Vcpu::Run(Registers&) {
+  usleep(1000);
+  return {.kind = VcpuExit::Kind::kInterrupted};
+}
 absl::Status Vcpu::ReadBases(Registers&) { return absl::OkStatus(); }
 absl::Status Vcpu::WriteBases(const Registers&) { return absl::OkStatus(); }
 absl::Status Vcpu::WriteBase(Base, uint64_t) { return absl::OkStatus(); }

@@ -21,12 +21,12 @@
 #include <thread>
 #include <vector>
 
-#include "km/memory/guarded_copy.h"
 #include "km/process/host_signals.h"
 #include "km/process/process.h"
 #include "km/syscalls/call.h"
 #include "km/syscalls/thread_exit.h"
 #include "tests/fuzz/confine.h"
+#include "tests/fuzz/faults.h"
 
 namespace {
 
@@ -81,14 +81,6 @@ std::atomic<bool> in_call = false;
 
 // ---- The machine ----
 
-struct sigaction asan_segv, asan_bus;
-
-// Like the monitor's own handler, but a fault of the monitor's is for the sanitizer to report.
-void OnFault(int sig, siginfo_t* info, void* context) {
-  if (km::FixGuardedFault(static_cast<ucontext_t*>(context))) return;
-  (sig == SIGSEGV ? asan_segv : asan_bus).sa_sigaction(sig, info, context);
-}
-
 // Ends calls that wait, as a signal would.
 [[noreturn]] void Watch() {
   for (uint64_t seen = 0;; seen = calls_begun.load()) {
@@ -105,14 +97,9 @@ void ThreadMain(Thread& thread) {
 }
 
 void MakeProcess() {
-  sigaction(SIGSEGV, nullptr, &asan_segv);
-  sigaction(SIGBUS, nullptr, &asan_bus);
+  km::KeepSanitizersHandlers();
   km::InstallHostSignals();
-  struct sigaction action = {};
-  action.sa_sigaction = OnFault;
-  action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
-  sigaction(SIGSEGV, &action, nullptr);
-  sigaction(SIGBUS, &action, nullptr);
+  km::InstallFaultHandlers();
   process = Process::Create(ThreadMain)->release();
   km::AddressSpace::Layout layout;
   layout.mmap_base = uint64_t{1} << 40;
