@@ -382,8 +382,10 @@ absl::Status ControlDesk::StartSnapshot(SnapshotOrder& order) {
   KM_ASSIGN_OR_RETURN(Captured captured, Capture(process, capture));
   order.bases = captured.image.bases.size();
   order.warnings = std::move(captured.warnings);
-  order.connections = std::move(captured.connections);
+  // Where it fails they go on before the program does, which would read and write what is held.
+  HeldConnections connections = std::move(captured.connections);
   KM_ASSIGN_OR_RETURN(live_, LiveWriter::Start(std::move(captured), order.path, write_options));
+  order.connections = std::move(connections);
   // The program does not go on behind what the file says of it.
   if (order.stop) process.Pause();
   order.stopped_ns = Now() - begin;
@@ -422,6 +424,8 @@ void ControlDesk::SnapshotEnded(const absl::Status& status) {
   monitor_.SnapshotWritten(order.path);
   server_->Send(order.by.client, Answer(order.by.request, AnswerOf(order)));
   if (order.stop && order.file.valid()) {
+    // Who went away meanwhile will give it no name.
+    if (!server_->Connected(order.by.client)) return GoOn(std::move(order));
     ending_ = std::move(order);
   } else if (order.stop) {
     monitor_.EndInFile();
@@ -451,6 +455,8 @@ absl::StatusOr<Json> ControlDesk::End(const Asked& asked) {
     return absl::FailedPreconditionError(
         "this is for the client that has a snapshot with 'stop' in a file of its own");
   }
+  // Nothing goes on any more, wherever its client is by now: this order is never destroyed.
+  const SnapshotOrder order = *std::exchange(ending_, std::nullopt);
   server_->Send(asked.client, Answer(asked.request, {{"ended", true}}));
   monitor_.EndInFile();
 }

@@ -40,7 +40,11 @@ class ControlDesk {
   void ProgramEnded(const ExitStatus& status);
   // Stops the program before it has begun (--paused).
   void Hold();
-  bool held() const { return held_; }
+  // Whether the program stands still for a client: until that lets it go on, or until its last
+  // snapshot is written and has a name.
+  bool StandsStill() const {
+    return held_ || ending_.has_value() || (live_ != nullptr && orders_.front().stop);
+  }
 
  private:
   static constexpr int kProgressMs = 200;

@@ -250,7 +250,7 @@ int Monitor::PollTimeout() const {
 
 // --idle-exit.
 void Monitor::LookForIdleness() {
-  if (!listeners_.empty() || (desk_ != nullptr && desk_->held())) return idle_->Rest();
+  if (!listeners_.empty() || (desk_ != nullptr && desk_->StandsStill())) return idle_->Rest();
   if (!idle_->Due(HostClock(CLOCK_MONOTONIC))) return;
   auto look = [this] {
     FdTable& files = process_->files();

@@ -3,17 +3,17 @@
 #include <km/generation.h>
 
 #include <algorithm>
-#include <string_view>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 
 namespace km {
 namespace {
 
-constexpr std::string_view kName = "KM_GENERATION=";
+constexpr absl::string_view kName = "KM_GENERATION=";
 constexpr size_t kDigits = size_t{2} * KM_GENERATION_SIZE;
 
 bool IsVariable(absl::string_view text) { return absl::StartsWith(text, kName); }

@@ -179,7 +179,10 @@ absl::Status LiveWriter::Finish() {
     count = receive(message + size, sizeof(message) - size);
   }
   Reap();
-  if (!told) return ErrnoStatus(EIO, "the snapshot's writer was killed");
+  if (!told) {
+    if (progress().unfinished[0] != '\0') unlink(progress().unfinished);
+    return ErrnoStatus(EIO, "the snapshot's writer was killed");
+  }
   if (error == 0) return absl::OkStatus();
   // The message says what the errno is.
   absl::Status status = ErrnoStatus(error, "");

@@ -33,6 +33,8 @@ class NewFile {
   absl::Status Commit(bool sync);
 
   int fd() const { return fd_.get(); }
+  // The path that it has until Commit, on a file system where it must have one; otherwise empty.
+  const std::string& name() const { return name_; }
 
  private:
   absl::Status FindPlace(const std::string& path);

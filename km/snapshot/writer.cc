@@ -227,6 +227,11 @@ absl::Status WriteHead(int fd, absl::Span<const uint8_t> head) {
   return absl::OkStatus();
 }
 
+void TellName(const std::string& name, WriteProgress* progress) {
+  if (progress == nullptr || name.size() >= sizeof(progress->unfinished)) return;
+  std::memcpy(progress->unfinished, name.c_str(), name.size() + 1);
+}
+
 absl::Status Write(const Image& image, const MemorySource& memory, const std::string& path,
                    const WriteOptions& options) {
   KM_ASSIGN_OR_RETURN(std::vector<Segment> segments, BuildSegments(image));
@@ -247,6 +252,7 @@ absl::Status Write(const Image& image, const MemorySource& memory, const std::st
 
   NewFile file(image.fatal_signal.has_value() ? NewFile::Links::kReplace : NewFile::Links::kFollow);
   if (options.file < 0) KM_RETURN_IF_ERROR(file.Create(path));
+  TellName(file.name(), options.progress);
   const int fd = options.file < 0 ? file.fd() : options.file;
   if (ftruncate(fd, static_cast<off_t>(facts.file_length)) != 0) {
     return ErrnoStatus(errno, absl::StrFormat("making it %u bytes long", facts.file_length));
@@ -271,7 +277,11 @@ absl::Status Write(const Image& image, const MemorySource& memory, const std::st
     KM_RETURN_IF_ERROR(ParseSnapshot(head, facts.file_length).status());
   }
   KM_RETURN_IF_ERROR(WriteHead(fd, head));
-  if (options.file < 0) return file.Commit(options.sync);
+  if (options.file < 0) {
+    const absl::Status committed = file.Commit(options.sync);
+    TellName("", options.progress);
+    return committed;
+  }
   if (options.sync && fsync(fd) != 0) return ErrnoStatus(errno, "fsync");
   return absl::OkStatus();
 }

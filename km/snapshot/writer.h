@@ -2,6 +2,8 @@
 #ifndef KM_SNAPSHOT_WRITER_H_
 #define KM_SNAPSHOT_WRITER_H_
 
+#include <linux/limits.h>
+
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -33,6 +35,9 @@ struct MemorySource {
 struct WriteProgress {
   std::atomic<uint64_t> done = 0;       // bytes of memory
   std::atomic<bool> cancelled = false;  // then it ends with ECANCELED
+  // Of the file that is not complete, where it has a name: one that is killed leaves it. "": it has
+  // none.
+  char unfinished[PATH_MAX] = "";
 };
 
 struct WriteOptions {

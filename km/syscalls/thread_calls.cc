@@ -130,7 +130,7 @@ void ReleaseRobustFutexes(Process& process, Thread& thread) {
   }
 }
 
-// Wakes who joins it.
+// Wakes who joins it: not where no thread is left that could (mm_release of the kernel's fork.c).
 void ClearTid(Process& process, const Thread& thread) {
   GuestAddr word = thread.clear_child_tid;
   if (word.null() || process.memory().CopyOut(word, uint32_t{0}) != 0) return;
@@ -142,14 +142,15 @@ void ClearTid(Process& process, const Thread& thread) {
 void ReleaseThread(Process& process, Thread& thread) {
   ReleaseRobustFutexes(process, thread);
   process.pi_futexes().ThreadEnded(thread, process.memory());
-  ClearTid(process, thread);
+  if (process.thread_count() > 1) ClearTid(process, thread);
 }
 
 // Futexes with an owner are the process's own: nobody is left to hand them to.
 void ReleaseThreads(Process& process) {
-  for (Thread* thread : process.ParkedThreads()) {
+  const std::vector<Thread*> threads = process.ParkedThreads();
+  for (Thread* thread : threads) {
     ReleaseRobustFutexes(process, *thread);
-    ClearTid(process, *thread);
+    if (thread != threads.back()) ClearTid(process, *thread);
   }
 }
 

@@ -131,6 +131,31 @@ class Raw:
         return self.answer()["error"]["code"]
 
 
+def new_file():
+    return os.open("file", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+
+
+class FileClient(Raw):
+    """One that asks for a snapshot in a file of its own."""
+
+    def request(self, fd, **members):
+        body = json.dumps({"version": 1, "verb": "snapshot", "path": os.path.abspath("file"), **members}).encode()
+        socket.send_fds(self.socket, [struct.pack("<I", len(body)) + body], [fd])
+
+    def ask(self, fd, **members):
+        self.request(fd, **members)
+        while "event" in (answer := self.answer()):
+            pass
+        return answer
+
+    def say_end(self):
+        self.send(json.dumps({"version": 1, "verb": "end"}).encode())
+
+    def end(self):
+        self.say_end()
+        return self.answer()
+
+
 def kmctl(*arguments, status=0):
     """What it printed: to standard output, or to standard error when it is to fail."""
     done = subprocess.run([KMCTL, *map(str, arguments)], capture_output=True, text=True, timeout=PATIENCE)

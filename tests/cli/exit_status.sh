@@ -49,3 +49,16 @@ for how in exit other last signal crash; do
   says "robust-natively-$how" 'the owner died' waits_for $how
   says "robust-$how" 'the owner died' waits_for $how "$KM"
 done
+
+# The word of set_tid_address(2) stays where nobody is left who could look at it.
+compile "$OUT/clear_tid" "$here/clear_tid.c"
+word_of() { # HOW [KM]
+  local how=$1
+  shift
+  rm -f "$TMP/word"
+  limited "$@" "$OUT/clear_tid" "$TMP/word" "$how" && head -c 4 "$TMP/word"
+}
+for how in exit exit_group; do
+  says "clear-tid-natively-$how" AAAA word_of $how
+  says "clear-tid-$how" AAAA word_of $how "$KM"
+done

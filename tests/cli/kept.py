@@ -4,13 +4,16 @@
 import ctypes
 import fcntl
 import os
+import resource
 import signal
 import socket
 import struct
 import subprocess
 import threading
 
-from controlled import KM, KMCTL, Program, Skipped, case, eventually, expect, kmctl, run_cases
+from controlled import (
+    KM, KMCTL, FileClient, Program, Skipped, case, eventually, expect, kmctl, new_file, run_cases,
+)
 
 BIG = 3 << 20  # bytes: more than any window
 
@@ -259,6 +262,71 @@ def goes_on_here_when_no_snapshot_is_taken():
     # Of a snapshot that was taken without it there is nothing to keep.
     with resumed("./file"):
         expect(Client("127.0.0.1").ask(b"new") == b"1 new", "nobody new is served")
+
+
+class Talk(threading.Thread):
+    """A client that asks again and again, until it is told to end; `wrong`: what was not answered as it should."""
+
+    def __init__(self, client):
+        super().__init__()
+        self.client, self.ending, self.wrong = client, False, None
+        self.start()
+
+    def run(self):
+        said = 0
+        while not self.ending and self.wrong is None:
+            answer = self.client.ask(b"line %d" % said)
+            if not answer.endswith(b" line %d" % said):
+                self.wrong = answer
+            said += 1
+
+    def end(self):
+        self.ending = True
+        self.join()
+        expect(self.wrong is None, f"it answers {self.wrong}")
+
+
+def leave_descriptors(program, spare):
+    """The monitor has room for so many more."""
+    used = set(map(int, os.listdir(f"/proc/{program.pid}/fd")))
+    free = [number for number in range(max(used) + spare + 2) if number not in used]
+    most = resource.prlimit(program.pid, resource.RLIMIT_NOFILE)[1]
+    resource.prlimit(program.pid, resource.RLIMIT_NOFILE, (free[spare], most))
+
+
+@case
+def goes_on_here_when_the_writer_cannot_be_started():
+    needs_capability()
+    with server() as program:
+        clients = [Client("127.0.0.1") for _ in range(4)]
+        for spare in range(20):
+            talks = [Talk(client) for client in clients]
+            leave_descriptors(program, spare)
+            command = [KMCTL, "snapshot", str(program.pid), "-o", "file", "--stop", "--tcp=keep"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+            if done.returncode == 0:
+                break
+            for talk in talks:
+                talk.end()
+        expect(spare > 1 and program.process.wait(60) == 0, f"{spare}: {done.stderr}")
+    with resumed("./file"):
+        for talk in talks:
+            talk.end()
+
+
+@case
+def in_a_file_of_the_clients():
+    needs_capability()
+    with server() as program:
+        client = Client("127.0.0.1")
+        expect(client.ask(b"one") == b"1 one", "it does not serve")
+        asking = FileClient(program)
+        expect(asking.ask(new_file(), stop=True, keep_tcp=True)["ok"], "no snapshot")
+        asking.say_end()
+        asking.socket.close()
+        expect(program.process.wait(60) == 0, "its status")
+    with resumed("./file"):
+        expect(client.ask(b"two") == b"2 two", "it does not go on")
 
 
 @case

@@ -15,8 +15,8 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from controlled import (
-    KMCTL, OUT, PATIENCE, Held, Program, Raw, Skipped, case, counter, ends_right, eventually, expect, few_descriptors,
-    invariant, kmctl, left_over, resumes_right, run_cases, writer_of,
+    KMCTL, OUT, PATIENCE, FileClient, Held, Program, Raw, Skipped, case, counter, ends_right, eventually, expect,
+    few_descriptors, invariant, kmctl, left_over, new_file, resumes_right, run_cases, writer_of,
 )
 from pseudo_terminal import Terminal
 
@@ -444,6 +444,34 @@ def cancelled_at_a_terminal():
         kmctl("snapshot", program.pid, "-o", "file")
         ends_right(program)
     resumes_right("./file")
+
+
+def stays_stopped(pid):
+    """By a tracer, at the same place."""
+    for _ in range(5):
+        if open(f"/proc/{pid}/stat").read().rsplit(") ", 1)[1][0] != "t":
+            return False
+        time.sleep(0.05)
+    return True
+
+
+@case
+def client_that_leaves_late():
+    """When its file is complete and it was not told so: the program goes on."""
+    with invariant(256) as program:
+        client = FileClient(program)
+        client.request(new_file(), stop=True)
+        writer = eventually(lambda: writer_of(program), "it does not begin")
+        os.kill(writer, signal.SIGSTOP)
+        delay = ["strace", "-qq", "-o", "/dev/null", "-e", "inject=fsync:delay_enter=3000000", "-e", "trace=fsync"]
+        with subprocess.Popen([*delay, "-p", str(writer)]) as tracer:
+            eventually(lambda: f"TracerPid:\t{tracer.pid}\n" in open(f"/proc/{writer}/status").read(), "no tracer")
+            os.kill(writer, signal.SIGCONT)
+            eventually(lambda: stays_stopped(writer), "it does not come to its end")
+            client.socket.close()
+            tracer.wait(PATIENCE)
+        eventually(lambda: not writer_of(program), "it goes on")
+        ends_right(program)
 
 
 @case

@@ -4,12 +4,25 @@
 import json
 import os
 import signal
-import socket
 import stat
-import struct
+import time
 
 from controlled import (
-    PATIENCE, Program, Raw, Skipped, case, eventually, expect, invariant, kmctl, resumes_right, run_cases,
+    COUNTER, PATIENCE, FileClient, Program, Skipped, case, eventually, expect, invariant, kmctl, new_file,
+    resumes_right, run_cases,
+)
+
+# What it counts is in a file that it shares.
+BUSY = (
+    "import mmap\n"
+    "file = open('counted', 'w+b')\n"
+    "file.truncate(4096)\n"
+    "counted = mmap.mmap(file.fileno(), 4096)\n"
+    "print('ready', flush=True)\n"
+    "n = 0\n"
+    "while True:\n"
+    "    n += 1\n"
+    "    counted[:8] = n.to_bytes(8, 'little')\n"
 )
 
 GIVES_UP = (
@@ -46,25 +59,6 @@ def resumes_as_it_was(file):
         tells_ids(program)
 
 
-class Client(Raw):
-    """One that asks for a snapshot in a file of its own."""
-
-    def ask(self, fd, **members):
-        body = json.dumps({"version": 1, "verb": "snapshot", "path": os.path.abspath("file"), **members}).encode()
-        socket.send_fds(self.socket, [struct.pack("<I", len(body)) + body], [fd])
-        while "event" in (answer := self.answer()):
-            pass
-        return answer
-
-    def end(self):
-        self.send(json.dumps({"version": 1, "verb": "end"}).encode())
-        return self.answer()
-
-
-def new_file():
-    return os.open("file", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-
-
 @case
 def program_that_gave_up_root():
     with gave_up_root() as program:
@@ -92,7 +86,7 @@ def program_that_gave_up_root():
 @case
 def no_file_that_will_do():
     with invariant(4) as program:
-        client = Client(program)
+        client = FileClient(program)
         open("filled", "w").write("x")
         os.mkfifo("fifo")
         for path, flags in (
@@ -109,7 +103,7 @@ def no_file_that_will_do():
 @case
 def client_ends_it():
     with invariant(4) as program:
-        client, other, file = Client(program), Client(program), new_file()
+        client, other, file = FileClient(program), FileClient(program), new_file()
         expect(client.end()["error"]["code"] == "failed", "there is nothing to end")
         answer = client.ask(file, stop=True)
         size = os.fstat(file).st_size
@@ -122,12 +116,36 @@ def client_ends_it():
 
 
 @case
+def client_that_ends_it_and_does_not_wait():
+    """Nothing of the program runs behind its file."""
+    with Program("/usr/bin/python3", "-c", BUSY) as program:
+        client = FileClient(program)
+        expect(client.ask(new_file(), stop=True)["ok"], "no snapshot")
+        counted = open("counted", "rb").read()
+        client.say_end()
+        client.socket.close()
+        expect(program.process.wait(PATIENCE) == 0, "its status")
+        expect(open("counted", "rb").read() == counted, "it went on")
+
+
+@case
+def client_that_takes_longer_than_idle_exit():
+    with Program("/usr/bin/python3", "-c", COUNTER, options=["--idle-exit=3s"]) as program:
+        eventually(lambda: os.path.exists(program.socket), "there is no socket")
+        client = FileClient(program)
+        expect(client.ask(new_file(), stop=True)["ok"], "no snapshot")
+        time.sleep(5)
+        expect(program.process.poll() is None, "it is ended as if nobody wanted it")
+        expect(client.end()["result"]["ended"] and program.process.wait(PATIENCE) == 0, "its end")
+
+
+@case
 def client_that_goes_away():
     """Before it said that the file has its name: the program goes on, and who waits gets a file."""
     with invariant(4) as program:
-        client = Client(program)
+        client = FileClient(program)
         expect(client.ask(new_file(), stop=True)["ok"], "no snapshot")
-        waiting = Client(program)
+        waiting = FileClient(program)
         os.unlink("file")
         waiting.send(json.dumps({"version": 1, "verb": "snapshot", "path": os.path.abspath("later")}).encode())
         waiting.send(json.dumps({"version": 1, "verb": "info"}).encode())

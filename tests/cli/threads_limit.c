@@ -1,5 +1,5 @@
-// Threads until no more can be made, and once more when these have ended. Prints how many, why there
-// was no other, and "again".
+// Threads until no more can be made, and once more when these have ended. Prints how many, why
+// there was no other, and "again".
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <semaphore.h>
