@@ -14,6 +14,8 @@ namespace km {
 namespace {
 
 constexpr size_t kPrefix = sizeof(uint32_t);
+// Whoever copies or prints a message uses stack for each.
+constexpr int kMaxDepth = 32;
 
 absl::Status WrongType(const char* name, const char* wanted) {
   return absl::InvalidArgumentError(absl::StrFormat("'%s' is to be %s", name, wanted));
@@ -48,10 +50,21 @@ absl::StatusOr<Json> FrameReader::Next() {
     return absl::ResourceExhaustedError(
         absl::StrCat("a message of ", length, " bytes; the limit is ", limit_));
   }
+  bool deep = false;
+  const auto keep = [&deep](int around, Json::parse_event_t event, const Json&) {
+    const bool begins =
+        event == Json::parse_event_t::object_start || event == Json::parse_event_t::array_start;
+    deep = deep || (begins && around >= kMaxDepth);
+    return !deep;
+  };
   Json message = Json::parse(buffer_.begin() + kPrefix,
-                             buffer_.begin() + static_cast<ptrdiff_t>(kPrefix + length), nullptr,
+                             buffer_.begin() + static_cast<ptrdiff_t>(kPrefix + length), keep,
                              /*allow_exceptions=*/false);
   buffer_.erase(0, kPrefix + length);
+  if (deep) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the message is nested more than ", kMaxDepth, " deep"));
+  }
   if (!message.is_object()) return absl::InvalidArgumentError("the message is no JSON object");
   return message;
 }

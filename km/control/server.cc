@@ -98,7 +98,10 @@ absl::StatusOr<std::unique_ptr<ControlServer>> ControlServer::Listen(const std::
   }
   if (error == 0 && listen(listener.get(), SOMAXCONN) != 0) error = errno;
   if (error != 0) return ErrnoStatus(error, absl::StrCat("listening on the control socket ", path));
-  return std::unique_ptr<ControlServer>(new ControlServer(path, std::move(listener)));
+  struct stat status = {};
+  (void)lstat(path.c_str(), &status);
+  return std::unique_ptr<ControlServer>(
+      new ControlServer(path, status.st_ino, std::move(listener)));
 }
 
 absl::StatusOr<std::unique_ptr<ControlServer>> ControlServer::ListenInFolder() {
@@ -114,7 +117,13 @@ absl::StatusOr<std::unique_ptr<ControlServer>> ControlServer::ListenInFolder() {
   return Listen(absl::StrCat(folder, "/", getpid(), ".sock"));
 }
 
-ControlServer::~ControlServer() { unlink(path_.c_str()); }
+// Another may have taken the name since.
+ControlServer::~ControlServer() {
+  struct stat status;
+  if (lstat(path_.c_str(), &status) == 0 && status.st_ino == inode_ && S_ISSOCK(status.st_mode)) {
+    unlink(path_.c_str());
+  }
+}
 
 uint32_t ControlServer::PidOf(Client client) const {
   auto it = peers_.find(client);

@@ -3,6 +3,7 @@
 #define KM_CONTROL_SERVER_H_
 
 #include <poll.h>
+#include <sys/types.h>
 
 #include <cstdint>
 #include <functional>
@@ -69,8 +70,8 @@ class ControlServer {
 
   static constexpr int kDeafMs = 500;
 
-  ControlServer(std::string path, OwnedFd listener)
-      : path_(std::move(path)), listener_(std::move(listener)) {
+  ControlServer(std::string path, ino_t inode, OwnedFd listener)
+      : path_(std::move(path)), inode_(inode), listener_(std::move(listener)) {
     KeepSpare();
   }
 
@@ -84,6 +85,7 @@ class ControlServer {
   void Drop(Client client);
 
   const std::string path_;
+  const ino_t inode_;  // of the file there
   const OwnedFd listener_;
   OwnedFd spare_;      // a descriptor for one client of a program that has taken all others
   bool deaf_ = false;  // no descriptors are left: clients wait for a while

@@ -44,6 +44,23 @@ bool HugePageKnown(int flags) {
   return shift == 0 || shift == 21 || shift == 30;
 }
 
+// Memory of a snapshot on a file system that lets nothing be executed (noexec): anonymous memory
+// with the same bytes takes its place. 0 or a negative errno, with all as it was but for its
+// rights.
+int ReplaceByCopy(std::byte* at, uint64_t length, int host_protection) {
+  // Nothing is written meanwhile.
+  if (mprotect(at, length, PROT_READ) != 0) return -errno;
+  void* const copy =
+      mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (copy == MAP_FAILED) return -ENOMEM;
+  if (GuardedCopy(copy, at, length) && mprotect(copy, length, host_protection) == 0 &&
+      mremap(copy, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, at) != MAP_FAILED) {
+    return 0;
+  }
+  munmap(copy, length);
+  return -EACCES;
+}
+
 }  // namespace
 
 bool AddressSpace::ValidRange(uint64_t start, uint64_t length) const {
@@ -330,8 +347,11 @@ int64_t AddressSpace::ProtectOne(const Mapping& mapping, uint64_t start, uint64_
   if (becomes_data && MayGrow(length, 0) && !MayGrow(length, length)) return -ENOMEM;
   PutSyscallsBack(start, end);
   if (old & ~protection) Must(memory_->tables().Restrict(start, end, old & protection));
-  if (mprotect(memory_->window() + start, end - start, HostProtection(protection)) != 0)
-    return -errno;
+  if (mprotect(memory_->window() + start, end - start, HostProtection(protection)) != 0) {
+    if (errno != EACCES || !mapping.from_snapshot || !(protection & PROT_EXEC)) return -errno;
+    const int error = ReplaceByCopy(memory_->window() + start, length, HostProtection(protection));
+    if (error != 0) return error;
+  }
   if ((protection & ~old) && (old & protection)) {
     Must(memory_->tables().Grant(start, end, protection));
   }

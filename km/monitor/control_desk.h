@@ -36,6 +36,9 @@ class ControlDesk {
   void ServeSocket();
   // The writer of a live snapshot has finished (`finished`), or some time has gone by.
   void ServeWriter(bool finished);
+  // Waits for a writer whose file is to be `path`: one that is written later is not to be replaced
+  // by it.
+  void AwaitWriterOf(const std::string& path);
   // The program has ended: waits for the writer, and tells those who wait.
   void ProgramEnded(const ExitStatus& status);
   // Stops the program before it has begun (--paused).
@@ -73,6 +76,7 @@ class ControlDesk {
   };
   static const Verb kVerbs[];
 
+  static int64_t Now();
   absl::Status HasBegun() const;
   void Serve(const Asked& asked);
   absl::StatusOr<Json> Info(const Asked& asked);
@@ -88,6 +92,7 @@ class ControlDesk {
   absl::StatusOr<Json> Wait(const Asked& asked);
   absl::StatusOr<Json> End(const Asked& asked);
 
+  // control_snapshots.cc
   void StartNextSnapshot();
   absl::Status StartSnapshot(SnapshotOrder& order);
   absl::StatusOr<bool> OnBase(const SnapshotOrder& order) const;

@@ -25,6 +25,7 @@
 #include "km/loader/program_path.h"
 #include "km/loader/resolve.h"
 #include "km/monitor/control_desk.h"
+#include "km/monitor/timed_pause.h"
 #include "km/process/generation.h"
 #include "km/process/host_signals.h"
 #include "km/signals/siginfo.h"
@@ -68,6 +69,9 @@ absl::StatusOr<std::unique_ptr<Monitor>> Monitor::Create(const Options& options)
   if (options.idle_exit_ns != 0) monitor->idle_.emplace(options.idle_exit_ns);
   // The program may change its directory; what the user named stays where it was.
   KM_ASSIGN_OR_RETURN(monitor->snapshot_path_, AbsolutePath(options.snapshot_path));
+  if (!options.control.empty() && options.control != "none") {
+    KM_ASSIGN_OR_RETURN(monitor->control_path_, AbsolutePath(options.control));
+  }
   return monitor;
 }
 
@@ -105,7 +109,7 @@ absl::Status Monitor::OpenControl() {
   if (options_.control == "none") return absl::OkStatus();
   const bool asked = !options_.control.empty();
   absl::StatusOr<std::unique_ptr<ControlServer>> server =
-      asked ? ControlServer::Listen(options_.control) : ControlServer::ListenInFolder();
+      asked ? ControlServer::Listen(control_path_) : ControlServer::ListenInFolder();
   if (server.ok()) {
     desk_ = std::make_unique<ControlDesk>(this, *std::move(server));
     return absl::OkStatus();
@@ -339,11 +343,13 @@ void Monitor::SnapshotAgain(uint32_t first_thread, const SnapshotRequest& reques
 
 // 0 when the process shall go on, or a negative errno.
 int Monitor::ServeSnapshot(const Thread& thread, const SnapshotRequest& request) {
+  if (desk_ != nullptr) desk_->AwaitWriterOf(snapshot_path_);
   int64_t begin = HostClock(CLOCK_MONOTONIC);
-  PauseGuard pause(process_.get());
+  const TimedPause pause(process_.get());
   ForwardSignals();             // what came before all stood still is in no other queue
   HeldConnections connections;  // which never go on here where the process ends
-  absl::Status status = WriteSnapshotFor(thread.tid, request, &connections);
+  absl::Status status = pause.status();
+  if (status.ok()) status = WriteSnapshotFor(thread.tid, request, &connections);
   if (stats_ != nullptr) stats_->CountSnapshot(HostClock(CLOCK_MONOTONIC) - begin);
   if (status.ok() && !request.go_on) EndInFile();
   if (status.ok()) {

@@ -133,6 +133,7 @@ class Monitor {
 
   const Options options_;
   std::string snapshot_path_;                     // absolute
+  std::string control_path_;                      // of --control, absolute; empty: not asked for
   std::optional<WrittenSnapshot> last_snapshot_;  // of this run
   int64_t start_ns_ = 0;
   std::atomic<uint64_t> finished_calls_ = 0;  // counted for options_.test_snapshot_at only

@@ -42,6 +42,17 @@ struct Piece {
   int source;  // 0: the snapshot itself, then its bases
 };
 
+// 0 or an errno.
+int ReadAt(int fd, std::byte* to, uint64_t size, off_t offset) {
+  for (uint64_t done = 0; done < size;) {
+    const ssize_t bytes = pread(fd, to + done, size - done, offset + static_cast<off_t>(done));
+    if (bytes < 0 && errno == EINTR) continue;
+    if (bytes <= 0) return bytes < 0 ? errno : EIO;
+    done += static_cast<uint64_t>(bytes);
+  }
+  return 0;
+}
+
 class MemoryRestorer {
  public:
   MemoryRestorer(const Image& image, int fd, const std::vector<OwnedFd>& bases,
@@ -60,6 +71,8 @@ class MemoryRestorer {
  private:
   absl::Status RestorePrivate(const ImageMapping& from);
   absl::Status MapPiece(const ImageMapping& from, uint64_t start, uint64_t end, const Piece* piece);
+  absl::Status ReadPiece(const ImageMapping& from, uint64_t start, uint64_t end, int fd,
+                         off_t offset);
   bool NextPiece(uint64_t end, Piece* piece);
   absl::Status RestoreSharedMemory(const ImageMapping& from);
   absl::Status RestoreSharedFile(const ImageMapping& from);
@@ -161,6 +174,22 @@ void MemoryRestorer::Copy(uint64_t start, uint64_t end) {
   (void)madvise(Host(start), end - start, MADV_POPULATE_WRITE);
 }
 
+// What is to be executed, from a file system that allows it of no file (noexec): its bytes are
+// read.
+absl::Status MemoryRestorer::ReadPiece(const ImageMapping& from, uint64_t start, uint64_t end,
+                                       int fd, off_t offset) {
+  const uint64_t size = end - start;
+  if (mmap(Host(start), size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS, -1,
+           0) == MAP_FAILED) {
+    return Fail(from, errno);
+  }
+  if (int error = ReadAt(fd, Host(start), size, offset); error != 0) return Fail(from, error);
+  if (mprotect(Host(start), size, HostProtection(static_cast<int>(from.protection))) != 0) {
+    return Fail(from, errno);
+  }
+  return absl::OkStatus();
+}
+
 // [start, end) of a private mapping: from the file, or without `piece` fresh.
 absl::Status MemoryRestorer::MapPiece(const ImageMapping& from, uint64_t start, uint64_t end,
                                       const Piece* piece) {
@@ -172,9 +201,13 @@ absl::Status MemoryRestorer::MapPiece(const ImageMapping& from, uint64_t start, 
   if (piece != nullptr) {
     fd = piece->source == 0 ? fd_ : bases_[static_cast<size_t>(piece->source) - 1].get();
   }
+  const auto offset = piece != nullptr ? static_cast<off_t>(piece->file_offset) : 0;
   if (mmap(Host(start), end - start, HostProtection(static_cast<int>(from.protection)), flags, fd,
-           piece != nullptr ? static_cast<off_t>(piece->file_offset) : 0) == MAP_FAILED) {
-    return Fail(from, errno);
+           offset) == MAP_FAILED) {
+    if (errno != EPERM || !(from.protection & PROT_EXEC) || piece == nullptr) {
+      return Fail(from, errno);
+    }
+    KM_RETURN_IF_ERROR(ReadPiece(from, start, end, fd, offset));
   }
   if (piece != nullptr && (from.protection & PROT_WRITE) && !CopySmall(start, end)) {
     CopyWorkingSet(start, end);
@@ -204,12 +237,9 @@ absl::Status MemoryRestorer::RestoreSharedMemory(const ImageMapping& from) {
   const std::vector<ImageMemory>& memory = image_.memory;
   for (; next_memory_ < memory.size() && memory[next_memory_].address < from.end; ++next_memory_) {
     const ImageMemory& piece = memory[next_memory_];
-    for (uint64_t done = 0; done < piece.size;) {
-      ssize_t bytes = pread(fd_, Host(piece.address + done), piece.size - done,
-                            static_cast<off_t>(piece.file_offset + done));
-      if (bytes <= 0) return Fail(from, bytes < 0 ? errno : EIO);
-      done += static_cast<uint64_t>(bytes);
-    }
+    const auto offset = static_cast<off_t>(piece.file_offset);
+    const int error = ReadAt(fd_, Host(piece.address), piece.size, offset);
+    if (error != 0) return Fail(from, error);
   }
   if (mprotect(Host(from.start), from.end - from.start,
                HostProtection(static_cast<int>(from.protection))) != 0) {

@@ -443,4 +443,45 @@ def own_path():
     expect(third.returncode == 0 and not os.path.exists("here"), str(third))
 
 
+@case
+def own_path_is_where_it_was_begun():
+    """Whatever the program's directory is by then, and whose the name is there."""
+    os.mkdir("elsewhere")
+    open("elsewhere/here", "w").write("a file")
+    code = "import os\nos.chdir('elsewhere')\nprint('ready', flush=True)\ninput()"
+    with Program("/usr/bin/python3", "-c", code, options=["--control=here"]) as program:
+        kmctl("snapshot", "./here", "-o", "file")
+        program.process.wait(PATIENCE)
+    expect(not os.path.exists("here") and open("elsewhere/here").read() == "a file", "it removed another file")
+    os.mkdir("third")
+    with Program("../file", options=["--control=here", "--paused"], ready=False, directory="third"):
+        eventually(lambda: os.path.exists("third/here"), "there is no socket")
+    os.remove("third/here")  # it was killed
+
+
+@case
+def name_that_another_took():
+    with Program("/bin/sleep", "60", options=["--control=here"], ready=False) as program:
+        eventually(lambda: os.path.exists("here"), "there is no socket")
+        os.remove("here")
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind("here")
+            program.end(signal.SIGTERM)
+            expect(os.path.exists("here"), "it removed another's socket")
+
+
+@case
+def socket_of_one_that_begins():
+    """It has its name before it listens. One of a process that is gone goes."""
+    folder = f"{os.environ['XDG_RUNTIME_DIR']}/km"
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    begins, gone = f"{folder}/{os.getpid()}.sock", f"{folder}/{1 << 30}.sock"
+    with socket.socket(socket.AF_UNIX) as one, socket.socket(socket.AF_UNIX) as other:
+        one.bind(begins)
+        other.bind(gone)
+        kmctl("list")
+        expect(os.path.exists(begins) and not os.path.exists(gone), f"{os.listdir(folder)}")
+    os.remove(begins)
+
+
 run_cases("control")

@@ -57,10 +57,11 @@ def eventually(condition, why):
 class Program:
     """A program under km that has said "ready", in a directory of its own."""
 
-    def __init__(self, *command, options=(), ready=True, launcher=()):
+    def __init__(self, *command, options=(), ready=True, launcher=(), directory=None):
         self.errors = open("errors", "wb")
         self.process = subprocess.Popen(
-            [*launcher, KM, *options, *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.errors
+            [*launcher, KM, *options, *command], cwd=directory, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=self.errors,
         )
         self.pid = self.process.pid
         self.socket = f"{os.environ['XDG_RUNTIME_DIR']}/km/{self.pid}.sock"

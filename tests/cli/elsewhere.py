@@ -45,6 +45,10 @@ def on_connection():
     with Program("./file", options=["--on-connection"], ready=False) as program:
         eventually(lambda: os.path.exists(program.socket), "there is no socket")
         expect(program.end(signal.SIGTERM)[1] == -signal.SIGTERM, "a signal does not end it")
+    with Program("./file", options=["--on-connection"], ready=False) as program:
+        eventually(lambda: os.path.exists(program.socket), "there is no socket")
+        kmctl("signal", program.pid, "TERM")
+        expect(program.process.wait(PATIENCE) == -signal.SIGTERM, "a signal by kmctl does not end it")
     none = subprocess.run([KM, "--on-connection", "/bin/true"], capture_output=True, text=True)
     expect(none.returncode == 125 and "no listening socket" in none.stderr, str(none))
 

@@ -15,12 +15,13 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from controlled import (
-    KMCTL, OUT, PATIENCE, FileClient, Held, Program, Raw, Skipped, case, counter, ends_right, eventually, expect,
-    few_descriptors, invariant, kmctl, left_over, new_file, resumes_right, run_cases, writer_of,
+    COUNTER, KMCTL, OUT, PATIENCE, FileClient, Held, Program, Raw, Skipped, case, counter, ends_right, eventually,
+    expect, few_descriptors, invariant, kmctl, left_over, new_file, resumes_right, run_cases, writer_of,
 )
 from pseudo_terminal import Terminal
 
 TRIES = 60
+PAYLOADS = str(pathlib.Path(__file__).resolve().parents[2] / "payloads/python")
 # What kmctl says where the program was faster.
 NO_FILE = r"kmctl: (no km with pid .*|.*the program has ended|the monitor went away without an answer)\n"
 
@@ -446,6 +447,13 @@ def cancelled_at_a_terminal():
     resumes_right("./file")
 
 
+def delayed_fsync(pid, seconds):
+    """A tracer that lets each fsync of the process's threads begin so much later."""
+    delay = f"inject=fsync:delay_enter={seconds}s"
+    quiet = ["strace", "-f", "-qq", "-o", "/dev/null"]
+    return subprocess.Popen([*quiet, "-e", "trace=fsync", "-e", delay, "-p", str(pid)])
+
+
 def stays_stopped(pid):
     """By a tracer, at the same place."""
     for _ in range(5):
@@ -463,8 +471,7 @@ def client_that_leaves_late():
         client.request(new_file(), stop=True)
         writer = eventually(lambda: writer_of(program), "it does not begin")
         os.kill(writer, signal.SIGSTOP)
-        delay = ["strace", "-qq", "-o", "/dev/null", "-e", "inject=fsync:delay_enter=3000000", "-e", "trace=fsync"]
-        with subprocess.Popen([*delay, "-p", str(writer)]) as tracer:
+        with delayed_fsync(writer, 3) as tracer:
             eventually(lambda: f"TracerPid:\t{tracer.pid}\n" in open(f"/proc/{writer}/status").read(), "no tracer")
             os.kill(writer, signal.SIGCONT)
             eventually(lambda: stays_stopped(writer), "it does not come to its end")
@@ -472,6 +479,55 @@ def client_that_leaves_late():
             tracer.wait(PATIENCE)
         eventually(lambda: not writer_of(program), "it goes on")
         ends_right(program)
+
+
+@case
+def later_of_two_files():
+    """A file that the program writes is not replaced by one that began before it."""
+    code = (
+        f"import os, signal, sys\nsys.path.insert(0, {PAYLOADS!r})\n"
+        "import km\n"
+        "memory = os.urandom(1 << 20) * 256\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: km.snapshot('later'))\n"
+        "print('ready', flush=True)\n"
+        "while True: signal.pause()\n"
+    )
+    with Program("/usr/bin/python3", "-c", code, options=["--snapshot=file"]) as program:
+        eventually(lambda: os.path.exists(program.socket), "there is no socket")
+        client = client_of(program, "--label", "earlier")
+        writer = eventually(lambda: writer_of(program), "it does not begin")
+        os.kill(writer, signal.SIGSTOP)
+        program.process.send_signal(signal.SIGUSR1)
+        time.sleep(0.5)
+        expect(program.process.poll() is None, "it has ended before the other file is written")
+        os.kill(writer, signal.SIGCONT)
+        expect(program.process.wait(PATIENCE) == 0 and client.wait(PATIENCE) == 0, "its end")
+    shown = json.loads(subprocess.run([KMCTL, "inspect", "--json", "file"], capture_output=True, text=True).stdout)
+    expect(shown["snapshot"]["label"] == "later", f"the file is {shown['snapshot']['label']}")
+
+
+@case
+def stuck_in_a_call():
+    """A thread in a call that no signal interrupts: who asks for a pause is told, and the rest goes on."""
+    code = (
+        "import os, threading\n"
+        "def sync():\n"
+        "    file = os.open('synced', os.O_CREAT | os.O_WRONLY)\n"
+        "    while True: os.fsync(file)\n"
+        "threading.Thread(target=sync, daemon=True).start()\n"
+    )
+    with Program("/usr/bin/python3", "-c", code + COUNTER) as program:
+        with delayed_fsync(program.pid, 30) as tracer:
+            tasks = f"/proc/{program.pid}/task"
+            stopped = lambda: any(stays_stopped(f"{program.pid}/task/{task}") for task in os.listdir(tasks))
+            eventually(stopped, "no call of it is delayed")
+            for verb in (["pause"], ["snapshot", "-o", "file"]):
+                error = kmctl(verb[0], program.pid, *verb[1:], status=1)
+                expect("did not stop within" in error, error)
+                before = open("count").read()
+                eventually(lambda: open("count").read() not in ("", before), "it stands still")
+            tracer.terminate()
+        kmctl("snapshot", program.pid, "-o", "file")
 
 
 @case

@@ -39,6 +39,18 @@ read_only() { unshare -m sh -c 'mount --bind "$1" "$1" && mount -o remount,bind,
 if unshare -m true 2>/dev/null; then prints resume-read-only "$answer" run_limited read_only
 else skip resume-read-only 'no right to mount'; fi
 
+# On a file system that lets no file be executed, nor mapped to be.
+executes=$OUT/executes
+noexec() { unshare -m sh -c 'mount -t tmpfs -o noexec km "$1" && cp "$2" "$1/file" && exec "$3" "$1/file"' \
+  sh "$TMP/elsewhere" "$1" "$KM" </dev/null; }
+if ! unshare -m true 2>/dev/null; then skip resume-noexec 'no right to mount'
+elif compile "$executes" "$here/executes.c" -I include "$BUILD/libkm.a" &&
+  takes executes "$TMP/executes" "$executes"; then
+  prints resume-executes '4711, 1 2 144 144' resume "$TMP/executes"
+  prints resume-noexec-executes '4711, 1 2 144 144' run_limited noexec "$TMP/executes"
+  prints resume-noexec-python "$answer" run_limited noexec "$TMP/files/python"
+fi
+
 prints resume-changes-nothing "$sums" sha256sum "$TMP"/files/*
 if [ -z "$(ls -A "$TMP/elsewhere")" ]; then pass resume-leaves-nothing
 else fail resume-leaves-nothing "$(ls -A "$TMP/elsewhere")"; fi

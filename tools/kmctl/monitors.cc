@@ -12,6 +12,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "km/base/status.h"
@@ -29,16 +30,16 @@ bool IsNumber(const std::string& text) {
                                       [](unsigned char c) { return std::isdigit(c) != 0; });
 }
 
+bool Lives(absl::string_view pid) { return access(absl::StrCat("/proc/", pid).c_str(), F_OK) == 0; }
+
 // A monitor that begins has given its socket the name before it listens, and a program that is
 // busy from the start may keep the processor from it between the two.
 absl::StatusOr<ControlClient> ConnectToPid(const std::string& pid) {
   const std::string path = absl::StrCat(ControlFolder(), "/", pid, ".sock");
-  const std::string process = absl::StrCat("/proc/", pid);
   constexpr int kTries = 100;
   for (int i = 1;; ++i) {
     absl::StatusOr<ControlClient> client = ControlClient::Connect(path);
-    const bool begins =
-        ErrnoOf(client.status()) == ECONNREFUSED && access(process.c_str(), F_OK) == 0;
+    const bool begins = ErrnoOf(client.status()) == ECONNREFUSED && Lives(pid);
     if (!begins || i == kTries) return client;
     absl::SleepFor(absl::Milliseconds(10));
   }
@@ -61,7 +62,11 @@ std::vector<std::string> MonitorSockets() {
 
 absl::StatusOr<ControlClient> ConnectToSocket(const std::string& path, absl::Duration patience) {
   absl::StatusOr<ControlClient> client = ControlClient::Connect(path, patience);
-  if (ErrnoOf(client.status()) == ECONNREFUSED) unlink(path.c_str());
+  // That of one that was killed stays; that of one that begins is not listened to yet.
+  const absl::string_view file = absl::string_view(path).substr(path.rfind('/') + 1);
+  if (ErrnoOf(client.status()) == ECONNREFUSED && !Lives(absl::StripSuffix(file, ".sock"))) {
+    unlink(path.c_str());
+  }
   return client;
 }
 

@@ -40,6 +40,22 @@ TEST(FrameReaderTest, RefusesWhatIsNoObjectAndGoesOn) {
   }
 }
 
+TEST(FrameReaderTest, RefusesWhatIsNestedDeeply) {
+  const auto nested = [](int depth) {
+    return "{\"id\":" + std::string(static_cast<size_t>(depth - 1), '[') +
+           std::string(static_cast<size_t>(depth - 1), ']') + "}";
+  };
+  FrameReader reader(kMaxAnswer);
+  reader.Append(Frame(nested(32)));
+  reader.Append(Frame(nested(33)));
+  reader.Append(Frame(nested(1'000'000)));
+  reader.Append(Frame("{}"));
+  EXPECT_TRUE(reader.Next().ok());
+  EXPECT_TRUE(absl::IsInvalidArgument(reader.Next().status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(reader.Next().status()));
+  EXPECT_TRUE(reader.Next().ok());
+}
+
 TEST(FrameReaderTest, RefusesALengthBeyondTheLimitBeforeItsBytesCome) {
   FrameReader reader(10);
   reader.Append(absl::string_view("\x0b\0\0\0", 4));
