@@ -1,5 +1,6 @@
 #include "km/kvm/vm.h"
 
+#include <cpuid.h>
 #include <fcntl.h>
 #include <sys/ioctl.h>
 
@@ -11,7 +12,9 @@
 namespace km {
 namespace {
 
-constexpr int kCpuidEntries = 256;
+constexpr uint32_t kCpuidEntries = 256;
+constexpr uint32_t kAmdFirstCaches = 0x80000005, kAmdCaches = 0x8000001d;  // leaves
+constexpr uint32_t kMostCaches = 8;
 
 absl::Status OpenError(int error) {
   switch (error) {
@@ -37,6 +40,40 @@ uint64_t HostXcr0() {
   uint32_t low = 0, high = 0;
   asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   return (uint64_t{high} << 32) | low;
+}
+
+// What the processor says, where KVM says nothing. False: it says nothing either.
+bool AddFromHost(kvm_cpuid2* cpuid, uint32_t leaf, uint32_t subleaf) {
+  kvm_cpuid_entry2* entry =
+      std::find_if(cpuid->entries, cpuid->entries + cpuid->nent, [&](const kvm_cpuid_entry2& one) {
+        return one.function == leaf &&
+               (one.index == subleaf || !(one.flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX));
+      });
+  const bool is_new = entry == cpuid->entries + cpuid->nent;
+  if (!is_new && (entry->eax | entry->ebx | entry->ecx | entry->edx) != 0) return true;
+  if (is_new && cpuid->nent == kCpuidEntries) return false;
+  kvm_cpuid_entry2 host = {};
+  host.function = leaf;
+  host.index = subleaf;
+  host.flags = leaf == kAmdCaches ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0;
+  if (!__get_cpuid_count(leaf, subleaf, &host.eax, &host.ebx, &host.ecx, &host.edx)) return false;
+  *entry = host;
+  if (is_new) ++cpuid->nent;
+  return (host.eax | host.ebx | host.ecx | host.edx) != 0;
+}
+
+// Of AMD's processors KVM does not tell the first caches (before Linux 6.6), nor all of them by
+// type. Programs that find none look elsewhere, D's 2^32 times, or divide by the size of their
+// lines.
+void AddCaches(kvm_cpuid2* cpuid) {
+  constexpr uint32_t kAmd = 0x68747541, kHygon = 0x6f677948;  // EBX of leaf 0
+  const bool is_amd =
+      std::any_of(cpuid->entries, cpuid->entries + cpuid->nent, [](const kvm_cpuid_entry2& entry) {
+        return entry.function == 0 && (entry.ebx == kAmd || entry.ebx == kHygon);
+      });
+  if (!is_amd) return;
+  (void)AddFromHost(cpuid, kAmdFirstCaches, 0);
+  for (uint32_t i = 0; i < kMostCaches && AddFromHost(cpuid, kAmdCaches, i); ++i) continue;
 }
 
 }  // namespace
@@ -91,7 +128,11 @@ Vm::~Vm() {
 void Vm::ReadCpuid() {
   auto* cpuid = reinterpret_cast<kvm_cpuid2*>(cpuid_.data());
   cpuid->nent = kCpuidEntries;
-  if (ioctl(kvm_.get(), KVM_GET_SUPPORTED_CPUID, cpuid) < 0) cpuid_error_ = errno;
+  if (ioctl(kvm_.get(), KVM_GET_SUPPORTED_CPUID, cpuid) < 0) {
+    cpuid_error_ = errno;
+    return;
+  }
+  AddCaches(cpuid);
 }
 
 absl::Status Vm::AwaitCpuid() {

@@ -8,6 +8,7 @@
 #include <cerrno>
 
 #include "km/memory/address_space.h"
+#include "km/memory/guarded_copy.h"
 
 // Newer than Debian 12's headers.
 #ifndef MADV_COLLAPSE
@@ -79,6 +80,19 @@ bool Known(int advice) {
   }
 }
 
+// What is put in the place of a piece is two more mappings of the host's, which has 65,530
+// (vm.max_map_count), and natively no such advice takes any. A heap of many pieces keeps its
+// memory.
+constexpr size_t kManyMappings = 16384;
+
+bool FillWithZeros(std::byte* at, uint64_t size) {
+  static constexpr std::byte kZeros[kPageSize] = {};
+  for (uint64_t done = 0; done < size; done += kPageSize) {
+    if (!GuardedCopy(at + done, kZeros, kPageSize)) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 void AddressSpace::Mark(uint64_t start, uint64_t end, uint32_t take, uint32_t give) {
@@ -124,6 +138,10 @@ int64_t AddressSpace::Discard(uint64_t start, uint64_t end, int advice) {
     request.name.clear();
     request.host_fd = request.file->fd.get();
     request.offset = mapping.offset + (start - mapping.start);
+  }
+  if (anonymous && (mapping.protection & PROT_WRITE) && mappings_.size() > kManyMappings &&
+      end - start <= kLargePageSize && FillWithZeros(memory_->window() + start, end - start)) {
+    return 0;
   }
   int64_t placed = PlaceLocked(request, start, end - start);
   return placed < 0 ? placed : 0;

@@ -39,6 +39,13 @@ read_only() { unshare -m sh -c 'mount --bind "$1" "$1" && mount -o remount,bind,
 if unshare -m true 2>/dev/null; then prints resume-read-only "$answer" run_limited read_only
 else skip resume-read-only 'no right to mount'; fi
 
+discards=$OUT/discards
+if compile "$discards" "$here/discards.c" -pthread -I include "$BUILD/libkm.a" &&
+  takes discards "$TMP/discards" "$discards"; then
+  prints resume-discards '0 pages are wrong' resume "$TMP/discards"
+  rm -f "$TMP/discards"
+fi
+
 # On a file system that lets no file be executed, nor mapped to be.
 executes=$OUT/executes
 noexec() { unshare -m sh -c 'mount -t tmpfs -o noexec km "$1" && cp "$2" "$1/file" && exec "$3" "$1/file"' \
