@@ -37,6 +37,9 @@ struct FileOptions {
   std::vector<MovedListener> moved;
 };
 
+// A socket's family, type and protocol, and its name.
+using NamedSocket = std::pair<std::array<int, 3>, std::vector<uint8_t>>;
+
 struct Owner {
   uid_t uid = 0;
   gid_t gid = 0;
@@ -99,6 +102,10 @@ class FileRestorer {
   }
   // The queues that were made, with their names: whoever takes them removes them if need be.
   std::vector<std::string> TakeMadeQueues() { return std::move(made_queues_); }
+  // Of socket_fill.cc: host descriptors of the program's sockets for datagrams, by the names that
+  // they had; whether those are in it that were supplied.
+  absl::flat_hash_map<NamedSocket, int> named_sockets;
+  bool supplied_sockets_noted = false;
   FdTable& table() { return table_; }
   Instant instant;  // set before RestoreAll
   // In the snapshot, whoever is the one that what this process makes belongs to. Set before

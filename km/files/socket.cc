@@ -30,11 +30,6 @@
 namespace km {
 namespace {
 
-const sockaddr* Sockaddr(const SocketAddress& address) {
-  return reinterpret_cast<const sockaddr*>(address.data());
-}
-socklen_t Length(const SocketAddress& address) { return static_cast<socklen_t>(address.size()); }
-
 absl::StatusOr<std::string> Describe(const FileRecord& record) {
   KM_ASSIGN_OR_RETURN(SocketState state, DecodeSocket(record));
   static constexpr const char* kConditions[] = {"", ", listening", ", one of a pair",
@@ -164,6 +159,7 @@ absl::StatusOr<OwnedFd> Make(const SocketState& state, FileRestorer& restorer) {
 absl::StatusOr<OwnedFd> Restore(const FileRecord& record, FileRestorer& restorer) {
   KM_ASSIGN_OR_RETURN(SocketState state, DecodeSocket(record));
   KM_ASSIGN_OR_RETURN(OwnedFd fd, Make(state, restorer));
+  NoteSocketName(fd.get(), state, restorer);
   const int flags = static_cast<int>(record.flags) & (O_NONBLOCK | O_ASYNC);
   if (fcntl(fd.get(), F_SETFL, flags) != 0) return ErrnoStatus(errno, "fcntl(F_SETFL)");
   return fd;
