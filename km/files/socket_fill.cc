@@ -161,6 +161,17 @@ void NoteSocketName(int host_fd, const SocketState& state, FileRestorer& restore
   restorer.named_sockets.try_emplace(KeyOf(state, state.name), host_fd);
 }
 
+SocketAddress NameNow(const SocketAddress& name, const SocketState& state, FileRestorer& restorer) {
+  const int fd = state.type == SOCK_DGRAM ? SocketNamed(name, state, restorer) : -1;
+  SocketAddress now = fd >= 0 ? AddressOf(fd, getsockname) : SocketAddress();
+  if (now.size() <= sizeof(sa_family_t)) return name;
+  if (!IsInet(state)) return now;
+  SocketAddress there = name;  // the port is at the same place in both families
+  reinterpret_cast<sockaddr_in*>(there.data())->sin_port =
+      reinterpret_cast<const sockaddr_in*>(now.data())->sin_port;
+  return there;
+}
+
 absl::Status FillSocketFrom(int other, int host_fd, const SocketState& state,
                             FileRestorer& restorer) {
   // Its own limit shall not matter: pieces may take more room than they did.

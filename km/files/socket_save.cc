@@ -259,6 +259,11 @@ bool HoldsPart(int fd, const SocketState& state) {
   return unsent != 0;
 }
 
+// Whether the kernel has named it: its port, or all of a UNIX socket's name.
+bool IsChosen(const OpenFile& file) {
+  return !file.description->bound && !file.description->foreign;
+}
+
 absl::Status SaveState(const OpenFile& file, FileSaver& saver, SocketState* state) {
   const int fd = file.host.get();
   if (state->family == AF_UNIX) return SaveUnix(file, saver, state);
@@ -269,13 +274,8 @@ absl::Status SaveState(const OpenFile& file, FileSaver& saver, SocketState* stat
     state->peer = BoundTo(fd, *state, getpeername);
     std::shared_ptr<const SocketUnshown> unshown = file.description->unshown();
     if (state->peer.empty() && unshown != nullptr) state->peer = unshown->peer();
-    state->port_chosen = !file.description->bound && !file.description->foreign;
+    state->port_chosen = IsChosen(file);
     if (!state->peer.empty()) Forget(SOL_SOCKET, {SO_INCOMING_CPU}, state);
-    // A resume binds it to what connect(2) chose, which means this option. Connected it means
-    // nothing.
-    if (!state->peer.empty() && state->port_chosen) {
-      Forget(IPPROTO_IPV6, {IPV6_V6ONLY}, state);
-    }
     if (HoldsPart(fd, *state)) {
       return absl::FailedPreconditionError(
           "holds a part of a message that is sent when the rest comes (MSG_MORE, UDP_CORK): send "
@@ -308,6 +308,9 @@ absl::Status SaveSocket(const OpenFile& file, FileSaver& saver, FileRecord& reco
         "was bound through /proc/self/fd, to a path that will lead elsewhere: close it before");
   }
   state.name = BoundTo(fd, state);
+  const bool without_file =
+      state.name.size() > sizeof(sa_family_t) && SocketPath(state.name).empty();
+  if (state.family == AF_UNIX && without_file) state.port_chosen = IsChosen(file);
   state.filter = SocketFilter(fd);
   KM_RETURN_IF_ERROR(SaveState(file, saver, &state));
   const bool lost = state.condition == KM_SOCKET_LOST && !state.tcp.has_value();
