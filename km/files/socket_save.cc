@@ -245,7 +245,7 @@ bool HoldsPart(int fd, const SocketState& state) {
   constexpr int kOnItsWayMs = 100;  // what was sent may wait for the device
   int unsent = 0;
   if (ioctl(fd, SIOCOUTQ, &unsent) != 0 || unsent == 0) return false;
-  if (state.protocol == IPPROTO_UDP) {
+  if (state.type == SOCK_DGRAM && state.protocol == IPPROTO_UDP) {
     // What is added to a message needs no address; what would begin one is refused without a port.
     sockaddr_in6 nowhere = {};
     nowhere.sin6_family = static_cast<sa_family_t>(state.family);
@@ -278,8 +278,11 @@ absl::Status SaveState(const OpenFile& file, FileSaver& saver, SocketState* stat
     if (!state->peer.empty()) Forget(SOL_SOCKET, {SO_INCOMING_CPU}, state);
     if (HoldsPart(fd, *state)) {
       return absl::FailedPreconditionError(
-          "holds a part of a message that is sent when the rest comes (MSG_MORE, UDP_CORK): send "
-          "it before");
+          state->type == SOCK_RAW
+              ? "has a packet that is not sent yet, or a part of one (MSG_MORE): send the rest "
+                "before, or try again"
+              : "holds a part of a message that is sent when the rest comes (MSG_MORE, UDP_CORK): "
+                "send it before");
     }
   }
   if (state->type == SOCK_DGRAM && state->protocol == IPPROTO_UDP) {
