@@ -5,8 +5,11 @@
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -54,6 +57,48 @@ inline int Bind(int fd, const sockaddr_in& name) {
 
 inline int Connect(int fd, const sockaddr_in& name) {
   return connect(fd, reinterpret_cast<const sockaddr*>(&name), sizeof(name));
+}
+
+inline constexpr int kOther = 101;
+
+// A name without a file.
+struct UnixName {
+  explicit UnixName(const std::string& name) {
+    address.sun_family = AF_UNIX;
+    std::memcpy(address.sun_path + 1, name.data(), name.size());
+    size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
+  }
+  const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&address); }
+  sockaddr_un address = {};
+  socklen_t size;
+};
+
+inline std::string OwnName(const char* name) {
+  return std::string("km-sockets-") + std::to_string(getpid()) + name;
+}
+
+inline std::string UnixNameOf(int fd, int (*get)(int, sockaddr*, socklen_t*) = getsockname) {
+  sockaddr_un name = {};
+  socklen_t size = sizeof(name);
+  EXPECT_EQ(get(fd, reinterpret_cast<sockaddr*>(&name), &size), 0);
+  return size > sizeof(sa_family_t)
+             ? std::string(name.sun_path + 1, size - offsetof(sockaddr_un, sun_path) - 1)
+             : "";
+}
+
+inline OwnedFd Datagrams(int family = AF_INET) {
+  return OwnedFd(socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+}
+
+inline OwnedFd BoundDatagrams(const sockaddr_in& name = Loopback()) {
+  OwnedFd fd = Datagrams();
+  EXPECT_EQ(Bind(fd.get(), name), 0);
+  return fd;
+}
+
+inline bool SendTo(int fd, const std::string& bytes, const sockaddr_in& to) {
+  return sendto(fd, bytes.data(), bytes.size(), 0, reinterpret_cast<const sockaddr*>(&to),
+                sizeof(to)) == static_cast<ssize_t>(bytes.size());
 }
 
 // The other end is accepted.
