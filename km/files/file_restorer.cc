@@ -136,6 +136,7 @@ absl::Status FileRestorer::RestoreAll(absl::Span<const DescriptorRecord> descrip
   for (const auto& [id, restored] : by_id_) ids.push_back(id);
   std::sort(ids.begin(), ids.end());
   for (uint32_t id : ids) KM_RETURN_IF_ERROR(Description(id).status());
+  for (const std::function<absl::Status()>& work : made_) KM_RETURN_IF_ERROR(work());
   // What is watched is complete before those that watch.
   KM_RETURN_IF_ERROR(FinishAll(
       ids, [](FileKind kind) { return kind != FileKind::kInotify && kind != FileKind::kEpoll; }));

@@ -37,6 +37,9 @@ struct FileOptions {
   std::vector<MovedListener> moved;
 };
 
+// A socket's family, type and protocol, and its name.
+using NamedSocket = std::pair<std::array<int, 3>, std::vector<uint8_t>>;
+
 struct Owner {
   uid_t uid = 0;
   gid_t gid = 0;
@@ -84,6 +87,9 @@ class FileRestorer {
   // What is to be done when all files have been reached by the names that they are known by, and
   // before the program watches anything again: names change.
   void Settle(std::function<absl::Status()> work) { settle_.push_back(std::move(work)); }
+  // What is to be done when all files have been made, and before any is finished: sockets whose
+  // port the kernel chose give way to those that the program gave theirs.
+  void WhenMade(std::function<absl::Status()> work) { made_.push_back(std::move(work)); }
   // To the log; a file that is open a hundred times is warned of once.
   void Warn(const std::string& text);
   // Two host descriptors that are kept open until all is restored, for the object with this number:
@@ -99,6 +105,10 @@ class FileRestorer {
   }
   // The queues that were made, with their names: whoever takes them removes them if need be.
   std::vector<std::string> TakeMadeQueues() { return std::move(made_queues_); }
+  // Of socket_fill.cc: host descriptors of the program's sockets for datagrams, by the names that
+  // they had; whether those are in it that were supplied.
+  absl::flat_hash_map<NamedSocket, int> named_sockets;
+  bool supplied_sockets_noted = false;
   FdTable& table() { return table_; }
   Instant instant;  // set before RestoreAll
   // In the snapshot, whoever is the one that what this process makes belongs to. Set before
@@ -139,7 +149,7 @@ class FileRestorer {
   absl::flat_hash_map<uint32_t, std::array<OwnedFd, 2>> held_;
   absl::flat_hash_map<uint32_t, std::string> passing_names_;
   std::vector<std::string> passing_queues_, made_queues_;
-  std::vector<std::function<absl::Status()>> settle_, last_;
+  std::vector<std::function<absl::Status()>> made_, settle_, last_;
   absl::flat_hash_set<std::string> warned_;
 };
 

@@ -76,6 +76,7 @@ absl::Status MoveOne(const MovedListener& listener, std::vector<Candidate>* cand
     absl::StatusOr<SocketAddress> name = AtPlace(state.name, to);
     if (!name.ok()) return refused(name.status().message());
     state.name = *std::move(name);
+    state.port_chosen = false;  // any more
     // What was removed is of no use under its new name either; whoever moves it wants it found.
     const bool none = SocketPath(state.name).empty();
     if (none || (state.file.has_value() && state.file->removed)) state.file.reset();

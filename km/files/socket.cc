@@ -30,11 +30,6 @@
 namespace km {
 namespace {
 
-const sockaddr* Sockaddr(const SocketAddress& address) {
-  return reinterpret_cast<const sockaddr*>(address.data());
-}
-socklen_t Length(const SocketAddress& address) { return static_cast<socklen_t>(address.size()); }
-
 absl::StatusOr<std::string> Describe(const FileRecord& record) {
   KM_ASSIGN_OR_RETURN(SocketState state, DecodeSocket(record));
   static constexpr const char* kConditions[] = {"", ", listening", ", one of a pair",
@@ -85,11 +80,9 @@ absl::Status BindTo(int fd, const SocketState& state, FileRestorer& restorer) {
     reinterpret_cast<sockaddr_nl*>(any.data())->nl_pid = 0;
     result = bind(fd, Sockaddr(any), Length(any));
   }
-  if (result != 0 && errno == EADDRINUSE && state.port_chosen && IsInet(state)) {
-    // The port too is a matter of chance: the process as it was may go on, and still have it.
-    SocketAddress any = state.name;
-    reinterpret_cast<sockaddr_in*>(any.data())->sin_port = 0;  // where it is in both families
-    result = bind(fd, Sockaddr(any), Length(any));
+  if (result != 0 && errno == EADDRINUSE && state.port_chosen && state.family == AF_UNIX) {
+    // So is a name that nobody gave: the process as it was may go on, and still have it.
+    result = bind(fd, Sockaddr(state.name), sizeof(sa_family_t));
   }
   // An address that came with the connection, and that this host does not have.
   if (result != 0 && errno == EADDRNOTAVAIL && state.type != SOCK_STREAM && !state.peer.empty()) {
@@ -101,6 +94,26 @@ absl::Status BindTo(int fd, const SocketState& state, FileRestorer& restorer) {
   }
   if (IsTcp(state)) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof(reuse));
   return absl::OkStatus();
+}
+
+// Whether connect(2) or send(2) bound it.
+bool IsBoundByUse(const SocketState& state) {
+  return state.port_chosen && IsInet(state) && state.type != SOCK_STREAM && !state.name.empty();
+}
+
+// To all addresses, as they do: connect(2) chooses one then, and no other until the socket is
+// connected elsewhere, or nowhere. bind(2) to that one would fix it, and of IPv6 set IPV6_V6ONLY.
+// All addresses of a port are more than the program had, so that others come first that it gave one
+// of them; and the process as it was may go on, and still have it. The port is a matter of chance
+// then.
+absl::Status BindByUse(int fd, SocketAddress name) {
+  ToAnyAddress(&name);
+  if (bind(fd, Sockaddr(name), Length(name)) == 0) return absl::OkStatus();
+  if (errno == EADDRINUSE) {
+    reinterpret_cast<sockaddr_in*>(name.data())->sin_port = 0;  // where it is in both families
+    if (bind(fd, Sockaddr(name), Length(name)) == 0) return absl::OkStatus();
+  }
+  return ErrnoStatus(errno, "cannot bind a socket to a port");
 }
 
 // It stands still until all is restored.
@@ -151,6 +164,10 @@ absl::StatusOr<OwnedFd> Make(const SocketState& state, FileRestorer& restorer) {
   }
   KM_ASSIGN_OR_RETURN(OwnedFd fd, NewSocket(state));
   KM_RETURN_IF_ERROR(SetSocketOptions(fd.get(), state, kBeforeName));
+  if (IsBoundByUse(state)) {
+    restorer.WhenMade([number = fd.get(), name = state.name] { return BindByUse(number, name); });
+    return fd;
+  }
   KM_RETURN_IF_ERROR(BindTo(fd.get(), state, restorer));
   if (state.condition == KM_SOCKET_LISTENING) {
     if (listen(fd.get(), static_cast<int>(state.backlog)) != 0) {
@@ -164,6 +181,7 @@ absl::StatusOr<OwnedFd> Make(const SocketState& state, FileRestorer& restorer) {
 absl::StatusOr<OwnedFd> Restore(const FileRecord& record, FileRestorer& restorer) {
   KM_ASSIGN_OR_RETURN(SocketState state, DecodeSocket(record));
   KM_ASSIGN_OR_RETURN(OwnedFd fd, Make(state, restorer));
+  NoteSocketName(fd.get(), state, restorer);
   const int flags = static_cast<int>(record.flags) & (O_NONBLOCK | O_ASYNC);
   if (fcntl(fd.get(), F_SETFL, flags) != 0) return ErrnoStatus(errno, "fcntl(F_SETFL)");
   return fd;
@@ -204,7 +222,9 @@ absl::Status Finish(const FileRecord& record, const OpenFile& file, FileRestorer
     }
     return absl::OkStatus();
   }
-  if (!state.peer.empty() && connect(fd, Sockaddr(state.peer), Length(state.peer)) != 0) {
+  if (state.peer.empty()) return absl::OkStatus();
+  const SocketAddress peer = NameNow(state.peer, state, restorer);
+  if (connect(fd, Sockaddr(peer), Length(peer)) != 0) {
     Log(LogLevel::kWarning, absl::StrCat("a datagram socket is not connected any more: ",
                                          ErrnoStatus(errno, "connect").message()));
   }

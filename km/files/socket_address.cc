@@ -74,6 +74,24 @@ absl::StatusOr<SocketAddress> MovedPath(const SocketPlace& place) {
 
 }  // namespace
 
+SocketAddress AddressOf(int fd, int (*get)(int, sockaddr*, socklen_t*)) {
+  SocketAddress address(sizeof(sockaddr_storage));
+  auto size = static_cast<socklen_t>(address.size());
+  if (get(fd, reinterpret_cast<sockaddr*>(address.data()), &size) != 0) size = 0;
+  address.resize(std::min<size_t>(size, address.size()));
+  return address;
+}
+
+void ToAnyAddress(SocketAddress* address) {
+  if (address->size() == sizeof(sockaddr_in)) {
+    reinterpret_cast<sockaddr_in*>(address->data())->sin_addr.s_addr = INADDR_ANY;
+  } else if (address->size() == sizeof(sockaddr_in6)) {
+    auto* in6 = reinterpret_cast<sockaddr_in6*>(address->data());
+    in6->sin6_addr = in6addr_any;
+    in6->sin6_scope_id = 0;
+  }
+}
+
 absl::StatusOr<SocketPlace> ParseSocketPlace(absl::string_view text) {
   SocketPlace place;
   const size_t colon = text.rfind(':');

@@ -2,6 +2,9 @@
 #ifndef KM_FILES_SOCKET_ADDRESS_H_
 #define KM_FILES_SOCKET_ADDRESS_H_
 
+#include <netinet/in.h>
+#include <sys/socket.h>
+
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -12,6 +15,23 @@
 namespace km {
 
 using SocketAddress = std::vector<uint8_t>;  // a struct sockaddr_*; empty: none
+
+inline const sockaddr* Sockaddr(const SocketAddress& address) {
+  return reinterpret_cast<const sockaddr*>(address.data());
+}
+inline socklen_t Length(const SocketAddress& address) {
+  return static_cast<socklen_t>(address.size());
+}
+
+// What getsockname(2) or getpeername(2) says of `fd`; empty where that fails.
+SocketAddress AddressOf(int fd, int (*get)(int, sockaddr*, socklen_t*));
+
+// All addresses of the port, in place of the one that an IPv4 or IPv6 address has.
+void ToAnyAddress(SocketAddress* address);
+
+// 127.0.0.1 of IPv6 sockets.
+inline constexpr in6_addr kMappedLoopback = {
+    {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 1}}};
 
 // A place that a socket can be bound to.
 struct SocketPlace {

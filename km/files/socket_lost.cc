@@ -21,11 +21,6 @@ namespace {
 
 constexpr int kSoonMs = 1000;
 
-const sockaddr* Sockaddr(const SocketAddress& address) {
-  return reinterpret_cast<const sockaddr*>(address.data());
-}
-socklen_t Length(const SocketAddress& address) { return static_cast<socklen_t>(address.size()); }
-
 // A listener on the loopback interface, and its address.
 absl::StatusOr<OwnedFd> LoopbackListener(int family, SocketAddress* name) {
   OwnedFd listener(socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -38,9 +33,7 @@ absl::StatusOr<OwnedFd> LoopbackListener(int family, SocketAddress* name) {
     // As IPv4: the host may have no other.
     sockaddr_in6 in = {};
     in.sin6_family = AF_INET6;
-    in.sin6_addr.s6_addr[10] = in.sin6_addr.s6_addr[11] = 0xff;
-    in.sin6_addr.s6_addr[12] = 127;
-    in.sin6_addr.s6_addr[15] = 1;
+    in.sin6_addr = kMappedLoopback;
     const int off = 0;
     setsockopt(listener.get(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
     name->assign(reinterpret_cast<uint8_t*>(&in), reinterpret_cast<uint8_t*>(&in + 1));
@@ -105,8 +98,8 @@ absl::StatusOr<OwnedFd> LostTcp(const SocketState& state) {
   MakeRoom(other.get(), SO_SNDBUF, SO_SNDBUFFORCE, held);
   if (!Deliver(state, other.get(), fd.get())) {
     Log(LogLevel::kWarning,
-        "a part of what came by a connection that is reset is lost: this host "
-        "has no room for it (net.core.rmem_max)");
+        "a part of what came by a connection that is reset is lost: this host has no room for it "
+        "(net.core.rmem_max)");
   }
   // Some are only for a socket that is connected.
   KM_RETURN_IF_ERROR(SetSocketOptions(fd.get(), state, kOptionsOther));
@@ -129,6 +122,8 @@ absl::StatusOr<OwnedFd> LostUnix(const SocketState& state, FileRestorer& restore
   OwnedFd fd(fds[0]), other(fds[1]);
   KM_RETURN_IF_ERROR(FillSocketFrom(other.get(), fd.get(), state, restorer));
   send(fd.get(), "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+  KM_RETURN_IF_ERROR(
+      SetSocketOptions(fd.get(), state, kOptionsForName | kOptionsBarring | kOptionsOther));
   return fd;
 }
 

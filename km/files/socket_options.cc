@@ -270,7 +270,9 @@ SocketOptionTime TimeOf(const SocketOption& option) {
       is(IPPROTO_IPV6, {IPV6_MINHOPCOUNT})) {
     return kOptionsBarring;
   }
-  return is(SOL_SOCKET, {kPassRights, SO_LOCK_FILTER}) ? kOptionsAtLast : kOptionsOther;
+  // What is noted of one is seen only directly behind it.
+  const bool noted = IsMembership(option.level, option.name, option.value.size());
+  return noted || is(SOL_SOCKET, {kPassRights, SO_LOCK_FILTER}) ? kOptionsAtLast : kOptionsOther;
 }
 
 absl::Status SetOption(int fd, const SocketOption& option) {
@@ -371,14 +373,15 @@ absl::Status FinishSocketOptions(const OpenFile& file, const SocketState& state)
   file.description->socket_options = 0;
   for (const SocketOption& option : state.options) {
     file.description->socket_options |= SocketOptionBit(option.level, option.name);
+    if (TimeOf(option) != kOptionsAtLast) continue;
+    KM_RETURN_IF_ERROR(SetOption(file.host.get(), option));
     if (!IsMembership(option.level, option.name, option.value.size())) continue;
     file.description->MakeUnshown()->Note(file.host.get(), option.level, option.name, option.value);
   }
   // What getpeername(2) does not show: see SocketUnshown.
-  const bool leads = state.type != SOCK_STREAM && !state.peer.empty() &&
-                     (state.family == AF_INET || state.family == AF_INET6);
+  const bool leads = state.type != SOCK_STREAM && !state.peer.empty() && IsInet(state);
   if (leads) file.description->MakeUnshown()->NotePeer(state.peer);
-  return SetSocketOptions(file.host.get(), state, kOptionsAtLast);
+  return absl::OkStatus();
 }
 
 }  // namespace km

@@ -2,9 +2,11 @@
 // them.
 #include <fcntl.h>
 #include <linux/netlink.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -18,6 +20,7 @@
 #include "km/base/log.h"
 #include "km/base/status.h"
 #include "km/files/socket_filter.h"
+#include "km/files/socket_message.h"
 #include "km/files/socket_state.h"
 #include "km/files/socket_unshown.h"
 
@@ -31,19 +34,16 @@ T Option(int fd, int level, int name) {
   return getsockopt(fd, level, name, &value, &size) == 0 ? value : T{};
 }
 
-bool HasError(int fd) {
-  pollfd look = {fd, 0, 0};
-  return poll(&look, 1, 0) == 1 && (look.revents & POLLERR) != 0;
+bool Has(int fd, short events) {
+  pollfd look = {fd, events, 0};
+  return poll(&look, 1, 0) == 1 && (look.revents & events) != 0;
 }
+bool HasError(int fd) { return Has(fd, POLLERR); }
 
 // A name that was chosen or given: not the unnamed socket's, not a port that is none yet.
 SocketAddress BoundTo(int fd, const SocketState& state,
-                      int (*get)(int, sockaddr*, socklen_t*) = nullptr) {
-  SocketAddress name(sizeof(sockaddr_storage));
-  auto size = static_cast<socklen_t>(name.size());
-  auto* to = reinterpret_cast<sockaddr*>(name.data());
-  int result = get != nullptr ? get(fd, to, &size) : getsockname(fd, to, &size);
-  name.resize(result == 0 ? std::min<size_t>(size, name.size()) : 0);
+                      int (*get)(int, sockaddr*, socklen_t*) = getsockname) {
+  SocketAddress name = AddressOf(fd, get);
   bool bound = name.size() > sizeof(sa_family_t);
   if (!bound) return {};
   if (state.family == AF_INET || state.family == AF_INET6) {
@@ -118,19 +118,24 @@ absl::Status SaveUnix(const OpenFile& file, FileSaver& saver, SocketState* state
     state->shut = info.peer == 0 ? 0 : info.shut;
     if (state->type != SOCK_DGRAM) SaveNames(file, state);
   }
+  // What is read ends before it, or goes past it: no look tells all.
+  if (state->type == SOCK_STREAM && Has(fd, POLLPRI)) {
+    return absl::FailedPreconditionError(
+        "holds an urgent byte (MSG_OOB) that was not received: receive it before");
+  }
   const bool error = HasError(fd);
   if (error) state->condition = KM_SOCKET_LOST;
   if (state->condition == KM_SOCKET_LOST) {
     // What came before can still be received. Of packets the error is told first: to look at them
     // would take it.
     const bool shows = state->type == SOCK_STREAM || (state->type == SOCK_SEQPACKET && !error);
-    return shows ? SaveSocketQueue(fd, -1, saver, state) : absl::OkStatus();
+    return shows ? SaveSocketQueue(file, -1, saver, state) : absl::OkStatus();
   }
   if (!paired && state->type != SOCK_DGRAM) return absl::OkStatus();
   const int peer = paired && info.peer != 0 && (info.shut & 1) == 0
                        ? saver.HostFd(status.st_dev, info.peer)
                        : -1;
-  KM_RETURN_IF_ERROR(SaveSocketQueue(fd, peer, saver, state));
+  KM_RETURN_IF_ERROR(SaveSocketQueue(file, peer, saver, state));
   // One that no name leads to was one of a pair. One whose other end is closed will be again.
   const bool nameless = state->name.empty() && !state->messages.empty();
   const bool deserted = info.deserted && state->messages.empty();
@@ -198,7 +203,10 @@ void Forget(int level, std::initializer_list<int> names, SocketState* state) {
                        state->options.end());
 }
 
-absl::Status SaveTcp(int fd, FileSaver& saver, SocketState* state) {
+absl::Status SaveTcp(const OpenFile& file, FileSaver& saver, SocketState* state) {
+  const int fd = file.host.get();
+  // Since Linux 6.9 a look is at that place, and moves it.
+  const OptionFor at_head(fd, SOL_SOCKET, SO_PEEK_OFF, -1);
   tcp_info info = Option<tcp_info>(fd, IPPROTO_TCP, TCP_INFO);
   if (info.tcpi_state == TCP_LISTEN) {
     state->condition = KM_SOCKET_LISTENING;
@@ -227,29 +235,58 @@ absl::Status SaveTcp(int fd, FileSaver& saver, SocketState* state) {
   if (kept) return KeepTcp(fd, state);
   Forget(IPPROTO_IPV6, {IPV6_V6ONLY}, state);  // it is made by way of IPv4
   // What came before it was reset can still be received.
-  return info.tcpi_state == TCP_SYN_SENT ? absl::OkStatus() : SaveSocketQueue(fd, -1, saver, state);
+  return info.tcpi_state == TCP_SYN_SENT ? absl::OkStatus()
+                                         : SaveSocketQueue(file, -1, saver, state);
+}
+
+// Whether a part of a message that is to be sent waits for the rest.
+bool HoldsPart(int fd, const SocketState& state) {
+  constexpr int kProbe = 0x10;      // the kernel's MSG_PROBE: nothing is added
+  constexpr int kOnItsWayMs = 100;  // what was sent may wait for the device
+  int unsent = 0;
+  if (ioctl(fd, SIOCOUTQ, &unsent) != 0 || unsent == 0) return false;
+  if (state.type == SOCK_DGRAM && state.protocol == IPPROTO_UDP) {
+    // What is added to a message needs no address; what would begin one is refused without a port.
+    sockaddr_in6 nowhere = {};
+    nowhere.sin6_family = static_cast<sa_family_t>(state.family);
+    return sendto(fd, "", 0, MSG_MORE | MSG_DONTWAIT | MSG_NOSIGNAL | kProbe,
+                  reinterpret_cast<sockaddr*>(&nowhere), sizeof(nowhere)) == 0;
+  }
+  for (int ms = 0; ms < kOnItsWayMs && unsent != 0; ++ms) {
+    usleep(1000);
+    ioctl(fd, SIOCOUTQ, &unsent);
+  }
+  return unsent != 0;
+}
+
+// Whether the kernel has named it: its port, or all of a UNIX socket's name.
+bool IsChosen(const OpenFile& file) {
+  return !file.description->bound && !file.description->foreign;
 }
 
 absl::Status SaveState(const OpenFile& file, FileSaver& saver, SocketState* state) {
   const int fd = file.host.get();
   if (state->family == AF_UNIX) return SaveUnix(file, saver, state);
-  if (IsTcp(*state)) return SaveTcp(fd, saver, state);
+  if (IsTcp(*state)) return SaveTcp(file, saver, state);
   pollfd look = {fd, POLLIN, 0};
   poll(&look, 1, 0);
   if (IsInet(*state) && state->type != SOCK_STREAM) {
     state->peer = BoundTo(fd, *state, getpeername);
     std::shared_ptr<const SocketUnshown> unshown = file.description->unshown();
     if (state->peer.empty() && unshown != nullptr) state->peer = unshown->peer();
-    state->port_chosen = !file.description->bound && !file.description->foreign;
+    state->port_chosen = IsChosen(file);
     if (!state->peer.empty()) Forget(SOL_SOCKET, {SO_INCOMING_CPU}, state);
-    // A resume binds it to what connect(2) chose, which means this option. Connected it means
-    // nothing.
-    if (!state->peer.empty() && state->port_chosen) {
-      Forget(IPPROTO_IPV6, {IPV6_V6ONLY}, state);
+    if (HoldsPart(fd, *state)) {
+      return absl::FailedPreconditionError(
+          state->type == SOCK_RAW
+              ? "has a packet that is not sent yet, or a part of one (MSG_MORE): send the rest "
+                "before, or try again"
+              : "holds a part of a message that is sent when the rest comes (MSG_MORE, UDP_CORK): "
+                "send it before");
     }
   }
   if (state->type == SOCK_DGRAM && state->protocol == IPPROTO_UDP) {
-    if ((look.revents & POLLERR) == 0) return SaveSocketQueue(fd, -1, saver, state);
+    if ((look.revents & POLLERR) == 0) return SaveSocketQueue(file, -1, saver, state);
     return absl::FailedPreconditionError("has an error that was not read: close it");
   }
   if (IsInet(*state) && state->type == SOCK_STREAM) {
@@ -274,6 +311,9 @@ absl::Status SaveSocket(const OpenFile& file, FileSaver& saver, FileRecord& reco
         "was bound through /proc/self/fd, to a path that will lead elsewhere: close it before");
   }
   state.name = BoundTo(fd, state);
+  const bool without_file =
+      state.name.size() > sizeof(sa_family_t) && SocketPath(state.name).empty();
+  if (state.family == AF_UNIX && without_file) state.port_chosen = IsChosen(file);
   state.filter = SocketFilter(fd);
   KM_RETURN_IF_ERROR(SaveState(file, saver, &state));
   const bool lost = state.condition == KM_SOCKET_LOST && !state.tcp.has_value();

@@ -12,8 +12,6 @@
 namespace km {
 namespace {
 
-constexpr uint32_t kMostDescriptors = 253;  // SCM_MAX_FD
-
 void WriteBytes(ByteWriter* out, absl::Span<const uint8_t> bytes) {
   out->U32(static_cast<uint32_t>(bytes.size()));
   out->Bytes(bytes);

@@ -22,6 +22,10 @@
 
 namespace km {
 
+// A message has no more descriptors (SCM_MAX_FD).
+inline constexpr size_t kMostDescriptors = 253;
+inline constexpr int kMostSocketBytes = 64 << 20;  // that wait in one
+
 struct SocketOption {
   int level = 0, name = 0;
   std::vector<uint8_t> value;
@@ -42,7 +46,7 @@ struct SocketState {
   uint32_t waiting = 0;        // listening: connections that were not accepted
   uint32_t shut = 0;           // bit 0: for reading, bit 1: for writing
   uint32_t pair = 0, end = 0;  // paired: which pair, and which end of it
-  bool port_chosen = false;    // `name`: by the kernel, because the program did not bind it
+  bool port_chosen = false;    // `name`: by the kernel (of UNIX all of it), not the program
   SocketAddress name, peer;    // bound to, connected to (datagrams, and with `tcp`)
   std::vector<SocketOption> options;
   std::vector<SocketMessage> messages;  // not received yet, in order
@@ -96,12 +100,16 @@ absl::StatusOr<UnixSocketInfo> QueryUnixSocket(uint64_t inode, OwnedFd* diag);
 
 // Copies what waits to be received into `state`; the program does not notice. Descriptors in it are
 // saved as well. `peer`: the other end of a pair, or -1.
-absl::Status SaveSocketQueue(int host_fd, int peer, FileSaver& saver, SocketState* state);
+absl::Status SaveSocketQueue(const OpenFile& file, int peer, FileSaver& saver, SocketState* state);
 // Puts it back: `state` of the socket `host_fd`.
 absl::Status FillSocketQueue(int host_fd, const SocketState& state, FileRestorer& restorer);
 // The same from the other end of a pair.
 absl::Status FillSocketFrom(int other, int host_fd, const SocketState& state,
                             FileRestorer& restorer);
+// `host_fd` is the program's socket that had state.name: the kernel may choose another for it.
+void NoteSocketName(int host_fd, const SocketState& state, FileRestorer& restorer);
+// What the name of one of the program's is now, of the kind of `state`; others stay as they are.
+SocketAddress NameNow(const SocketAddress& name, const SocketState& state, FileRestorer& restorer);
 
 }  // namespace km
 

@@ -249,6 +249,16 @@ std::vector<uint8_t> SocketUnshown::peer() const {
   return peer_;
 }
 
+void SocketUnshown::set_hides_empty(bool hides) {
+  absl::MutexLock lock(&mutex_);
+  hides_empty_ = hides;
+}
+
+bool SocketUnshown::hides_empty() const {
+  absl::MutexLock lock(&mutex_);
+  return hides_empty_;
+}
+
 std::vector<SocketOption> SocketUnshown::Memberships(int host_fd) const {
   absl::MutexLock lock(&mutex_);
   std::vector<SocketOption> options;

@@ -42,6 +42,11 @@ class SocketUnshown {
   void NotePeer(absl::Span<const uint8_t> peer) ABSL_LOCKS_EXCLUDED(mutex_);
   std::vector<uint8_t> peer() const ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // Whether a message without a byte waits behind others that no look finds again: see
+  // SaveSocketQueue.
+  void set_hides_empty(bool hides) ABSL_LOCKS_EXCLUDED(mutex_);
+  bool hides_empty() const ABSL_LOCKS_EXCLUDED(mutex_);
+
   // What makes a new socket a member again, and chooses its interface, in order; the interfaces as
   // the program named them.
   std::vector<SocketOption> Memberships(int host_fd) const ABSL_LOCKS_EXCLUDED(mutex_);
@@ -64,6 +69,7 @@ class SocketUnshown {
   std::vector<Group> groups_ ABSL_GUARDED_BY(mutex_);
   std::vector<uint8_t> sends_by_ ABSL_GUARDED_BY(mutex_);  // struct ip_mreqn; empty: it is shown
   std::vector<uint8_t> peer_ ABSL_GUARDED_BY(mutex_);
+  bool hides_empty_ ABSL_GUARDED_BY(mutex_) = false;
   bool selector_ ABSL_GUARDED_BY(mutex_) = false;           // SO_ATTACH_REUSEPORT_CBPF
   const char* obstacle_ ABSL_GUARDED_BY(mutex_) = nullptr;  // why a snapshot cannot carry it
 };

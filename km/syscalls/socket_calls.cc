@@ -217,7 +217,8 @@ SyscallResult Bind(Call& call) {
   std::string path = UnixPath(name, *file);
   if (int64_t error = BindPath(call, *file, &name); error != 0) return error;
   int64_t result = BindHost(*file, name);
-  if (result == 0) file->description->bound = true;
+  // With the family alone the kernel names a UNIX socket.
+  if (result == 0 && name.length > sizeof(sa_family_t)) file->description->bound = true;
   if (result == 0 && name.pinned.valid()) {
     auto bound = std::make_shared<BoundName>();
     bound->path = std::move(path);

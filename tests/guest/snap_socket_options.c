@@ -8,6 +8,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
 #include "tests/guest/sockets.h"
 
@@ -207,8 +208,37 @@ static void TestIpv6(void) {
   for (int i = 0; i < 4; i++) CHECK_OK(close(all[i]));
 }
 
+// What the kernel chose it may choose again, beside a process that has it still.
+static void TestChosenNames(void) {
+  int named = socket(AF_UNIX, SOCK_DGRAM, 0), follower = socket(AF_UNIX, SOCK_DGRAM, 0);
+  int udp = socket(AF_INET, SOCK_DGRAM, 0);
+  struct sockaddr_un name = {.sun_family = AF_UNIX};
+  CHECK_OK(bind(named, (struct sockaddr*)&name, sizeof name.sun_family));
+  socklen_t size = sizeof name;
+  CHECK_OK(getsockname(named, (struct sockaddr*)&name, &size));
+  CHECK_OK(connect(follower, (struct sockaddr*)&name, size));
+  struct sockaddr_in to = Loopback();
+  to.sin_port = htons(9);
+  CHECK_OK(connect(udp, (struct sockaddr*)&to, sizeof to));
+  CHECK_EQ(send(follower, "before", 6, 0), 6);
+  for (int round = 0; round < 2; round++) GuestSnapshot();
+  CHECK_EQ(send(follower, "behind", 6, 0), 6);
+  Receive(named, "of a chosen name");
+  Receive(named, "of a chosen name");
+  size = sizeof name;
+  CHECK_OK(getsockname(named, (struct sockaddr*)&name, &size));
+  Say("a name of %u characters", (unsigned)(size - sizeof name.sun_family - 1));
+  Say("connected, from %#x", ntohl(Name(udp).sin_addr.s_addr));
+  struct sockaddr nowhere = {.sa_family = AF_UNSPEC};
+  CHECK_OK(connect(udp, &nowhere, sizeof nowhere));
+  Say("led nowhere, from %#x", ntohl(Name(udp).sin_addr.s_addr));
+  int all[] = {named, follower, udp};
+  for (int i = 0; i < 3; i++) CHECK_OK(close(all[i]));
+}
+
 int main(void) {
   TestInterface();
+  TestChosenNames();
   TestGroups();
   TestClient();
   TestIpv6();

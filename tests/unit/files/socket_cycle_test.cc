@@ -1,10 +1,14 @@
 // Sockets that are saved, closed and restored.
+#include "tests/unit/files/socket_cycle.h"
+
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <ifaddrs.h>
 #include <linux/filter.h>
 #include <linux/net_tstamp.h>
 #include <linux/netlink.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <netinet/udp.h>
@@ -13,120 +17,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "km/files/file_restorer.h"
-#include "km/files/file_saver.h"
 #include "km/files/socket_state.h"
 #include "km/files/socket_unshown.h"
 
 namespace km {
 namespace {
-
-constexpr int kNumber = 100;
-constexpr int kNone = -1000;  // no such option
-
-int Get(int fd, int level, int name) {
-  int value = 0;
-  socklen_t size = sizeof(value);
-  return getsockopt(fd, level, name, &value, &size) == 0 ? value : kNone;
-}
-
-bool Set(int fd, int level, int name, int value) {
-  return setsockopt(fd, level, name, &value, sizeof(value)) == 0;
-}
-
-sockaddr_in Loopback(uint16_t port = 0) {
-  sockaddr_in in = {};
-  in.sin_family = AF_INET;
-  in.sin_port = htons(port);
-  in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  return in;
-}
-
-sockaddr_in NameOf(int fd, int (*get)(int, sockaddr*, socklen_t*) = getsockname) {
-  sockaddr_in in = {};
-  socklen_t size = sizeof(in);
-  EXPECT_EQ(get(fd, reinterpret_cast<sockaddr*>(&in), &size), 0);
-  return in;
-}
-
-int Bind(int fd, const sockaddr_in& name) {
-  return bind(fd, reinterpret_cast<const sockaddr*>(&name), sizeof(name));
-}
-
-int Connect(int fd, const sockaddr_in& name) {
-  return connect(fd, reinterpret_cast<const sockaddr*>(&name), sizeof(name));
-}
-
-// The other end is accepted.
-void MakeConnection(OwnedFd* own, OwnedFd* other) {
-  OwnedFd listener(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  ASSERT_EQ(Bind(listener.get(), Loopback()), 0);
-  ASSERT_EQ(listen(listener.get(), 1), 0);
-  *own = OwnedFd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  ASSERT_EQ(Connect(own->get(), NameOf(listener.get())), 0);
-  *other = OwnedFd(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
-  ASSERT_TRUE(other->valid());
-}
-
-std::string Received(int fd) {
-  char bytes[64];
-  const ssize_t length = recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT);
-  return length < 0 ? std::string("-") + strerrorname_np(errno)
-                    : std::string(bytes, static_cast<size_t>(length));
-}
-
-class SocketCycleTest : public ::testing::Test {
- protected:
-  FileDescription& Put(OwnedFd fd) {
-    auto description = std::make_shared<FileDescription>();
-    description->kind = FileKind::kSocket;
-    FileDescription& it = *description;
-    table_->InstallAt(kNumber, std::make_shared<OpenFile>(std::move(fd), std::move(description)),
-                      false);
-    return it;
-  }
-  int Fd() { return table_->Get(kNumber)->host.get(); }
-  // What does not let the socket be saved; empty: it is.
-  std::string Save(bool keep_tcp = false) {
-    std::vector<std::string> obstacles;
-    auto saver = std::make_unique<FileSaver>(*table_, 1 << 20, keep_tcp);
-    saver->SaveAll(&obstacles);
-    files_ = saver->descriptions;
-    descriptors_ = saver->descriptors;
-    if (keep_tcp) saver.release();  // what stands still does so until the process ends
-    return obstacles.empty() ? "" : obstacles[0];
-  }
-  absl::Status Restore(bool keep_tcp = false) {
-    table_ = std::make_unique<FdTable>(4096);
-    FileOptions options;
-    options.keep_tcp = keep_tcp;
-    FileRestorer restorer(*table_, options, files_, memory_);
-    absl::Status status = restorer.Supply(descriptors_, 0);
-    if (status.ok()) status = restorer.RestoreAll(descriptors_, 0);
-    if (!status.ok()) return status;
-    for (const auto& work : restorer.TakeLast()) status.Update(work());
-    return status;
-  }
-  // Saved, closed and restored; twice, as what was restored has to be saved as well.
-  void Cycle() {
-    for (int i = 0; i < 2; ++i) {
-      ASSERT_EQ(Save(), "");
-      table_ = nullptr;
-      absl::Status status = Restore();
-      ASSERT_TRUE(status.ok()) << status;
-    }
-  }
-
-  std::unique_ptr<FdTable> table_ = std::make_unique<FdTable>(4096);
-  std::vector<FileRecord> files_;
-  std::vector<DescriptorRecord> descriptors_;
-  absl::flat_hash_map<uint64_t, OwnedFd> memory_;
-};
 
 TEST_F(SocketCycleTest, TheInterfaceThatItIsBoundTo) {
   OwnedFd fd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
@@ -250,9 +149,9 @@ TEST_F(SocketCycleTest, OptionsThatNobodySetAreNotAskedFor) {
   };
   EXPECT_EQ(saved(0), 0);
   EXPECT_EQ(saved(SocketOptionBit(IPPROTO_TCP, TCP_NODELAY)), 1);
-  EXPECT_EQ(saved(SocketOptionBit(IPPROTO_TCP, TCP_NODELAY) |
-                  SocketOptionBit(SOL_SOCKET, SO_KEEPALIVE)),
-            2);
+  EXPECT_EQ(
+      saved(SocketOptionBit(IPPROTO_TCP, TCP_NODELAY) | SocketOptionBit(SOL_SOCKET, SO_KEEPALIVE)),
+      2);
   EXPECT_EQ(saved(SocketOptionBit(IPPROTO_IP, IP_TTL)), 3);  // not told from others
 }
 
@@ -398,10 +297,10 @@ class MembershipCycleTest : public SocketCycleTest {
     return true;
   }
   // "+" or "-" (all but these), and the sources; empty: it is no member.
-  std::string Sources(const char* group) {
+  std::string Sources(const char* group, uint32_t interface = 1) {
     std::vector<uint8_t> bytes(GROUP_FILTER_SIZE(8));
     auto* filter = reinterpret_cast<group_filter*>(bytes.data());
-    filter->gf_interface = 1;
+    filter->gf_interface = interface;
     filter->gf_group = Address(group);
     filter->gf_numsrc = 8;
     auto size = static_cast<socklen_t>(bytes.size());
@@ -473,6 +372,39 @@ TEST_F(MembershipCycleTest, Ip4) {
   EXPECT_EQ(Sources("239.1.0.4"), "+10.0.0.1");
   EXPECT_EQ(Sources("239.1.0.5"), "+10.0.0.2");
   EXPECT_EQ(Sources("239.1.0.6"), "");
+}
+
+TEST_F(MembershipCycleTest, OneGroupOnTwoInterfaces) {
+  // One that has an address, beside lo.
+  in_addr address = {};
+  uint32_t interface = 0;
+  ifaddrs* all = nullptr;
+  ASSERT_EQ(getifaddrs(&all), 0);
+  for (const ifaddrs* at = all; at != nullptr; at = at->ifa_next) {
+    const bool fits = at->ifa_addr != nullptr && at->ifa_addr->sa_family == AF_INET &&
+                      (at->ifa_flags & IFF_MULTICAST) != 0 && (at->ifa_flags & IFF_LOOPBACK) == 0;
+    if (!fits) continue;
+    address = reinterpret_cast<const sockaddr_in*>(at->ifa_addr)->sin_addr;
+    interface = if_nametoindex(at->ifa_name);
+  }
+  freeifaddrs(all);
+  if (interface == 0) GTEST_SKIP() << "no other interface";
+  for (const bool lo_first : {true, false}) {
+    Put(OwnedFd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)));
+    const in_addr own = Ip4("127.0.0.1");
+    for (const in_addr by : {lo_first ? own : address, lo_first ? address : own}) {
+      ASSERT_TRUE(Tell(IPPROTO_IP, IP_ADD_MEMBERSHIP, ip_mreq{Ip4("239.1.0.1"), by}));
+    }
+    for (int round = 0; round < 2; ++round) {
+      Cycle();
+      EXPECT_EQ(Sources("239.1.0.1"), "-");
+      EXPECT_EQ(Sources("239.1.0.1", interface), "-");
+    }
+    ASSERT_TRUE(Tell(IPPROTO_IP, IP_DROP_MEMBERSHIP, ip_mreq{Ip4("239.1.0.1"), address}));
+    Cycle();
+    EXPECT_EQ(Sources("239.1.0.1"), "-");
+    EXPECT_EQ(Sources("239.1.0.1", interface), "");
+  }
 }
 
 TEST_F(MembershipCycleTest, TheInterfaceThatItSendsBy) {
