@@ -16,8 +16,10 @@ from controlled import KM, KMCTL, PATIENCE, Held, Program, Raw, case, eventually
 @case
 def on_connection():
     code = (
-        "import signal, socket\n"
-        "signal.signal(signal.SIGALRM, lambda *_: open('awake', 'a').close())\n"
+        "import contextlib, os, signal, socket\n"
+        "def wake(*_):\n"  # a snapshot may come anywhere in it
+        "    with contextlib.suppress(OSError): os.mkdir('awake')\n"
+        "signal.signal(signal.SIGALRM, wake)\n"
         "signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)\n"  # none of its timers is a reason to run
         "s = socket.create_server(('127.0.0.1', 0))\n"
         "open('port', 'w').write(str(s.getsockname()[1]))\n"
@@ -30,7 +32,7 @@ def on_connection():
     with Program("/usr/bin/python3", "-c", code) as program:
         kmctl("snapshot", program.pid, "--stop", "-o", "file")
     if os.path.exists("awake"):
-        os.remove("awake")
+        os.rmdir("awake")
     port = int(open("port").read())
     with Program("./file", options=["--on-connection"], ready=False) as program:
         eventually(lambda: os.path.exists(program.socket), "there is no socket")
