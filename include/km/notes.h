@@ -344,7 +344,10 @@ enum km_inotify_tag {
 };
 
 /* KM_FILE_MEMFD, and KM_FILE_REGULAR of a file without a name. */
-enum km_unnamed_tag { KM_UNNAMED_OBJECT = 6 /* u64: address of the memory object */ };
+enum km_unnamed_tag {
+  KM_UNNAMED_OBJECT = 6,     /* u64: address of the memory object */
+  KM_UNNAMED_ATTRIBUTES = 7, /* u32 mode (07777 and less), uid, gid */
+};
 
 enum km_timers_tag {
   KM_TIMERS_TIMER = 1, /* s32 id, s32 clock, u32 notify, u32 signal, u64 value, u32 tid, u32 flags,

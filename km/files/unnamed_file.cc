@@ -2,39 +2,70 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "km/base/records.h"
 #include "km/base/status.h"
 #include "km/files/named_file.h"
 
 namespace km {
+namespace {
+
+constexpr uint32_t kModeBits = 07777;
+
+}  // namespace
 
 absl::Status SaveMemoryObject(int host_fd, uint32_t kind, const std::string& name, FileSaver& saver,
                               FileRecord& record) {
   KM_ASSIGN_OR_RETURN(uint64_t address, saver.Memory(host_fd, kind, name));
+  struct stat status;
+  if (fstat(host_fd, &status) != 0) return ErrnoStatus(errno, "fstat");
   ByteWriter out;
   out.U64Record(KM_UNNAMED_OBJECT, address);
+  const size_t attributes = out.BeginRecord(KM_UNNAMED_ATTRIBUTES);
+  out.U32(status.st_mode & kModeBits);
+  out.U32(status.st_uid);
+  out.U32(status.st_gid);
+  out.EndRecord(attributes);
   record.state = out.Take();
   return absl::OkStatus();
 }
 
-bool ReadMemoryObject(uint32_t tag, ByteReader* value, uint64_t* object) {
-  if (tag != KM_UNNAMED_OBJECT) return false;
-  *object = value->U64();
+bool ReadUnnamed(uint32_t tag, ByteReader* value, UnnamedState* state) {
+  if (tag == KM_UNNAMED_OBJECT) {
+    state->object = value->U64();
+    return true;
+  }
+  if (tag != KM_UNNAMED_ATTRIBUTES) return false;
+  state->mode = value->U32() & kModeBits;
+  state->owner.uid = value->U32();
+  state->owner.gid = value->U32();
   return true;
 }
 
-uint64_t MemoryObjectOf(const FileRecord& record) {
-  uint64_t object = 0;
-  (void)ForEachRecord(ByteReader(record.state), [&](uint32_t tag, ByteReader* value) {
-    return ReadMemoryObject(tag, value, &object);
-  });
-  return object;
+std::string UnnamedText(const UnnamedState& state) {
+  std::string text = absl::StrCat("its contents at ", absl::Hex(state.object));
+  if (state.mode.has_value()) {
+    absl::StrAppendFormat(&text, ", mode %04o, user %u, group %u", *state.mode, state.owner.uid,
+                          state.owner.gid);
+  }
+  return text;
 }
+
+UnnamedState UnnamedOf(const FileRecord& record) {
+  UnnamedState state;
+  (void)ForEachRecord(ByteReader(record.state), [&](uint32_t tag, ByteReader* value) {
+    return ReadUnnamed(tag, value, &state);
+  });
+  return state;
+}
+
+uint64_t MemoryObjectOf(const FileRecord& record) { return UnnamedOf(record).object; }
 
 absl::StatusOr<OwnedFd> RestoreMemoryObject(const FileRecord& record, FileRestorer& restorer) {
   KM_ASSIGN_OR_RETURN(int object, restorer.Memory(MemoryObjectOf(record)));
@@ -56,6 +87,25 @@ absl::StatusOr<OwnedFd> RestoreMemoryObject(const FileRecord& record, FileRestor
     return ErrnoStatus(errno, absl::StrCat("cannot seek in '", record.path, "'"));
   }
   return host;
+}
+
+absl::Status FinishMemoryObject(const FileRecord& record, const OpenFile& file,
+                                FileRestorer& restorer) {
+  const UnnamedState state = UnnamedOf(record);
+  if (state.object == 0 || !state.mode.has_value()) return absl::OkStatus();
+  const std::string what = absl::StrCat("'", record.path, "'");
+  const int host = file.host.get();
+  KM_RETURN_IF_ERROR(restorer.GiveOwner(host, state.owner, what));
+  struct stat status;
+  if (fstat(host, &status) != 0) return ErrnoStatus(errno, "fstat");
+  if ((status.st_mode & kModeBits) == *state.mode || fchmod(host, *state.mode) == 0) {
+    return absl::OkStatus();
+  }
+  const std::string text = absl::StrFormat("%s had mode %04o, and cannot be given it: %s", what,
+                                           *state.mode, ErrnoStatus(errno, "fchmod").message());
+  if (restorer.policy() == FilePolicy::kStrict) return absl::FailedPreconditionError(text);
+  if (restorer.policy() == FilePolicy::kWarn) restorer.Warn(text);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<OwnedFd> MakeMemoryObject(const MemoryObject& object) {

@@ -2,6 +2,8 @@
 #ifndef KM_FILES_UNNAMED_FILE_H_
 #define KM_FILES_UNNAMED_FILE_H_
 
+#include <cstdint>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -14,15 +16,28 @@
 
 namespace km {
 
-// Makes the file that `host_fd` is open on a memory object, and names it in record.state.
+// What a record says of its file.
+struct UnnamedState {
+  uint64_t object = 0;           // the address of the memory object; 0: it names none
+  std::optional<uint32_t> mode;  // 07777 and less; older files do not say
+  Owner owner;                   // with the mode
+};
+
+// Makes the file that `host_fd` is open on a memory object, and names it in record.state, with the
+// file's mode and owner.
 absl::Status SaveMemoryObject(int host_fd, uint32_t kind, const std::string& name, FileSaver& saver,
                               FileRecord& record);
-// Whether `tag` is the record that names the object; reads it.
-bool ReadMemoryObject(uint32_t tag, ByteReader* value, uint64_t* object);
-// The address of the object; 0 when the record names none.
+// Whether `tag` is one of the records of such a file; reads it.
+bool ReadUnnamed(uint32_t tag, ByteReader* value, UnnamedState* state);
+// For people.
+std::string UnnamedText(const UnnamedState& state);
+UnnamedState UnnamedOf(const FileRecord& record);
 uint64_t MemoryObjectOf(const FileRecord& record);
 // A description of the object with the record's flags and offset.
 absl::StatusOr<OwnedFd> RestoreMemoryObject(const FileRecord& record, FileRestorer& restorer);
+// Gives the file its mode and owner back: behind all that opens it, which they may forbid.
+absl::Status FinishMemoryObject(const FileRecord& record, const OpenFile& file,
+                                FileRestorer& restorer);
 
 // An empty file for `object`, in which its bytes are then put. Its size is set, its seals are not.
 absl::StatusOr<OwnedFd> MakeMemoryObject(const MemoryObject& object);

@@ -34,6 +34,13 @@ int main(void) {
   int twin = dup(deleted);
   int temporary = open(".", O_TMPFILE | O_RDWR, 0600);
   if (temporary >= 0) CHECK_EQ(write(temporary, "temporary", 9), 9);
+  // Their modes, and where that may be, an owner.
+  const int unnamed[] = {memory, deleted, temporary};
+  static const mode_t kModes[] = {0640, 0751, 0604};
+  const bool chowned = fchown(deleted, 12, 34) == 0;
+  for (int i = 0; i < 3; i++) {
+    if (unnamed[i] >= 0) CHECK_OK(fchmod(unnamed[i], kModes[i]));
+  }
 
   CHECK_OK(mkdir("directory", 0700));
   for (int i = 0; i < 20; i++) {
@@ -75,6 +82,12 @@ int main(void) {
     CHECK(memcmp(bytes, "no name!", 8) == 0);
     CHECK_OK(fstat(deleted, &status));
     CHECK_EQ(status.st_nlink, 0);
+    CHECK(!chowned || (status.st_uid == 12 && status.st_gid == 34));
+    for (int i = 0; i < 3; i++) {
+      if (unnamed[i] < 0) continue;
+      CHECK_OK(fstat(unnamed[i], &status));
+      CHECK_EQ(status.st_mode & 07777, kModes[i]);
+    }
     if (temporary >= 0) {
       CHECK_EQ(pread(temporary, bytes, 16, 0), 9);
       CHECK(memcmp(bytes, "temporary", 9) == 0);

@@ -18,6 +18,7 @@
 #include "km/files/fd_table.h"
 #include "km/files/file_restorer.h"
 #include "km/files/file_saver.h"
+#include "km/files/unnamed_file.h"
 
 namespace km {
 
@@ -80,11 +81,19 @@ class ResumedFiles {
   absl::Status Restore(std::unique_ptr<FileSaver> saver, bool keep_tcp) {
     const std::vector<FileRecord> records = saver->descriptions;
     const std::vector<DescriptorRecord> descriptors = saver->descriptors;
+    absl::flat_hash_map<uint64_t, OwnedFd> memory;
+    for (const FileSaver::SavedObject& saved : saver->TakeObjects()) {
+      KM_ASSIGN_OR_RETURN(OwnedFd made, MakeMemoryObject(saved.object));
+      const auto size = static_cast<ssize_t>(saved.object.size);
+      if (pwrite(made.get(), saved.bytes.data(), saved.object.size, 0) != size) {
+        return ErrnoStatus(errno, "pwrite");
+      }
+      memory[saved.object.address] = std::move(made);
+    }
     saver.reset();  // which has the files open, too
     table_ = std::make_unique<FdTable>(4096);
     FileOptions options;
     options.keep_tcp = keep_tcp;
-    absl::flat_hash_map<uint64_t, OwnedFd> memory;
     FileRestorer restorer(*table_, options, records, memory);
     KM_RETURN_IF_ERROR(restorer.Supply(descriptors, 0));
     KM_RETURN_IF_ERROR(restorer.RestoreAll(descriptors, 0));
