@@ -156,7 +156,11 @@ absl::StatusOr<uint64_t> FileSaver::Memory(int host_fd, uint32_t kind, const std
   saved.object = {next_address_, size, kind, 0, name};
   if (kind == KM_OBJECT_MEMFD) saved.object.seals = static_cast<uint32_t>(fcntl(fd, F_GET_SEALS));
   if (size != 0) {
-    saved.bytes = OwnedMapping(mmap(nullptr, size, PROT_READ, MAP_SHARED, fd, 0), size);
+    // Before 6.7 what is open for writing is not shared under F_SEAL_WRITE. Its bytes stay as they
+    // are.
+    const bool still = kind == KM_OBJECT_MEMFD && (saved.object.seals & F_SEAL_WRITE) != 0;
+    saved.bytes =
+        OwnedMapping(mmap(nullptr, size, PROT_READ, still ? MAP_PRIVATE : MAP_SHARED, fd, 0), size);
     if (!saved.bytes.valid()) return ErrnoStatus(errno, "cannot be mapped");
     saved.data = DataOf(fd, size);
   }

@@ -7,6 +7,7 @@
 
 #include <cerrno>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "km/base/records.h"
@@ -16,7 +17,25 @@
 namespace km {
 namespace {
 
-constexpr uint32_t kModeBits = 07777;
+constexpr uint32_t kModeBits = 07777, kExecuteBits = 0111;
+// Newer than the headers.
+constexpr unsigned kNoExecSeal = 0x8, kExec = 0x10;  // MFD_NOEXEC_SEAL, MFD_EXEC
+constexpr uint32_t kSealExec = 0x20;                 // F_SEAL_EXEC
+
+// F_SEAL_EXEC seals the rights of execution as they are, and of a file that may be executed all
+// that is written too.
+OwnedFd MakeMemFd(const MemoryObject& object, std::optional<uint32_t> mode) {
+  const std::string name = object.name.substr(0, 200);
+  constexpr unsigned kAny = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+  const bool sealed = (object.seals & kSealExec) != 0;
+  const bool executable =
+      mode.has_value() ? (*mode & kExecuteBits) != 0 : !sealed || (object.seals & F_SEAL_WRITE);
+  OwnedFd fd(memfd_create(name.c_str(), kAny | (sealed && !executable ? kNoExecSeal : kExec)));
+  // Kernels before 6.3 know neither; where vm.memfd_noexec forbids the second there is no other.
+  if (!fd.valid()) fd = OwnedFd(memfd_create(name.c_str(), kAny));
+  if (fd.valid() && mode.has_value()) (void)fchmod(fd.get(), 0600 | (*mode & kExecuteBits));
+  return fd;
+}
 
 }  // namespace
 
@@ -108,8 +127,19 @@ absl::Status FinishMemoryObject(const FileRecord& record, const OpenFile& file,
   return absl::OkStatus();
 }
 
-absl::StatusOr<OwnedFd> MakeMemoryObject(const MemoryObject& object) {
+absl::flat_hash_map<uint64_t, uint32_t> ModesOf(absl::Span<const FileRecord> records) {
+  absl::flat_hash_map<uint64_t, uint32_t> modes;
+  for (const FileRecord& record : records) {
+    if (record.kind != FileKind::kMemFd && record.kind != FileKind::kRegular) continue;
+    const UnnamedState state = UnnamedOf(record);
+    if (state.mode.has_value()) modes[state.object] = *state.mode;
+  }
+  return modes;
+}
+
+absl::StatusOr<OwnedFd> MakeMemoryObject(const MemoryObject& object, std::optional<uint32_t> mode) {
   OwnedFd fd;
+  if (object.kind == KM_OBJECT_MEMFD) fd = MakeMemFd(object, mode);
   if (object.kind == KM_OBJECT_DELETED_FILE) {
     // On the file system where it was, if that can be: statfs(2) and limits are then the same.
     size_t slash = object.name.rfind('/');
@@ -126,6 +156,19 @@ absl::StatusOr<OwnedFd> MakeMemoryObject(const MemoryObject& object) {
         errno, absl::StrCat("cannot make '", object.name, "' ", object.size, " bytes long"));
   }
   return fd;
+}
+
+bool SealedBeforeMapped(const MemoryObject& object) {
+  return object.kind == KM_OBJECT_MEMFD && (object.seals & F_SEAL_WRITE) != 0;
+}
+
+absl::Status SealMemoryObject(const MemoryObject& object, int host_fd) {
+  const int seals = static_cast<int>(object.seals);
+  if (object.kind != KM_OBJECT_MEMFD || fcntl(host_fd, F_GET_SEALS) == seals ||
+      fcntl(host_fd, F_ADD_SEALS, seals) == 0) {
+    return absl::OkStatus();
+  }
+  return ErrnoStatus(errno, absl::StrCat("cannot seal '", object.name, "' again"));
 }
 
 }  // namespace km

@@ -6,8 +6,10 @@
 #include <optional>
 #include <string>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "km/base/bytes.h"
 #include "km/base/owned.h"
 #include "km/files/file_record.h"
@@ -39,8 +41,17 @@ absl::StatusOr<OwnedFd> RestoreMemoryObject(const FileRecord& record, FileRestor
 absl::Status FinishMemoryObject(const FileRecord& record, const OpenFile& file,
                                 FileRestorer& restorer);
 
+// By the addresses of the objects, where it is known.
+absl::flat_hash_map<uint64_t, uint32_t> ModesOf(absl::Span<const FileRecord> records);
 // An empty file for `object`, in which its bytes are then put. Its size is set, its seals are not.
-absl::StatusOr<OwnedFd> MakeMemoryObject(const MemoryObject& object);
+// Of `mode`, if known, it has the rights of execution, and such as let it be opened again.
+absl::StatusOr<OwnedFd> MakeMemoryObject(const MemoryObject& object,
+                                         std::optional<uint32_t> mode = std::nullopt);
+// Whether the seals are to be put on as soon as it is filled: against F_SEAL_WRITE a mapping of a
+// descriptor that is open for writing counts as one that may be written to. Otherwise they come
+// behind all that they forbid.
+bool SealedBeforeMapped(const MemoryObject& object);
+absl::Status SealMemoryObject(const MemoryObject& object, int host_fd);
 
 }  // namespace km
 

@@ -272,13 +272,18 @@ void Restorer::RestoreTerminal() {
 // Made before the memory that is mapped of them, and read at once: they may be changed through
 // descriptors.
 absl::Status Restorer::RestoreObjects() {
+  const absl::flat_hash_map<uint64_t, uint32_t> modes = ModesOf(image_.descriptions);
   for (const MemoryObject& object : image_.objects) {
     if (object.kind == KM_OBJECT_SEGMENT) continue;  // the IpcRestorer's
-    KM_ASSIGN_OR_RETURN(OwnedFd file, MakeMemoryObject(object));
+    const auto mode = modes.find(object.address);
+    KM_ASSIGN_OR_RETURN(
+        OwnedFd file,
+        MakeMemoryObject(object, mode != modes.end() ? std::optional(mode->second) : std::nullopt));
     for (const ImageMemory& piece : image_.memory) {
       if (piece.address < object.address || piece.address - object.address >= object.size) continue;
       KM_RETURN_IF_ERROR(CopyToObject(piece, object, file.get()));
     }
+    if (SealedBeforeMapped(object)) KM_RETURN_IF_ERROR(SealMemoryObject(object, file.get()));
     objects_[object.address] = std::move(file);
   }
   return absl::OkStatus();
@@ -317,13 +322,7 @@ absl::Status Restorer::CopyToObject(const ImageMemory& piece, const MemoryObject
 // At last: what seals forbid has been done by now.
 absl::Status Restorer::SealObjects() {
   for (const MemoryObject& object : image_.objects) {
-    const int seals = static_cast<int>(object.seals);
-    if (object.kind != KM_OBJECT_MEMFD ||
-        fcntl(objects_[object.address].get(), F_GET_SEALS) == seals)
-      continue;
-    if (fcntl(objects_[object.address].get(), F_ADD_SEALS, seals) != 0) {
-      return ErrnoStatus(errno, absl::StrCat("cannot seal '", object.name, "' again"));
-    }
+    KM_RETURN_IF_ERROR(SealMemoryObject(object, objects_[object.address].get()));
   }
   return absl::OkStatus();
 }

@@ -64,6 +64,7 @@ class MemoryRestorer {
   absl::Status RestoreSharedMemory(const ImageMapping& from);
   absl::Status RestoreSharedFile(const ImageMapping& from);
   absl::StatusOr<OwnedFd> OpenShared(const ImageMapping& from);
+  absl::StatusOr<OwnedFd> OpenObject(int object);
   absl::Status Fail(const ImageMapping& mapping, int error) const;
   bool CopySmall(uint64_t start, uint64_t end);
   void CopyWorkingSet(uint64_t start, uint64_t end);
@@ -231,15 +232,27 @@ absl::StatusOr<OwnedFd> MemoryRestorer::OpenShared(const ImageMapping& from) {
   return fd;
 }
 
+// What is to be mapped of a memory object; an invalid one: its own descriptor.
+absl::StatusOr<OwnedFd> MemoryRestorer::OpenObject(int object) {
+  const int seals = fcntl(object, F_GET_SEALS);
+  // Before Linux 6.7 such a one is mapped only where it is open for reading alone.
+  if (seals < 0 || (seals & F_SEAL_WRITE) == 0) return OwnedFd();
+  FileRecord reading;
+  reading.flags = O_RDONLY;
+  return Reopen(object, reading);
+}
+
 absl::Status MemoryRestorer::RestoreSharedFile(const ImageMapping& from) {
   auto object = objects_.find(from.object);
   // Closed before locks are restored: with each descriptor of a file that is closed the kernel
   // drops the process's locks on it. What the mapping keeps is none that locks (O_PATH).
-  OwnedFd named;
+  OwnedFd opened;
   if (object == objects_.end()) {
-    KM_ASSIGN_OR_RETURN(named, OpenShared(from));
+    KM_ASSIGN_OR_RETURN(opened, OpenShared(from));
+  } else {
+    KM_ASSIGN_OR_RETURN(opened, OpenObject(object->second.get()));
   }
-  const int host_fd = named.valid() ? named.get() : object->second.get();
+  const int host_fd = opened.valid() ? opened.get() : object->second.get();
   std::shared_ptr<const MappedFile> file =
       from.flags & MAP_ANONYMOUS ? MappedFile::SharedMemoryOf(host_fd) : MappedFile::Of(host_fd);
   if (file == nullptr) return Fail(from, EBADF);

@@ -9,6 +9,29 @@
 #include "tests/guest/guest.h"
 
 #define kFar (64l << 20)
+enum { kNoExecSeal = 0x8, kSealExec = 0x20 };  // MFD_NOEXEC_SEAL, F_SEAL_EXEC
+
+// Kernels before 6.3 have no MFD_NOEXEC_SEAL: -1.
+static int NotExecutable(void) {
+  const int fd = memfd_create("data", kNoExecSeal);
+  if (fd >= 0) CHECK_EQ(fcntl(fd, F_GET_SEALS), kSealExec);
+  return fd;
+}
+
+// Sealed and then mapped: before 6.7 that takes a descriptor that is open for reading alone.
+static const char* Still(int* fd) {
+  *fd = memfd_create("still", MFD_ALLOW_SEALING);
+  CHECK_EQ(write(*fd, "still", 5), 5);
+  CHECK_OK(fcntl(*fd, F_ADD_SEALS, F_SEAL_WRITE));
+  char path[32];
+  snprintf(path, sizeof path, "/proc/self/fd/%d", *fd);
+  const int reading = open(path, O_RDONLY);
+  CHECK_OK(reading);
+  const char* mapped = mmap(NULL, kPage, PROT_READ, MAP_SHARED, reading, 0);
+  CHECK(mapped != MAP_FAILED);
+  CHECK_OK(close(reading));
+  return mapped;
+}
 
 int main(void) {
   int memory = memfd_create("numbers", MFD_ALLOW_SEALING | MFD_CLOEXEC);
@@ -41,6 +64,10 @@ int main(void) {
   for (int i = 0; i < 3; i++) {
     if (unnamed[i] >= 0) CHECK_OK(fchmod(unnamed[i], kModes[i]));
   }
+
+  const int not_executable = NotExecutable();
+  int still = -1;
+  const char* still_bytes = Still(&still);
 
   CHECK_OK(mkdir("directory", 0700));
   for (int i = 0; i < 20; i++) {
@@ -76,6 +103,14 @@ int main(void) {
     CHECK(strcmp(fourth, "kept") == 0);
     third[10] = (char)('0' + round);
     CHECK_EQ(fourth[10], '0' + round);
+    if (not_executable >= 0) {
+      CHECK_EQ(fcntl(not_executable, F_GET_SEALS), kSealExec);
+      CHECK_EQ(pwrite(not_executable, "x", 1, round), 1);
+    }
+    CHECK_EQ(fcntl(still, F_GET_SEALS), F_SEAL_WRITE);
+    CHECK_ERRNO(write(still, "x", 1), EPERM);
+    CHECK(strcmp(still_bytes, "still") == 0);
+    CHECK_ERRNO(mprotect((void*)still_bytes, kPage, PROT_READ | PROT_WRITE), EACCES);
     CHECK_EQ(lseek(deleted, 0, SEEK_CUR), 7 + round);
     CHECK_EQ(write(twin, "!", 1), 1);
     CHECK_EQ(pread(deleted, bytes, 16, 0), 8 + round);

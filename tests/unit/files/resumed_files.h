@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -81,13 +82,23 @@ class ResumedFiles {
   absl::Status Restore(std::unique_ptr<FileSaver> saver, bool keep_tcp) {
     const std::vector<FileRecord> records = saver->descriptions;
     const std::vector<DescriptorRecord> descriptors = saver->descriptors;
+    std::vector<MemoryObject> objects;
     absl::flat_hash_map<uint64_t, OwnedFd> memory;
+    const absl::flat_hash_map<uint64_t, uint32_t> modes = ModesOf(records);
     for (const FileSaver::SavedObject& saved : saver->TakeObjects()) {
-      KM_ASSIGN_OR_RETURN(OwnedFd made, MakeMemoryObject(saved.object));
+      const auto mode = modes.find(saved.object.address);
+      KM_ASSIGN_OR_RETURN(
+          OwnedFd made,
+          MakeMemoryObject(saved.object,
+                           mode != modes.end() ? std::optional(mode->second) : std::nullopt));
       const auto size = static_cast<ssize_t>(saved.object.size);
       if (pwrite(made.get(), saved.bytes.data(), saved.object.size, 0) != size) {
         return ErrnoStatus(errno, "pwrite");
       }
+      if (SealedBeforeMapped(saved.object)) {
+        KM_RETURN_IF_ERROR(SealMemoryObject(saved.object, made.get()));
+      }
+      objects.push_back(saved.object);
       memory[saved.object.address] = std::move(made);
     }
     saver.reset();  // which has the files open, too
@@ -97,6 +108,9 @@ class ResumedFiles {
     FileRestorer restorer(*table_, options, records, memory);
     KM_RETURN_IF_ERROR(restorer.Supply(descriptors, 0));
     KM_RETURN_IF_ERROR(restorer.RestoreAll(descriptors, 0));
+    for (const MemoryObject& object : objects) {
+      KM_RETURN_IF_ERROR(SealMemoryObject(object, memory[object.address].get()));
+    }
     for (const auto& work : restorer.TakeLast()) KM_RETURN_IF_ERROR(work());
     return absl::OkStatus();
   }

@@ -1,12 +1,14 @@
 // Files without a name that are saved, closed and restored.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <km/notes.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "tests/unit/files/resumed_files.h"
 
 namespace km {
@@ -36,7 +38,7 @@ TEST(UnnamedFile, KeepsItsModeAndOwner) {
   ResumedFiles files;
   const int descriptors[] = {Deleted(O_RDWR), memfd_create("mode", MFD_CLOEXEC), Deleted(O_RDONLY)};
   for (int i = 0; i < 3; ++i) {
-    if (root) ASSERT_EQ(fchown(descriptors[i], kUser, kGroup), 0);
+    ASSERT_EQ(root ? fchown(descriptors[i], kUser, kGroup) : 0, 0);
     ASSERT_EQ(fchmod(descriptors[i], kModes[i]), 0);
     files.Put(i + 10, descriptors[i]);
   }
@@ -45,13 +47,65 @@ TEST(UnnamedFile, KeepsItsModeAndOwner) {
     for (int i = 0; i < 3; ++i) {
       const struct stat status = Status(files.Host(i + 10));
       EXPECT_EQ(status.st_mode & 07777, kModes[i]);
-      if (root) EXPECT_EQ(status.st_uid, kUser);
-      if (root) EXPECT_EQ(status.st_gid, kGroup);
+      EXPECT_EQ(status.st_uid, root ? kUser : geteuid());
+      EXPECT_EQ(status.st_gid, root ? kGroup : getegid());
     }
     char bytes[8] = "";
     EXPECT_EQ(pread(files.Host(10), bytes, sizeof(bytes), 0), 5);
     EXPECT_STREQ(bytes, "bytes");
   }
+}
+
+constexpr unsigned kNoExecSeal = 0x8, kExec = 0x10;  // MFD_NOEXEC_SEAL, MFD_EXEC
+constexpr int kSealExec = 0x20;                      // F_SEAL_EXEC
+
+// What comes back is sealed as it was, no more and no less.
+TEST(UnnamedFile, KeepsTheSealOfExecution) {
+  ResumedFiles files;
+  const int plain = memfd_create("plain", MFD_CLOEXEC | kNoExecSeal);
+  if (plain < 0) GTEST_SKIP() << "the kernel has no MFD_NOEXEC_SEAL";
+  files.Put(10, plain);
+  const int executable = memfd_create("program", MFD_CLOEXEC | MFD_ALLOW_SEALING | kExec);
+  ASSERT_EQ(fcntl(executable, F_ADD_SEALS, kSealExec), 0);
+  files.Put(11, executable);
+  const int all = fcntl(executable, F_GET_SEALS);
+  for (int round = 0; round < 2; ++round) {
+    ASSERT_EQ(files.Resume(), absl::OkStatus());
+    EXPECT_EQ(fcntl(files.Host(10), F_GET_SEALS), kSealExec);
+    EXPECT_EQ(Status(files.Host(10)).st_mode & 0777, 0666);
+    EXPECT_EQ(pwrite(files.Host(10), "x", 1, round), 1);
+    EXPECT_EQ(fcntl(files.Host(11), F_GET_SEALS), all);
+    EXPECT_EQ(Status(files.Host(11)).st_mode & 0777, 0777);
+  }
+}
+
+// Files that say nothing of the mode.
+TEST(UnnamedFile, KeepsTheSealOfExecutionOfOlderFiles) {
+  const MemoryObject object = {KM_OBJECT_BASE, 1, KM_OBJECT_MEMFD, kSealExec, "older"};
+  absl::StatusOr<OwnedFd> made = MakeMemoryObject(object);
+  ASSERT_TRUE(made.ok());
+  if (SealMemoryObject(object, made->get()) != absl::OkStatus()) GTEST_SKIP() << "no F_SEAL_EXEC";
+  EXPECT_EQ(fcntl(made->get(), F_GET_SEALS), kSealExec);
+}
+
+TEST(UnnamedFile, IsMappedUnderItsSeals) {
+  const MemoryObject object = {KM_OBJECT_BASE, 4096, KM_OBJECT_MEMFD, F_SEAL_WRITE | F_SEAL_SEAL,
+                               "still"};
+  absl::StatusOr<OwnedFd> made = MakeMemoryObject(object, 0640);
+  ASSERT_TRUE(made.ok());
+  ASSERT_EQ(pwrite(made->get(), "bytes", 5, 0), 5);
+  ASSERT_TRUE(SealedBeforeMapped(object));
+  ASSERT_EQ(SealMemoryObject(object, made->get()), absl::OkStatus());
+  const OwnedFd reading(
+      open(absl::StrCat("/proc/self/fd/", made->get()).c_str(), O_RDONLY | O_CLOEXEC));
+  const OwnedMapping mapped(mmap(nullptr, 4096, PROT_READ, MAP_SHARED, reading.get(), 0), 4096);
+  ASSERT_TRUE(mapped.valid());
+  EXPECT_EQ(SealMemoryObject(object, made->get()), absl::OkStatus());
+  // It can be saved again.
+  ResumedFiles files;
+  files.Put(10, fcntl(made->get(), F_DUPFD_CLOEXEC, 3));
+  EXPECT_EQ(files.Resume(), absl::OkStatus());
+  EXPECT_EQ(fcntl(files.Host(10), F_GET_SEALS), F_SEAL_WRITE | F_SEAL_SEAL);
 }
 
 }  // namespace
