@@ -4,9 +4,12 @@
 #include <km/notes.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "tests/unit/files/resumed_files.h"
@@ -106,6 +109,42 @@ TEST(UnnamedFile, IsMappedUnderItsSeals) {
   files.Put(10, fcntl(made->get(), F_DUPFD_CLOEXEC, 3));
   EXPECT_EQ(files.Resume(), absl::OkStatus());
   EXPECT_EQ(fcntl(files.Host(10), F_GET_SEALS), F_SEAL_WRITE | F_SEAL_SEAL);
+}
+
+// How another process sees `fd` locked.
+short LockSeenByAnother(int fd) {
+  const pid_t child = fork();
+  if (child == 0) {
+    struct flock lock = {};
+    lock.l_type = F_WRLCK;
+    _exit(fcntl(fd, F_GETLK, &lock) == 0 ? lock.l_type : 100);
+  }
+  int status = 0;
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  return static_cast<short>(WEXITSTATUS(status));
+}
+
+TEST(UnnamedFile, ASnapshotDropsNoLocks) {
+  FdTable table(100);
+  const int host = Deleted(O_WRONLY);
+  const int number = table.Add(host, FileKind::kRegular, "", false);
+  table.Get(static_cast<uint64_t>(number))->description->may_hold_locks = true;
+  struct flock lock = {};
+  lock.l_type = F_WRLCK;
+  lock.l_len = 10;
+  ASSERT_EQ(fcntl(host, F_SETLK, &lock), 0);
+  ASSERT_EQ(LockSeenByAnother(host), F_WRLCK);
+  FileSaver saver(table, 1 << 20, false);
+  std::vector<std::string> obstacles;
+  saver.SaveAll(&obstacles);
+  EXPECT_TRUE(obstacles.empty());
+  EXPECT_EQ(LockSeenByAnother(host), F_WRLCK);
+  ASSERT_EQ(saver.locks.size(), 1u);
+  EXPECT_EQ(saver.locks[0].length, 10);
+  const std::vector<FileSaver::SavedObject> objects = saver.TakeObjects();
+  ASSERT_EQ(objects.size(), 1u);
+  EXPECT_EQ(std::memcmp(objects[0].bytes.data(), "bytes", 5), 0);
+  EXPECT_EQ(objects[0].data.size(), 1u);
 }
 
 }  // namespace
