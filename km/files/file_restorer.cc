@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "km/base/log.h"
@@ -114,6 +115,10 @@ absl::Status FileRestorer::AdoptGiven(uint32_t given) {
 
 absl::Status FileRestorer::RestoreAll(absl::Span<const DescriptorRecord> descriptors,
                                       uint32_t given) {
+  // What it had open before it lowered its limit it still has.
+  const uint64_t limit = table_.limit();
+  table_.SetLimit(UINT64_MAX);
+  const absl::Cleanup lower = [this, limit] { table_.SetLimit(limit); };
   KM_RETURN_IF_ERROR(AdoptGiven(given));
   const uint64_t most = 2 * descriptors.size();  // pairs are held open meanwhile
   if (most > FdTable::kRoom) FdTable::MakeRoom(most);

@@ -30,7 +30,9 @@ class ResumedFiles {
     auto description = std::make_shared<FileDescription>();
     description->kind = KindOfHostFd(host);
     description->foreign = foreign;
-    auto file = std::make_shared<OpenFile>(OwnedFd(host), std::move(description));
+    Put(number, std::make_shared<OpenFile>(OwnedFd(host), std::move(description)));
+  }
+  void Put(int number, std::shared_ptr<OpenFile> file) {
     table_->InstallAt(static_cast<uint64_t>(number), std::move(file), false);
   }
   // The host's descriptor of what the program has as `number`.
@@ -73,6 +75,8 @@ class ResumedFiles {
     return Restore(std::move(saver), true);
   }
 
+  uint64_t limit = 4096;  // of the process that is resumed
+
  private:
   static std::vector<std::string> Save(FileSaver& saver) {
     std::vector<std::string> obstacles;
@@ -102,7 +106,7 @@ class ResumedFiles {
       memory[saved.object.address] = std::move(made);
     }
     saver.reset();  // which has the files open, too
-    table_ = std::make_unique<FdTable>(4096);
+    table_ = std::make_unique<FdTable>(limit);
     FileOptions options;
     options.keep_tcp = keep_tcp;
     FileRestorer restorer(*table_, options, records, memory);

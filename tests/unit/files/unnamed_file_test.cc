@@ -59,6 +59,14 @@ TEST(UnnamedFile, KeepsItsModeAndOwner) {
   }
 }
 
+TEST(ResumedFiles, AreAboveALimitThatWasLowered) {
+  ResumedFiles files;
+  files.Put(100, Deleted(O_RDWR));
+  files.limit = 10;
+  ASSERT_EQ(files.Resume(), absl::OkStatus());
+  EXPECT_EQ(write(files.Host(100), "x", 1), 1);
+}
+
 constexpr unsigned kNoExecSeal = 0x8, kExec = 0x10;  // MFD_NOEXEC_SEAL, MFD_EXEC
 constexpr int kSealExec = 0x20;                      // F_SEAL_EXEC
 
