@@ -15,6 +15,7 @@
 #include "km/base/status.h"
 #include "km/files/host_path.h"
 #include "km/files/kind.h"
+#include "km/files/message_queue.h"
 #include "km/files/unnamed_file.h"
 
 namespace km {
@@ -204,6 +205,10 @@ absl::StatusOr<std::shared_ptr<OpenFile>> FileRestorer::Description(uint32_t id)
   description->foreign = supplied;
   description->made_anew =
       !supplied && record.kind == FileKind::kRegular && MemoryObjectOf(record) != 0;
+  if (!supplied && IsRemovedQueue(record)) {
+    description->made_anew = true;
+    description->path += " (deleted)";
+  }
   if (record.kind == FileKind::kGiven) {
     KM_ASSIGN_OR_RETURN(description->given, GivenNumber(record));
     description->kind = KindOfHostFd(host.get());

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -76,6 +77,8 @@ class ResumedFiles {
   }
 
   uint64_t limit = 4096;  // of the process that is resumed
+  // Called when the process has ended, before it is resumed.
+  std::function<void()> meanwhile = [] {};
 
  private:
   static std::vector<std::string> Save(FileSaver& saver) {
@@ -107,11 +110,13 @@ class ResumedFiles {
     }
     saver.reset();  // which has the files open, too
     table_ = std::make_unique<FdTable>(limit);
+    meanwhile();
     FileOptions options;
     options.keep_tcp = keep_tcp;
     FileRestorer restorer(*table_, options, records, memory);
     KM_RETURN_IF_ERROR(restorer.Supply(descriptors, 0));
     KM_RETURN_IF_ERROR(restorer.RestoreAll(descriptors, 0));
+    (void)restorer.TakeMadeQueues();
     for (const MemoryObject& object : objects) {
       KM_RETURN_IF_ERROR(SealMemoryObject(object, memory[object.address].get()));
     }
