@@ -33,7 +33,45 @@ static const char* Still(int* fd) {
   return mapped;
 }
 
+static void* MapOpen(const char* path, int flags) {
+  const int fd = open(path, flags);
+  CHECK_OK(fd);
+  void* mapped = mmap(NULL, kPage, PROT_READ, MAP_SHARED, fd, 0);
+  CHECK(mapped != MAP_FAILED);
+  CHECK_OK(close(fd));
+  return mapped;
+}
+
+static void* read_only[3];  // of a file with a name, of a deleted one, of a sealed memfd
+static void* writable;
+
+// What is shared from a descriptor for reading alone stays so.
+static void MapForReading(void) {
+  CHECK_OK(close(PatternFile("readable", kPage)));
+  CHECK_OK(close(PatternFile("unreachable", kPage)));
+  read_only[0] = MapOpen("readable", O_RDONLY);
+  read_only[1] = MapOpen("unreachable", O_RDONLY);
+  writable = MapOpen("readable", O_RDWR);
+  CHECK_OK(unlink("unreachable"));
+  const int sealed = memfd_create("sealed", MFD_ALLOW_SEALING);
+  CHECK_OK(ftruncate(sealed, kPage));
+  CHECK_OK(fcntl(sealed, F_ADD_SEALS, F_SEAL_FUTURE_WRITE));
+  read_only[2] = mmap(NULL, kPage, PROT_READ, MAP_SHARED, sealed, 0);
+  CHECK(read_only[2] != MAP_FAILED);
+  CHECK_OK(close(sealed));
+}
+
+static void CheckReading(void) {
+  for (int i = 0; i < 3; i++) {
+    CHECK_ERRNO(mprotect(read_only[i], kPage, PROT_READ | PROT_WRITE), EACCES);
+    CHECK_EQ(*(uint8_t*)read_only[i], i < 2 ? PatternByte(0) : 0);
+  }
+  CHECK_OK(mprotect(writable, kPage, PROT_READ | PROT_WRITE));
+  CHECK_OK(mprotect(writable, kPage, PROT_READ));
+}
+
 int main(void) {
+  MapForReading();
   int memory = memfd_create("numbers", MFD_ALLOW_SEALING | MFD_CLOEXEC);
   CHECK_OK(memory);
   CHECK_OK(ftruncate(memory, kFar + 100));
@@ -85,6 +123,7 @@ int main(void) {
 
   for (int round = 0; round < 2; round++) {
     GuestSnapshot();
+    CheckReading();
     char bytes[16] = "";
     CHECK_EQ(pread(memory, bytes, 4, 10), 4);
     CHECK(memcmp(bytes, "near", 4) == 0);
