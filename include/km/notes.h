@@ -161,7 +161,7 @@ enum km_mappings_tag {
      size in bytes, u32 kind, u32 seals (F_SEAL_), counted text name. Its bytes are those of the
      segment at `address`, which is beyond every address of the program's. Repeated, ascending. */
   KM_MAPPINGS_OBJECT = KM_TAG_REQUIRED | 3,
-  KM_MAPPINGS_ADVICE = 4, /* u32 advice, u32 0: of the mapping before it */
+  KM_MAPPINGS_ADVICE = 4, /* u32 advice, u32 0: of the mapping before it; KM_ADVICE_READ_ONLY */
   /* Of the file that the mapping before it shares: as KM_NAMED_IDENTITY */
   KM_MAPPINGS_IDENTITY = 5,
   /* Attached System V memory: u64 start, end, u32 protection, flags, u64 offset in the segment, u64
@@ -170,6 +170,9 @@ enum km_mappings_tag {
   /* Of memory: u64 start, end, u32 mode, u32 0, u64...: bits of nodes; repeated */
   KM_MAPPINGS_POLICY = KM_TAG_REQUIRED | 116,
 };
+
+/* A bit of advice: a shared mapping that may not be made writable, for its file was not open so. */
+#define KM_ADVICE_READ_ONLY 0x8000u
 
 enum km_object_kind {
   KM_OBJECT_MEMFD = 1,
@@ -344,7 +347,10 @@ enum km_inotify_tag {
 };
 
 /* KM_FILE_MEMFD, and KM_FILE_REGULAR of a file without a name. */
-enum km_unnamed_tag { KM_UNNAMED_OBJECT = 6 /* u64: address of the memory object */ };
+enum km_unnamed_tag {
+  KM_UNNAMED_OBJECT = 6,     /* u64: address of the memory object */
+  KM_UNNAMED_ATTRIBUTES = 7, /* u32 mode (07777 and less), uid, gid */
+};
 
 enum km_timers_tag {
   KM_TIMERS_TIMER = 1, /* s32 id, s32 clock, u32 notify, u32 signal, u64 value, u32 tid, u32 flags,

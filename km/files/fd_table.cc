@@ -147,8 +147,13 @@ void FdTable::Adopt(int host_fd, int given) {
   description->path = HostPathOf(host_fd);
   description->given = given;
   description->foreign = true;
-  auto number = static_cast<uint64_t>(host_fd);
-  InstallAt(number, std::make_shared<OpenFile>(OwnedFd(host_fd), std::move(description)), false);
+  auto number = static_cast<size_t>(host_fd);
+  auto file = std::make_shared<OpenFile>(OwnedFd(host_fd), std::move(description));
+  // Above the limit too: one that is lowered closes nothing.
+  absl::MutexLock lock(&mutex_);
+  if (number >= slots_.size()) slots_.resize(number + 1);
+  slots_[number].file.swap(file);
+  slots_[number].close_on_exec = slots_[number].untouched = false;
 }
 
 void FdTable::AdoptStandard(uint32_t which) {

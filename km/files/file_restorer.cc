@@ -8,12 +8,14 @@
 #include <cerrno>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "km/base/log.h"
 #include "km/base/status.h"
 #include "km/files/host_path.h"
 #include "km/files/kind.h"
+#include "km/files/message_queue.h"
 #include "km/files/unnamed_file.h"
 
 namespace km {
@@ -114,6 +116,10 @@ absl::Status FileRestorer::AdoptGiven(uint32_t given) {
 
 absl::Status FileRestorer::RestoreAll(absl::Span<const DescriptorRecord> descriptors,
                                       uint32_t given) {
+  // What it had open before it lowered its limit it still has.
+  const uint64_t limit = table_.limit();
+  table_.SetLimit(UINT64_MAX);
+  const absl::Cleanup lower = [this, limit] { table_.SetLimit(limit); };
   KM_RETURN_IF_ERROR(AdoptGiven(given));
   const uint64_t most = 2 * descriptors.size();  // pairs are held open meanwhile
   if (most > FdTable::kRoom) FdTable::MakeRoom(most);
@@ -200,6 +206,10 @@ absl::StatusOr<std::shared_ptr<OpenFile>> FileRestorer::Description(uint32_t id)
   description->foreign = supplied;
   description->made_anew =
       !supplied && record.kind == FileKind::kRegular && MemoryObjectOf(record) != 0;
+  if (!supplied && IsRemovedQueue(record)) {
+    description->made_anew = true;
+    description->path += " (deleted)";
+  }
   if (record.kind == FileKind::kGiven) {
     KM_ASSIGN_OR_RETURN(description->given, GivenNumber(record));
     description->kind = KindOfHostFd(host.get());

@@ -1,12 +1,16 @@
 #include "km/files/file_saver.h"
 
 #include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
 #include "km/base/log.h"
 #include "km/base/status.h"
@@ -43,6 +47,55 @@ std::vector<std::pair<uint64_t, uint64_t>> DataOf(int fd, uint64_t size) {
   }
   lseek(fd, offset, SEEK_SET);
   return ranges;
+}
+
+// Reads what the saved object's file holds, by a descriptor that is open for reading.
+absl::Status MapObject(int fd, FileSaver::SavedObject* saved) {
+  MemoryObject& object = saved->object;
+  if (object.kind == KM_OBJECT_MEMFD) object.seals = static_cast<uint32_t>(fcntl(fd, F_GET_SEALS));
+  if (object.size == 0) return absl::OkStatus();
+  // Before 6.7 what is open for writing is not shared under F_SEAL_WRITE. Its bytes stay as they
+  // are.
+  const bool still = object.kind == KM_OBJECT_MEMFD && (object.seals & F_SEAL_WRITE) != 0;
+  const int flags = still ? MAP_PRIVATE : MAP_SHARED;
+  saved->bytes = OwnedMapping(mmap(nullptr, object.size, PROT_READ, flags, fd, 0), object.size);
+  if (!saved->bytes.valid()) return ErrnoStatus(errno, "cannot be mapped");
+  saved->data = DataOf(fd, object.size);
+  return absl::OkStatus();
+}
+
+absl::Status MapAnew(int fd, FileSaver::SavedObject* saved) {
+  const OwnedFd reading(
+      open(absl::StrCat("/proc/self/fd/", fd).c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  if (!reading.valid()) return ErrnoStatus(errno, "cannot be read");
+  return MapObject(reading.get(), saved);
+}
+
+int Work(void* work) {
+  (*static_cast<absl::FunctionRef<void()>*>(work))();
+  return 0;
+}
+
+// Calls `work` in a process that has this one's memory and a table of descriptors of its own:
+// closing a descriptor of a file drops the locks (POSIX) that its table's owner has on it. This
+// thread waits for it. False, with errno: it cannot be made.
+bool WithOwnDescriptors(absl::FunctionRef<void()> work) {
+  constexpr size_t kStack = 256 << 10;
+  const OwnedMapping stack(
+      mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), kStack);
+  if (!stack.valid()) return false;
+  // What the terminal sends to the process group is this process's to handle.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  // Ends without a signal, and is found by __WALL alone.
+  const pid_t child = clone(Work, stack.data() + kStack, CLONE_VM | CLONE_VFORK, &work);
+  const int error = errno;
+  while (child > 0 && waitpid(child, nullptr, __WALL) < 0 && errno == EINTR) {
+  }
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  errno = error;
+  return child > 0;
 }
 
 }  // namespace
@@ -143,23 +196,17 @@ absl::StatusOr<uint64_t> FileSaver::Memory(int host_fd, uint32_t kind, const std
                      " that a snapshot carries of such a file (--max-unnamed=BYTES)"));
   }
   if (size > KM_OBJECT_END - next_address_) return ErrnoStatus(EFBIG, "is too large");
-  // To be mapped it must be open for reading. An O_PATH descriptor is opened once more.
-  OwnedFd reading;
-  int fd = host_fd;
-  const int flags = fcntl(host_fd, F_GETFL);
-  if ((flags & O_PATH) != 0 || (flags & O_ACCMODE) == O_WRONLY) {
-    reading = OwnedFd(open(absl::StrCat("/proc/self/fd/", host_fd).c_str(), O_RDONLY | O_CLOEXEC));
-    if (!reading.valid()) return ErrnoStatus(errno, "cannot be read");
-    fd = reading.get();
-  }
   SavedObject saved;
   saved.object = {next_address_, size, kind, 0, name};
-  if (kind == KM_OBJECT_MEMFD) saved.object.seals = static_cast<uint32_t>(fcntl(fd, F_GET_SEALS));
-  if (size != 0) {
-    saved.bytes = OwnedMapping(mmap(nullptr, size, PROT_READ, MAP_SHARED, fd, 0), size);
-    if (!saved.bytes.valid()) return ErrnoStatus(errno, "cannot be mapped");
-    saved.data = DataOf(fd, size);
+  // To be mapped it must be open for reading. An O_PATH descriptor is opened once more.
+  absl::Status mapped;
+  const int flags = fcntl(host_fd, F_GETFL);
+  if ((flags & O_PATH) == 0 && (flags & O_ACCMODE) != O_WRONLY) {
+    mapped = MapObject(host_fd, &saved);
+  } else if (!WithOwnDescriptors([&] { mapped = MapAnew(host_fd, &saved); })) {
+    return ErrnoStatus(errno, "cannot be read");
   }
+  KM_RETURN_IF_ERROR(mapped);
   objects_.push_back(std::move(saved));
   // One page between two objects at least, so that none looks like a part of another.
   next_address_ = RoundUp(next_address_ + size + kPage, kObjectAlignment);

@@ -1,5 +1,4 @@
 // Memfds, with contents and seals.
-#include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "km/base/records.h"
 #include "km/base/status.h"
@@ -14,12 +13,12 @@ namespace {
 constexpr absl::string_view kPrefix = "/memfd:";
 
 absl::StatusOr<std::string> Describe(const FileRecord& record) {
-  uint64_t object = 0;
+  UnnamedState state;
   KM_RETURN_IF_ERROR(ForEachRecord(ByteReader(record.state), [&](uint32_t tag, ByteReader* value) {
-    return ReadMemoryObject(tag, value, &object);
+    return ReadUnnamed(tag, value, &state);
   }));
-  if (object == 0) return absl::DataLossError("a memfd without its memory");
-  return absl::StrCat("its contents at ", absl::Hex(object));
+  if (state.object == 0) return absl::DataLossError("a memfd without its memory");
+  return UnnamedText(state);
 }
 
 absl::Status Save(const OpenFile& file, FileSaver& saver, FileRecord& record) {
@@ -32,7 +31,7 @@ absl::Status Save(const OpenFile& file, FileSaver& saver, FileRecord& record) {
 
 }  // namespace
 
-const FileKindRow kMemFdKind = {FileKind::kMemFd,    "memfd", Describe, Save,
-                                RestoreMemoryObject, nullptr};
+const FileKindRow kMemFdKind = {FileKind::kMemFd,    "memfd",           Describe, Save,
+                                RestoreMemoryObject, FinishMemoryObject};
 
 }  // namespace km

@@ -350,23 +350,20 @@ absl::StatusOr<OwnedFd> Make(const std::string& path, const QueueState& state,
   return made;
 }
 
-// A name that nobody has, until all descriptions are open on the queue.
+// A name that nobody has, until all descriptions are open on the queue. Not the one that it had:
+// that others may have by now, or look for.
 std::string PassingName(uint32_t object) {
   uint64_t random = 0;
   (void)getrandom(&random, sizeof(random), 0);
   return absl::StrFormat("/km-%u-%016x", object, random);
 }
 
-bool Free(const std::string& path) { return !Open(path, O_RDONLY).valid() && errno == ENOENT; }
-
-// Makes a queue that has no name any more: under the one that it had, if that is free, or another.
-absl::Status MakeUnnamed(const FileRecord& record, const QueueState& state,
-                         FileRestorer& restorer) {
+// Makes a queue that has no name any more.
+absl::Status MakeUnnamed(const QueueState& state, FileRestorer& restorer) {
   if (!state.attributes.has_value()) {
     return absl::DataLossError("a removed message queue is not said to be anything");
   }
-  std::string path = record.path;
-  if (path.size() < 2 || !Free(path)) path = PassingName(state.object);
+  const std::string path = PassingName(state.object);
   KM_ASSIGN_OR_RETURN(OwnedFd made, Make(path, state, restorer));
   restorer.PassingName(state.object) = path;
   return absl::OkStatus();
@@ -378,15 +375,19 @@ absl::StatusOr<OwnedFd> Restore(const FileRecord& record, FileRestorer& restorer
   std::string path = record.path;
   if (state.unnamed) {
     if (restorer.PassingName(state.object).empty()) {
-      KM_RETURN_IF_ERROR(MakeUnnamed(record, state, restorer));
+      KM_RETURN_IF_ERROR(MakeUnnamed(state, restorer));
     }
     path = restorer.PassingName(state.object);
   }
   OwnedFd host = Open(path, flags);
+  absl::Status made = absl::UnknownError("not made");
   if (!host.valid() && errno == ENOENT && state.attributes.has_value()) {
-    KM_ASSIGN_OR_RETURN(OwnedFd made, Make(path, state, restorer));
+    made = Make(path, state, restorer).status();
+    // Another one may have made it meanwhile: a resume of the same file.
+    if (!made.ok() && ErrnoOf(made) != EEXIST) return made;
     host = Open(path, flags);
-  } else if (host.valid() && state.attributes.has_value() && !state.unnamed) {
+  }
+  if (host.valid() && state.attributes.has_value() && !state.unnamed && !made.ok()) {
     KM_RETURN_IF_ERROR(CheckFound(record, *state.attributes, host.get(), restorer.policy()));
   }
   if (!host.valid()) return ErrnoStatus(errno, absl::StrCat("cannot open ", Quoted(record.path)));
@@ -394,6 +395,12 @@ absl::StatusOr<OwnedFd> Restore(const FileRecord& record, FileRestorer& restorer
 }
 
 }  // namespace
+
+bool IsRemovedQueue(const FileRecord& record) {
+  if (record.kind != FileKind::kMessageQueue) return false;
+  const absl::StatusOr<QueueState> state = Decode(record);
+  return state.ok() && state->unnamed;
+}
 
 absl::Status RestoreNotices(FdTable& table, absl::Span<const FileRecord> descriptions,
                             absl::Span<const DescriptorRecord> descriptors) {

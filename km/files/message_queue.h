@@ -9,6 +9,9 @@
 
 namespace km {
 
+// Whether it is of a queue that the program has removed (mq_unlink(3)).
+bool IsRemovedQueue(const FileRecord& record);
+
 // Asks again for the notices that the program was waiting for (mq_notify(2)). At last: the kernel
 // forgets them when the process closes any descriptor of the queue. `descriptions` were restored.
 absl::Status RestoreNotices(FdTable& table, absl::Span<const FileRecord> descriptions,

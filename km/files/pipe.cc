@@ -19,6 +19,9 @@
 namespace km {
 namespace {
 
+// What binds users without CAP_SYS_RESOURCE.
+constexpr char kPipeLimits[] = "see /proc/sys/fs/pipe-user-pages-soft and pipe-max-size";
+
 struct PipeState {
   uint32_t object = 0;
   uint32_t size = 0;
@@ -86,10 +89,17 @@ absl::Status SaveContents(int host_fd, ByteWriter* out) {
     return ErrnoStatus(errno, "cannot be read");
   }
   const OwnedFd copy(ends[0]), copy_end(ends[1]);
-  if (fcntl(copy_end.get(), F_SETPIPE_SZ, size) < size) return ErrnoStatus(errno, "is too large");
+  // A smaller one may do for what is in it.
+  const bool room = fcntl(copy_end.get(), F_SETPIPE_SZ, size) >= size;
+  const int error = errno;
   const ssize_t copied =
       tee(reading.get(), copy_end.get(), static_cast<size_t>(size), SPLICE_F_NONBLOCK);
-  if (copied != waiting) return ErrnoStatus(errno, "cannot be copied");
+  if (copied < waiting && !room) {
+    return ErrnoStatus(error, absl::StrCat("cannot be copied for want of another one with room for "
+                                           "its ",
+                                           size, " bytes (", kPipeLimits, ")"));
+  }
+  if (copied != waiting) return ErrnoStatus(copied < 0 ? errno : EIO, "cannot be copied");
   std::vector<uint8_t> buffer(static_cast<size_t>(waiting));
   ssize_t bytes = 0;
   int pieces = 0;
@@ -161,9 +171,12 @@ absl::StatusOr<OwnedFd> OriginalEnd(const FileRecord& record, const std::array<O
   return end;
 }
 
-absl::Status Fill(int host_fd, const PipeState& state) {
+absl::Status Fill(int host_fd, const PipeState& state, FileRestorer& restorer) {
+  absl::Status small;
   if (state.size != 0 && fcntl(host_fd, F_SETPIPE_SZ, state.size) < 0) {
-    return ErrnoStatus(errno, absl::StrCat("cannot give a pipe room for ", state.size, " bytes"));
+    small = ErrnoStatus(errno, absl::StrCat("cannot give a pipe room for ", state.size, " bytes (",
+                                            kPipeLimits, ")"));
+    restorer.Warn(absl::StrCat(small.message(), "; it has ", fcntl(host_fd, F_GETPIPE_SZ)));
   }
   // Others may have written to a FIFO since.
   int waiting = 0;
@@ -175,7 +188,7 @@ absl::Status Fill(int host_fd, const PipeState& state) {
   }
   for (absl::Span<const uint8_t> piece : state.contents) {
     if (write(host_fd, piece.data(), piece.size()) != static_cast<ssize_t>(piece.size())) {
-      return ErrnoStatus(errno, "cannot fill a pipe");
+      return small.ok() ? ErrnoStatus(errno, "cannot fill a pipe") : small;
     }
   }
   return absl::OkStatus();
@@ -189,7 +202,7 @@ absl::StatusOr<OwnedFd> Restore(const FileRecord& record, FileRestorer& restorer
     FileRecord both;
     both.flags = O_RDWR | O_NONBLOCK;
     KM_ASSIGN_OR_RETURN(OwnedFd filled, Reopen(held[0].get(), both));
-    KM_RETURN_IF_ERROR(Fill(filled.get(), state));
+    KM_RETURN_IF_ERROR(Fill(filled.get(), state, restorer));
   }
   if (IsOriginalEnd(record) && held[1].valid()) return OriginalEnd(record, held);
   return Reopen(held[0].get(), record);

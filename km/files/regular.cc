@@ -19,11 +19,11 @@ namespace km {
 namespace {
 
 absl::StatusOr<std::string> Describe(const FileRecord& record) {
-  uint64_t object = 0;
+  UnnamedState state;
   KM_RETURN_IF_ERROR(ForEachRecord(ByteReader(record.state), [&](uint32_t tag, ByteReader* value) {
-    return SkipIdentity(tag, value) || ReadMemoryObject(tag, value, &object);
+    return SkipIdentity(tag, value) || ReadUnnamed(tag, value, &state);
   }));
-  return object == 0 ? "" : absl::StrCat("deleted, with its contents at ", absl::Hex(object));
+  return state.object == 0 ? "" : absl::StrCat("deleted, with ", UnnamedText(state));
 }
 
 absl::Status Save(const OpenFile& file, FileSaver& saver, FileRecord& record) {
@@ -47,7 +47,7 @@ absl::StatusOr<OwnedFd> Restore(const FileRecord& record, FileRestorer& restorer
 
 }  // namespace
 
-const FileKindRow kRegularKind = {
-    FileKind::kRegular, "regular file", Describe, Save, Restore, nullptr};
+const FileKindRow kRegularKind = {FileKind::kRegular, "regular file", Describe, Save, Restore,
+                                  FinishMemoryObject};
 
 }  // namespace km

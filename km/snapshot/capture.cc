@@ -1,6 +1,7 @@
 #include "km/snapshot/capture.h"
 
 #include <fcntl.h>
+#include <km/notes.h>
 #include <limits.h>
 #include <sys/mman.h>
 #include <sys/personality.h>
@@ -104,6 +105,7 @@ class Capturer {
   void AddBaseMemory(const Mapping& mapping, uint64_t start, uint64_t end);
   void NameBases();
   bool LeftOut(const Mapping& mapping);
+  bool MayBeWritten(const Mapping& mapping) const;
   void CaptureSharedFile(const Mapping& mapping, ImageMapping* to);
   void CaptureObjects();
   Image& image() { return captured_.image; }
@@ -417,6 +419,17 @@ void Capturer::NameBases() {
   }
 }
 
+// Whether the kernel lets it be made writable, which depends on how the file was open when it was
+// mapped, and on its seals. Nothing tells, so one page is made so for a moment. The program's own
+// tables keep it from that.
+bool Capturer::MayBeWritten(const Mapping& mapping) const {
+  if (mapping.protection & PROT_WRITE) return true;
+  void* page = process_.memory().window() + mapping.start;
+  if (mprotect(page, kPageSize, PROT_READ | PROT_WRITE) != 0) return errno != EACCES;
+  (void)mprotect(page, kPageSize, HostProtection(mapping.protection));
+  return true;
+}
+
 // A shared mapping of a file that can be opened again by its name is one of that file; otherwise
 // of a memory object.
 void Capturer::CaptureSharedFile(const Mapping& mapping, ImageMapping* to) {
@@ -431,6 +444,7 @@ void Capturer::CaptureSharedFile(const Mapping& mapping, ImageMapping* to) {
     return;  // without an object there is an obstacle
   }
   bool anonymous = mapping.flags & MAP_ANONYMOUS;
+  if (!anonymous && !MayBeWritten(mapping)) to->advice |= KM_ADVICE_READ_ONLY;
   if (!anonymous && HasName(mapping.file->fd.get(), mapping.file->path)) {
     to->identity = IdentityOf(mapping.file->fd.get());
     return;

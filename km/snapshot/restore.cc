@@ -117,7 +117,7 @@ class Restorer : public Restoration {
     KM_RETURN_IF_ERROR(RestoreDirectory());
     KM_RETURN_IF_ERROR(RestoreIdentity());
     KM_RETURN_IF_ERROR(RestoreObjects());
-    KM_RETURN_IF_ERROR(ipc_.Restore());
+    KM_RETURN_IF_ERROR(RestoreIpc());
     KM_RETURN_IF_ERROR(RestoreMemory(image_, fd_, bases, objects_, *files_, ipc_, process_));
     KM_RETURN_IF_ERROR(ipc_.RemoveSegments());
     KM_RETURN_IF_ERROR(RestoreSignals());
@@ -157,6 +157,7 @@ class Restorer : public Restoration {
   absl::Status RestoreIdentity();
   void RestoreClock();
   absl::Status RestoreObjects();
+  absl::Status RestoreIpc();
   absl::Status CopyToObject(const ImageMemory& piece, const MemoryObject& object, int to);
   absl::Status SealObjects();
   absl::Status RestoreFiles();
@@ -171,6 +172,7 @@ class Restorer : public Restoration {
   const int fd_;  // for Begin
   Process& process_;
   IpcRestorer ipc_;
+  OwnedFd turns_;                         // for TurnOfMaking
   std::vector<std::string> made_queues_;  // names of POSIX queues, gone again when a resume fails
   absl::flat_hash_map<uint64_t, OwnedFd> objects_;  // by their addresses
   std::optional<FileRestorer> files_;
@@ -244,7 +246,11 @@ void Restorer::RestoreClock() {
 
 absl::Status Restorer::RestoreFiles() {
   files_->program = OwnerOfMade(image_);
-  KM_RETURN_IF_ERROR(files_->RestoreAll(image_.descriptors, image_.given));
+  {
+    const TurnOfMaking turn(turns_.get());
+    KM_RETURN_IF_ERROR(files_->RestoreAll(image_.descriptors, image_.given));
+  }
+  turns_ = OwnedFd();
   made_queues_ = files_->TakeMadeQueues();
   last_ = files_->TakeLast();
   files_.reset();  // what it holds open is not to be closed under locks
@@ -272,16 +278,29 @@ void Restorer::RestoreTerminal() {
 // Made before the memory that is mapped of them, and read at once: they may be changed through
 // descriptors.
 absl::Status Restorer::RestoreObjects() {
+  const absl::flat_hash_map<uint64_t, uint32_t> modes = ModesOf(image_.descriptions);
   for (const MemoryObject& object : image_.objects) {
     if (object.kind == KM_OBJECT_SEGMENT) continue;  // the IpcRestorer's
-    KM_ASSIGN_OR_RETURN(OwnedFd file, MakeMemoryObject(object));
+    const auto mode = modes.find(object.address);
+    KM_ASSIGN_OR_RETURN(
+        OwnedFd file,
+        MakeMemoryObject(object, mode != modes.end() ? std::optional(mode->second) : std::nullopt));
     for (const ImageMemory& piece : image_.memory) {
       if (piece.address < object.address || piece.address - object.address >= object.size) continue;
       KM_RETURN_IF_ERROR(CopyToObject(piece, object, file.get()));
     }
+    if (SealedBeforeMapped(object)) KM_RETURN_IF_ERROR(SealMemoryObject(object, file.get()));
     objects_[object.address] = std::move(file);
   }
   return absl::OkStatus();
+}
+
+absl::Status Restorer::RestoreIpc() {
+  if (HasNamedObjects(image_)) {
+    turns_ = OwnedFd(open(absl::StrCat("/proc/self/fd/", fd_).c_str(), O_RDONLY | O_CLOEXEC));
+  }
+  const TurnOfMaking turn(turns_.get());
+  return ipc_.Restore();
 }
 
 // Holes stay holes.
@@ -317,13 +336,7 @@ absl::Status Restorer::CopyToObject(const ImageMemory& piece, const MemoryObject
 // At last: what seals forbid has been done by now.
 absl::Status Restorer::SealObjects() {
   for (const MemoryObject& object : image_.objects) {
-    const int seals = static_cast<int>(object.seals);
-    if (object.kind != KM_OBJECT_MEMFD ||
-        fcntl(objects_[object.address].get(), F_GET_SEALS) == seals)
-      continue;
-    if (fcntl(objects_[object.address].get(), F_ADD_SEALS, seals) != 0) {
-      return ErrnoStatus(errno, absl::StrCat("cannot seal '", object.name, "' again"));
-    }
+    KM_RETURN_IF_ERROR(SealMemoryObject(object, objects_[object.address].get()));
   }
   return absl::OkStatus();
 }

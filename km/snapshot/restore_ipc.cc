@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <km/notes.h>
+#include <sys/file.h>
 #include <sys/ipc.h>
 #include <sys/mman.h>
 #include <sys/msg.h>
@@ -18,6 +19,7 @@
 #include "absl/strings/str_format.h"
 #include "km/base/log.h"
 #include "km/base/status.h"
+#include "km/files/message_queue.h"
 
 namespace km {
 namespace {
@@ -48,6 +50,33 @@ int Find(long call, const ImageIpc& object, int* host) {
   if (id < 0) return errno;
   *host = static_cast<int>(id);
   return 0;
+}
+
+struct Outcome {
+  int error = 0;
+  bool made = false;  // or to be made, with an error
+};
+
+// What the host has with the key, or else a new one that `make` makes (-1, with errno: it cannot).
+// Another resume of the same file may make it in between.
+template <typename Make>
+Outcome FindOrMake(long call, const ImageIpc& object, Make make, int* host) {
+  constexpr int kTries = 10;  // whoever goes on removing it may have it
+  for (int i = 0;; ++i) {
+    const int error = Find(call, object, host);
+    if (error != ENOENT) return {error, false};
+    *host = make();
+    if (*host >= 0) return {0, true};
+    if (errno != EEXIST || i == kTries) return {errno, true};
+  }
+}
+
+absl::Status Failed(const Outcome& outcome, absl::string_view what, const ImageIpc& object) {
+  return Failed(outcome.error, outcome.made ? "make" : "use", what, object);
+}
+
+int MakeFlags(const ImageIpc& object) {
+  return static_cast<int>(object.mode & 0777) | IPC_CREAT | IPC_EXCL;
 }
 
 template <typename Record, typename Permissions>
@@ -94,6 +123,30 @@ IpcRestorer::~IpcRestorer() {
   if (!kept_) process_.sysv().RemoveMade(true);
 }
 
+bool HasNamedObjects(const Image& image) {
+  const auto keyed = [](const ImageIpc& object) { return object.key != IPC_PRIVATE; };
+  return std::any_of(image.segments.begin(), image.segments.end(), keyed) ||
+         std::any_of(image.semaphores.begin(), image.semaphores.end(), keyed) ||
+         std::any_of(image.queues.begin(), image.queues.end(), keyed) ||
+         std::any_of(image.descriptions.begin(), image.descriptions.end(),
+                     [](const FileRecord& record) {
+                       return record.kind == FileKind::kMessageQueue && !IsRemovedQueue(record);
+                     });
+}
+
+TurnOfMaking::TurnOfMaking(int file) : file_(file) {
+  constexpr int kTries = 1000;
+  constexpr useconds_t kPause = 10000;  // 10 s in all: whoever else has locked the file may keep it
+  for (int i = 0; file_ >= 0 && i < kTries && flock(file_, LOCK_EX | LOCK_NB) != 0; ++i) {
+    if (errno != EWOULDBLOCK) return;
+    usleep(kPause);
+  }
+}
+
+TurnOfMaking::~TurnOfMaking() {
+  if (file_ >= 0) flock(file_, LOCK_UN);
+}
+
 absl::Status IpcRestorer::Restore() {
   for (const ImageSegment& from : image_.segments) KM_RETURN_IF_ERROR(Segment(from));
   for (const ImageSemaphores& from : image_.semaphores) KM_RETURN_IF_ERROR(Semaphores(from));
@@ -120,9 +173,11 @@ absl::Status IpcRestorer::CheckFound(const ImageIpc& from, int host, int64_t cha
 absl::Status IpcRestorer::Segment(const ImageSegment& from) {
   constexpr char kWhat[] = "shared memory";
   int host = 0;
-  const int error = Find(SYS_shmget, from, &host);
+  const Outcome outcome = FindOrMake(
+      SYS_shmget, from, [&from] { return shmget(from.key, from.size, MakeFlags(from)); }, &host);
+  if (outcome.error != 0) return Failed(outcome, kWhat, from);
   shmid_ds status = {};
-  if (error == 0) {
+  if (!outcome.made) {
     if (shmctl(host, IPC_STAT, &status) != 0) return Failed(errno, "use", kWhat, from);
     if (status.shm_segsz != from.size) {
       return absl::FailedPreconditionError(
@@ -133,9 +188,6 @@ absl::Status IpcRestorer::Segment(const ImageSegment& from) {
     process_.sysv().Bind(kMemory, from.id, host);
     return absl::OkStatus();
   }
-  if (error != ENOENT) return Failed(error, "use", kWhat, from);
-  host = shmget(from.key, from.size, static_cast<int>(from.mode & 0777) | IPC_CREAT | IPC_EXCL);
-  if (host < 0) return Failed(errno, "make", kWhat, from);
   process_.sysv().NoteMade(kMemory, host, from.key != IPC_PRIVATE);
   process_.sysv().Bind(kMemory, from.id, host);
   KM_RETURN_IF_ERROR(Fill(from, host));
@@ -213,14 +265,14 @@ absl::Status IpcRestorer::RemoveSegments() {
 absl::Status IpcRestorer::Semaphores(const ImageSemaphores& from) {
   SysvObjects& objects = process_.sysv();
   int host = 0;
-  const int error = Find(SYS_semget, from, &host);
-  if (error == 0) {
+  const auto make = [&from] {
+    return semget(from.key, static_cast<int>(from.values.size()), MakeFlags(from));
+  };
+  const Outcome outcome = FindOrMake(SYS_semget, from, make, &host);
+  if (outcome.error != 0) return Failed(outcome, kSemaphoresName, from);
+  if (!outcome.made) {
     KM_RETURN_IF_ERROR(UseSemaphores(from, host));
   } else {
-    if (error != ENOENT) return Failed(error, "use", kSemaphoresName, from);
-    host = semget(from.key, static_cast<int>(from.values.size()),
-                  static_cast<int>(from.mode & 0777) | IPC_CREAT | IPC_EXCL);
-    if (host < 0) return Failed(errno, "make", kSemaphoresName, from);
     objects.NoteMade(kSemaphores, host, from.key != IPC_PRIVATE);
     KM_RETURN_IF_ERROR(FillSemaphores(from, host));
   }
@@ -281,15 +333,14 @@ absl::Status IpcRestorer::FillSemaphores(const ImageSemaphores& from, int host) 
 
 absl::Status IpcRestorer::Queue(const ImageQueue& from) {
   int host = 0;
-  const int error = Find(SYS_msgget, from, &host);
-  if (error == 0) {
+  const Outcome outcome = FindOrMake(
+      SYS_msgget, from, [&from] { return msgget(from.key, MakeFlags(from)); }, &host);
+  if (outcome.error != 0) return Failed(outcome, kQueueName, from);
+  if (!outcome.made) {
     msqid_ds status = {};
     if (msgctl(host, IPC_STAT, &status) != 0) return Failed(errno, "use", kQueueName, from);
     KM_RETURN_IF_ERROR(CheckFound(from, host, status.msg_ctime, true, kQueueName));
   } else {
-    if (error != ENOENT) return Failed(error, "use", kQueueName, from);
-    host = msgget(from.key, static_cast<int>(from.mode & 0777) | IPC_CREAT | IPC_EXCL);
-    if (host < 0) return Failed(errno, "make", kQueueName, from);
     process_.sysv().NoteMade(kQueue, host, from.key != IPC_PRIVATE);
     KM_RETURN_IF_ERROR(FillQueue(from, host));
   }

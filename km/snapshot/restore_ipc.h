@@ -18,6 +18,23 @@ namespace km {
 // is whoever resumes, unless it had become another one.
 Owner OwnerOfMade(const Image& image);
 
+// Whether it has objects with a key or name, System V or POSIX, which other processes find.
+bool HasNamedObjects(const Image& image);
+
+// While it lives, no other resume of the file makes objects that have a key or name: who finds one
+// finds it filled. `file`: a description of the snapshot file that no other process has, or -1. Who
+// cannot have its turn in 10 seconds goes on without.
+class TurnOfMaking {
+ public:
+  explicit TurnOfMaking(int file);
+  ~TurnOfMaking();
+  TurnOfMaking(const TurnOfMaking&) = delete;
+  TurnOfMaking& operator=(const TurnOfMaking&) = delete;
+
+ private:
+  const int file_;
+};
+
 // For one resume, on the main thread, before any thread of the program runs. Not thread-safe. What
 // it made on the host is removed again unless Keep says that the resume succeeded.
 class IpcRestorer {

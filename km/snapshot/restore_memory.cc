@@ -1,6 +1,7 @@
 #include "km/snapshot/restore_memory.h"
 
 #include <fcntl.h>
+#include <km/notes.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -77,6 +78,7 @@ class MemoryRestorer {
   absl::Status RestoreSharedMemory(const ImageMapping& from);
   absl::Status RestoreSharedFile(const ImageMapping& from);
   absl::StatusOr<OwnedFd> OpenShared(const ImageMapping& from);
+  absl::StatusOr<OwnedFd> OpenObject(const ImageMapping& from, int object);
   absl::Status Fail(const ImageMapping& mapping, int error) const;
   bool CopySmall(uint64_t start, uint64_t end);
   void CopyWorkingSet(uint64_t start, uint64_t end);
@@ -253,6 +255,9 @@ absl::Status MemoryRestorer::RestoreSharedMemory(const ImageMapping& from) {
 }
 
 absl::StatusOr<OwnedFd> MemoryRestorer::OpenShared(const ImageMapping& from) {
+  if (from.advice & KM_ADVICE_READ_ONLY) {
+    return OpenAgain(from.name, O_RDONLY, S_IFREG, from.identity, files_);
+  }
   // A mapping that may be made writable later needs a descriptor that allows it.
   absl::StatusOr<OwnedFd> fd = OpenAgain(from.name, O_RDWR, S_IFREG, from.identity, files_);
   if (!fd.ok() && !(from.protection & PROT_WRITE)) {
@@ -261,18 +266,34 @@ absl::StatusOr<OwnedFd> MemoryRestorer::OpenShared(const ImageMapping& from) {
   return fd;
 }
 
+// What is to be mapped of a memory object; an invalid one: its own descriptor.
+absl::StatusOr<OwnedFd> MemoryRestorer::OpenObject(const ImageMapping& from, int object) {
+  const int seals = fcntl(object, F_GET_SEALS);
+  // Before Linux 6.7 such a one is mapped only where it is open for reading alone.
+  const bool sealed = seals >= 0 && (seals & F_SEAL_WRITE) != 0;
+  if (!sealed && (from.advice & KM_ADVICE_READ_ONLY) == 0) return OwnedFd();
+  FileRecord reading;
+  reading.flags = O_RDONLY;
+  return Reopen(object, reading);
+}
+
 absl::Status MemoryRestorer::RestoreSharedFile(const ImageMapping& from) {
   auto object = objects_.find(from.object);
   // Closed before locks are restored: with each descriptor of a file that is closed the kernel
   // drops the process's locks on it. What the mapping keeps is none that locks (O_PATH).
-  OwnedFd named;
+  OwnedFd opened;
   if (object == objects_.end()) {
-    KM_ASSIGN_OR_RETURN(named, OpenShared(from));
+    KM_ASSIGN_OR_RETURN(opened, OpenShared(from));
+  } else {
+    KM_ASSIGN_OR_RETURN(opened, OpenObject(from, object->second.get()));
   }
-  const int host_fd = named.valid() ? named.get() : object->second.get();
-  std::shared_ptr<const MappedFile> file =
-      from.flags & MAP_ANONYMOUS ? MappedFile::SharedMemoryOf(host_fd) : MappedFile::Of(host_fd);
+  const int host_fd = opened.valid() ? opened.get() : object->second.get();
+  // Nobody else has it yet.
+  auto file = std::const_pointer_cast<MappedFile>(
+      from.flags & MAP_ANONYMOUS ? MappedFile::SharedMemoryOf(host_fd) : MappedFile::Of(host_fd));
   if (file == nullptr) return Fail(from, EBADF);
+  // A deleted file that was made anew is called as it was.
+  if (object != objects_.end() && !(from.flags & MAP_ANONYMOUS)) file->path = from.name;
   MapRequest request;
   request.address = from.start;
   request.length = from.end - from.start;

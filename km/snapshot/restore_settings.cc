@@ -16,9 +16,17 @@ namespace km {
 namespace {
 
 // Those that bind what a resume itself does: scheduling, and making threads.
-bool ComesLast(size_t limit) {
+bool BindsSettings(size_t limit) {
   return limit == RLIMIT_NICE || limit == RLIMIT_RTPRIO || limit == RLIMIT_NPROC;
 }
+
+// And making memory, files and queues. The program may have lowered them below what it has.
+bool BindsWhatIsMade(size_t limit) {
+  return limit == RLIMIT_AS || limit == RLIMIT_DATA || limit == RLIMIT_MEMLOCK ||
+         limit == RLIMIT_FSIZE || limit == RLIMIT_MSGQUEUE;
+}
+
+bool ComesLast(size_t limit) { return BindsSettings(limit) || BindsWhatIsMade(limit); }
 
 // Who may not raise a hard limit gets as much as there is. Of processor time that is what may be
 // spent from here on, and stays.
@@ -68,7 +76,17 @@ absl::Status RestoreThread(const ImageThread& from, Thread* thread, Process& pro
 
 }  // namespace
 
-void RestoreLimits(const Image& image, Process& process) { SetLimits(image, false, process); }
+void RestoreLimits(const Image& image, Process& process) {
+  SetLimits(image, false, process);
+  const std::vector<std::array<uint64_t, 2>>& limits = image.process.limits;
+  for (size_t i = 0; i < limits.size() && i < RLIM_NLIMITS; ++i) {
+    rlimit present;
+    const int resource = static_cast<int>(i);
+    if (!BindsWhatIsMade(i) || process.Limit(resource, std::nullopt, &present) != 0) continue;
+    const rlim_t most = std::max<rlim_t>(present.rlim_max, limits[i][1]);
+    SetLimit(resource, {most, most}, process);
+  }
+}
 
 // The main thread comes behind all others, whose host threads it has made.
 absl::Status RestoreSettings(const Image& image, Process& process) {

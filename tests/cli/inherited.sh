@@ -8,6 +8,9 @@ from_pipe() { limited "$KM" "$cat" <(echo hi); }
 says inherited-pipe hi from_pipe
 high_number() { limited "$KM" "$cat" /proc/self/fd/200 200<"$TMP/three"; }
 says inherited-high-number three high_number
+# Whatever the limit is by now.
+above_the_limit() { (exec 300<"$TMP/three"; ulimit -n 256; limited "$KM" "$cat" /proc/self/fd/300); }
+says inherited-above-the-limit three above_the_limit
 # Just those: none of the monitor's own.
 listed() {
   limited "$@" "$(command -v ls)" /proc/self/fd 3<"$TMP/three" 5</dev/null 0<&3

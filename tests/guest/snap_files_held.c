@@ -7,6 +7,7 @@
 #include "tests/guest/guest.h"
 
 static int one, two, flocked, shared, leased, instance, place, link_itself;
+static int gone, gone_too;  // deleted; for writing alone, for both
 
 static struct flock Lock(int type, long start, long length) {
   return (struct flock){.l_type = (short)type, .l_start = start, .l_len = length};
@@ -47,6 +48,11 @@ static void CheckLocks(void) {
   CHECK_ERRNO(flock(other, LOCK_EX | LOCK_NB), EWOULDBLOCK);
   CHECK_OK(close(other));
   CHECK_EQ(fcntl(leased, F_GETLEASE), F_RDLCK);
+  struct flock lock = Lock(F_WRLCK, 0, 0);
+  CHECK_OK(fcntl(gone_too, F_OFD_GETLK, &lock));
+  CHECK_EQ(lock.l_type, F_WRLCK);
+  CHECK_EQ(lock.l_start, 3);
+  CHECK_EQ(lock.l_len, 4);
   Say("locks");
 }
 
@@ -112,6 +118,12 @@ static void Make(void) {
   CHECK_OK(flock(flocked, LOCK_EX));
   CHECK_OK(flock(shared, LOCK_SH));
   CHECK_OK(fcntl(leased, F_SETLEASE, F_RDLCK));
+  gone = open("gone", O_WRONLY | O_CREAT, 0600);
+  gone_too = open("gone", O_RDWR);
+  CHECK_EQ(write(gone, "gone", 4), 4);
+  CHECK_OK(unlink("gone"));
+  lock = Lock(F_WRLCK, 3, 4);
+  CHECK_OK(fcntl(gone, F_SETLK, &lock));
   instance = inotify_init1(IN_NONBLOCK);
   CHECK_EQ(inotify_add_watch(instance, "dir", IN_CREATE | IN_DELETE), 1);
   CHECK_EQ(inotify_add_watch(instance, "file", IN_DELETE_SELF), 2);

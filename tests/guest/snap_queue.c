@@ -58,6 +58,11 @@ static void CheckAll(int round) {
   CHECK_EQ(status.st_nlink, 0);
   CHECK_EQ(status.st_mode & 0777, 0640 & ~0022);
   CHECK(GuestSameFile(removed, second));
+  char path[32], link[96] = "", wanted[96];
+  snprintf(path, sizeof path, "/proc/self/fd/%d", removed);
+  snprintf(wanted, sizeof wanted, "%s (deleted)", other_name);
+  CHECK_OK(readlink(path, link, sizeof link - 1));
+  if (strcmp(link, wanted) != 0) FAIL("it is called '%s', not '%s'", link, wanted);
   CHECK_ERRNO(mq_open(other_name, O_RDONLY), ENOENT);
   // Nobody was told of anything, and whoever asked still is to be.
   CHECK_EQ(atomic_load(&notified), round);

@@ -50,6 +50,27 @@ TEST(FdTableTest, AReplacedDescriptorIsNotUntouched) {
   EXPECT_EQ(table.InstallAt(16, table.Get(0), false), -EBADF);
 }
 
+// As after `exec 100>file; ulimit -n 10`.
+void AdoptAboveTheLimitAndExit(int kept) {
+  FdTable table(static_cast<uint64_t>(kept));
+  table.AdoptInherited();
+  const std::shared_ptr<OpenFile> file = table.Get(static_cast<uint64_t>(kept));
+  _exit(file != nullptr && fcntl(kept, F_GETFD) == FD_CLOEXEC ? 0 : 1);
+}
+
+TEST(FdTableTest, AdoptsWhatIsAboveTheLimit) {
+  const OwnedFd kept(open("/dev/null", O_RDONLY));
+  EXPECT_EXIT(AdoptAboveTheLimitAndExit(kept.get()), testing::ExitedWithCode(0), "");
+  FdTable table(0);
+  table.AdoptStandard();
+  EXPECT_EQ(table.limit(), 0u);
+  EXPECT_NE(table.Get(STDERR_FILENO), nullptr);
+  // Not to be closed.
+  for (uint64_t fd = 0; fd <= STDERR_FILENO; ++fd) {
+    if (std::shared_ptr<OpenFile> file = table.Get(fd)) file->host.Release();
+  }
+}
+
 std::shared_ptr<OpenFile> Null() {
   return OpenFile::Of(open("/dev/null", O_RDONLY | O_CLOEXEC), FileKind::kCharacterDevice, "");
 }

@@ -6,7 +6,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -18,6 +20,7 @@
 #include "km/files/fd_table.h"
 #include "km/files/file_restorer.h"
 #include "km/files/file_saver.h"
+#include "km/files/unnamed_file.h"
 
 namespace km {
 
@@ -28,7 +31,9 @@ class ResumedFiles {
     auto description = std::make_shared<FileDescription>();
     description->kind = KindOfHostFd(host);
     description->foreign = foreign;
-    auto file = std::make_shared<OpenFile>(OwnedFd(host), std::move(description));
+    Put(number, std::make_shared<OpenFile>(OwnedFd(host), std::move(description)));
+  }
+  void Put(int number, std::shared_ptr<OpenFile> file) {
     table_->InstallAt(static_cast<uint64_t>(number), std::move(file), false);
   }
   // The host's descriptor of what the program has as `number`.
@@ -71,6 +76,10 @@ class ResumedFiles {
     return Restore(std::move(saver), true);
   }
 
+  uint64_t limit = 4096;  // of the process that is resumed
+  // Called when the process has ended, before it is resumed.
+  std::function<void()> meanwhile = [] {};
+
  private:
   static std::vector<std::string> Save(FileSaver& saver) {
     std::vector<std::string> obstacles;
@@ -80,14 +89,37 @@ class ResumedFiles {
   absl::Status Restore(std::unique_ptr<FileSaver> saver, bool keep_tcp) {
     const std::vector<FileRecord> records = saver->descriptions;
     const std::vector<DescriptorRecord> descriptors = saver->descriptors;
+    std::vector<MemoryObject> objects;
+    absl::flat_hash_map<uint64_t, OwnedFd> memory;
+    const absl::flat_hash_map<uint64_t, uint32_t> modes = ModesOf(records);
+    for (const FileSaver::SavedObject& saved : saver->TakeObjects()) {
+      const auto mode = modes.find(saved.object.address);
+      KM_ASSIGN_OR_RETURN(
+          OwnedFd made,
+          MakeMemoryObject(saved.object,
+                           mode != modes.end() ? std::optional(mode->second) : std::nullopt));
+      const auto size = static_cast<ssize_t>(saved.object.size);
+      if (pwrite(made.get(), saved.bytes.data(), saved.object.size, 0) != size) {
+        return ErrnoStatus(errno, "pwrite");
+      }
+      if (SealedBeforeMapped(saved.object)) {
+        KM_RETURN_IF_ERROR(SealMemoryObject(saved.object, made.get()));
+      }
+      objects.push_back(saved.object);
+      memory[saved.object.address] = std::move(made);
+    }
     saver.reset();  // which has the files open, too
-    table_ = std::make_unique<FdTable>(4096);
+    table_ = std::make_unique<FdTable>(limit);
+    meanwhile();
     FileOptions options;
     options.keep_tcp = keep_tcp;
-    absl::flat_hash_map<uint64_t, OwnedFd> memory;
     FileRestorer restorer(*table_, options, records, memory);
     KM_RETURN_IF_ERROR(restorer.Supply(descriptors, 0));
     KM_RETURN_IF_ERROR(restorer.RestoreAll(descriptors, 0));
+    (void)restorer.TakeMadeQueues();
+    for (const MemoryObject& object : objects) {
+      KM_RETURN_IF_ERROR(SealMemoryObject(object, memory[object.address].get()));
+    }
     for (const auto& work : restorer.TakeLast()) KM_RETURN_IF_ERROR(work());
     return absl::OkStatus();
   }

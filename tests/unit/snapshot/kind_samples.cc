@@ -55,6 +55,7 @@ std::vector<FileRecord> KindSamples() {
   const Part identity = {KM_NAMED_IDENTITY,
                          {uint64_t{1}, uint64_t{2}, uint64_t{3}, int64_t{4}, int64_t{5}}};
   const Part object = {KM_UNNAMED_OBJECT, {uint64_t{KM_OBJECT_BASE}}};
+  const Part attributes = {KM_UNNAMED_ATTRIBUTES, {0640u, 12u, 34u}};
   const Part message = {KM_SOCKET_MESSAGE, {0u, 2u, 1u, 2u}, "bytes"};
   return {
       {1, FileKind::kRegular, 0, 0, "/file", Records({identity})},
@@ -77,7 +78,7 @@ std::vector<FileRecord> KindSamples() {
       {9, FileKind::kSignalFd, 0, 0, "", Records({{KM_SIGNALFD_MASK, {uint64_t{512}}}})},
       {10, FileKind::kInotify, 0, 0, "",
        Records({{KM_INOTIFY_NEXT, {3}}, Watched(1, IN_CREATE, "/tmp")})},
-      {11, FileKind::kMemFd, 0, 0, "", Records({object})},
+      {11, FileKind::kMemFd, 0, 0, "", Records({object, attributes})},
       {12, FileKind::kPath, 0, 0, "/place", Records({identity})},
       {13, FileKind::kGiven, 0, 0, "", Records({{KM_GIVEN_NUMBER, {2}}})},
       {14, FileKind::kProc, 0, 0, "/proc/self/maps", {}},
