@@ -50,18 +50,21 @@ bool TakeHostSignal(Call& call, int sig) {
 
 }  // namespace
 
+bool PassHostSignal(Call& call, int sig) {
+  if (!TakeHostSignal(call, sig)) return false;
+  auto pid = static_cast<int32_t>(call.process.identity().pid);
+  call.process.SignalThread(call.thread.tid, SenderSiginfo(sig, SI_USER, pid, getuid()));
+  return true;
+}
+
 // Linux sends these to the thread that wrote; the host has sent them to the monitor, which blocks
 // them. A pipe whose last reader goes in the middle of a write brings one as well.
 int64_t AfterWrite(Call& call, int64_t result, uint64_t asked) {
-  int sig = 0;
   const bool short_of = result > 0 && static_cast<uint64_t>(result) < asked;
-  if ((result == -EPIPE || short_of) && TakeHostSignal(call, SIGPIPE)) sig = SIGPIPE;
+  if (result == -EPIPE || short_of) PassHostSignal(call, SIGPIPE);
   if (result == -EFBIG && call.process.Limits()[RLIMIT_FSIZE].rlim_cur != RLIM_INFINITY) {
-    sig = SIGXFSZ;
-  }
-  if (sig != 0) {
     auto pid = static_cast<int32_t>(call.process.identity().pid);
-    call.process.SignalThread(call.thread.tid, SenderSiginfo(sig, SI_USER, pid, getuid()));
+    call.process.SignalThread(call.thread.tid, SenderSiginfo(SIGXFSZ, SI_USER, pid, getuid()));
   }
   return result;
 }

@@ -24,6 +24,9 @@ uint64_t TotalOf(const std::vector<iovec>& parts);
 
 // `result` of a write of `asked` bytes; SIGPIPE or SIGXFSZ when the program is to get one with it.
 int64_t AfterWrite(Call& call, int64_t result, uint64_t asked = 0);
+// Passes on to the program's thread a signal that a host call of its has sent to this one. Whether
+// there was one.
+bool PassHostSignal(Call& call, int sig);
 
 }  // namespace km
 
