@@ -1,6 +1,5 @@
 // Bytes in and out of open files.
 #include <linux/limits.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -58,14 +57,12 @@ bool PassHostSignal(Call& call, int sig) {
 }
 
 // Linux sends these to the thread that wrote; the host has sent them to the monitor, which blocks
-// them. A pipe whose last reader goes in the middle of a write brings one as well.
+// them. A pipe whose last reader goes in the middle of a write brings one as well. EFBIG without
+// one is that of a file's own limit.
 int64_t AfterWrite(Call& call, int64_t result, uint64_t asked) {
   const bool short_of = result > 0 && static_cast<uint64_t>(result) < asked;
   if (result == -EPIPE || short_of) PassHostSignal(call, SIGPIPE);
-  if (result == -EFBIG && call.process.Limits()[RLIMIT_FSIZE].rlim_cur != RLIM_INFINITY) {
-    auto pid = static_cast<int32_t>(call.process.identity().pid);
-    call.process.SignalThread(call.thread.tid, SenderSiginfo(SIGXFSZ, SI_USER, pid, getuid()));
-  }
+  if (result == -EFBIG) PassHostSignal(call, SIGXFSZ);
   return result;
 }
 

@@ -260,6 +260,12 @@ static void Signals(int file) {
   CHECK_EQ(atomic_load(&told_number), SIGXFSZ);
   CHECK_EQ(Events(1, 1, &event, NULL), 1);
   CHECK_EQ(event.res, -EFBIG);
+  atomic_store(&told_number, 0);
+  // No limit but that of all files.
+  CHECK_ERRNO(fallocate(file, 0, INT64_MAX - 1, 100), EFBIG);
+  CHECK_EQ(atomic_load(&told_number), 0);
+  CHECK_ERRNO(fallocate(file, 0, 8192, 1), EFBIG);
+  CHECK_EQ(atomic_load(&told_number), SIGXFSZ);
   CHECK_OK(setrlimit(RLIMIT_FSIZE, &old));
   CHECK_OK(close(pipes[1]));
   Say("signals");
