@@ -216,7 +216,8 @@ SyscallResult Truncate(Call& call) {
       call.process.identity().RunsFrom(status.st_dev, status.st_ino)) {
     return -ETXTBSY;
   }
-  return AfterWrite(call, HostResult(syscall(SYS_truncate, path.c_str(), call.arguments[1])));
+  return AfterWrite(call, call.thread.Block(SYS_truncate, reinterpret_cast<uint64_t>(path.c_str()),
+                                            call.arguments[1]));
 }
 
 }  // namespace km
