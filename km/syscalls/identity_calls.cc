@@ -6,7 +6,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <ctime>
 
+#include "km/process/clock.h"
 #include "km/syscalls/handlers.h"
 #include "km/syscalls/host.h"
 #include "km/syscalls/transfer.h"
@@ -17,8 +19,16 @@ SyscallResult Uname(Call& call) {
   return HostResult(syscall(SYS_uname, call.HostArg(0, sizeof(utsname))));
 }
 
+// The time since the start is CLOCK_BOOTTIME in whole seconds, a begun one included.
 SyscallResult Sysinfo(Call& call) {
-  return HostResult(syscall(SYS_sysinfo, call.HostArg(0, sizeof(struct sysinfo))));
+  struct sysinfo info = {};
+  if (sysinfo(&info) != 0) return -errno;
+  const int64_t offset = call.process.clock().Offset(CLOCK_BOOTTIME);
+  if (offset != 0) {
+    const int64_t since = SaturatingAdd(HostClock(CLOCK_BOOTTIME), offset);
+    info.uptime = since / kNanosecondsPerSecond + (since % kNanosecondsPerSecond > 0 ? 1 : 0);
+  }
+  return call.memory().CopyOut(call.Addr(0), info);
 }
 
 SyscallResult Getrandom(Call& call) {
