@@ -221,6 +221,11 @@ std::optional<SignalState::ThreadSets> SignalState::SetsOf(uint32_t tid) const {
   return ThreadSets{it->second.pending.set(), it->second.mask};
 }
 
+uint64_t SignalState::QueueRoom() const {
+  absl::MutexLock lock(&mutex_);
+  return Room();
+}
+
 SignalSet SignalState::Pending(uint32_t tid) const {
   absl::MutexLock lock(&mutex_);
   const PerThread& thread = threads_.at(tid);

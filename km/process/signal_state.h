@@ -81,6 +81,8 @@ class SignalState {
 
   // Of any thread, which may have ended: then none.
   std::optional<ThreadSets> SetsOf(uint32_t tid) const ABSL_LOCKS_EXCLUDED(mutex_);
+  // How many more signals that queue find room.
+  uint64_t QueueRoom() const ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Pending for the thread or the process, blocked or not.
   SignalSet Pending(uint32_t tid) const ABSL_LOCKS_EXCLUDED(mutex_);
