@@ -5,6 +5,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <ctime>
 
@@ -32,8 +33,14 @@ SyscallResult Sysinfo(Call& call) {
 }
 
 SyscallResult Getrandom(Call& call) {
-  return call.thread.Block(SYS_getrandom, Buffer(call, call.arguments[0], call.arguments[1]),
-                           call.arguments[1], call.arguments[2]);
+  auto make = [&] {
+    const uint64_t done = call.thread.done, size = call.arguments[1] - done;
+    return call.thread.Block(SYS_getrandom, Buffer(call, call.arguments[0] + done, size), size,
+                             call.arguments[2]);
+  };
+  const uint64_t asked = std::min(call.arguments[1], kMaxTransfer);
+  return MoveAll(
+      call, asked, [] { return true; }, make);
 }
 
 SyscallResult Getcpu(Call& call) {

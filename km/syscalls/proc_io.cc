@@ -25,7 +25,6 @@
 namespace km {
 namespace {
 
-constexpr uint64_t kMaxTransfer = 0x7ffff000;  // MAX_RW_COUNT
 constexpr uint64_t kEntry = sizeof(uint64_t);  // of pagemap
 
 struct Kind {
