@@ -90,6 +90,8 @@ enum km_vcpu_tag {
   KM_VCPU_BLOCKED_CALL = 8,    /* u32 has deadline, u32 restart (0 to 2), s64 deadline */
   KM_VCPU_SAVED_MASK = 9,      /* u64 */
   KM_VCPU_CPU_TIME = 10,       /* s64 total, s64 of it in user mode: ns */
+  /* u64: what the blocked call has done, in the unit of its result; behind KM_VCPU_BLOCKED_CALL */
+  KM_VCPU_DONE = KM_TAG_REQUIRED | 11,
   /* What the thread set itself, or inherited from one that did. */
   KM_VCPU_SCHEDULING = KM_TAG_REQUIRED | 112,    /* u32 policy, u32 0, u64 flags, s32 nice, u32
                                                     priority, u64 runtime, deadline, period, u32

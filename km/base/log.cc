@@ -3,9 +3,9 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <string>
 
 #include "absl/strings/str_cat.h"
+#include "km/base/output.h"
 
 namespace km {
 namespace {
@@ -18,9 +18,7 @@ bool LogEnabled(LogLevel level) { return level <= log_level.load(std::memory_ord
 
 void Log(LogLevel level, absl::string_view message) {
   if (!LogEnabled(level)) return;
-  std::string line = absl::StrCat("km: ", message, "\n");
-  // Nothing can be done about a standard error that takes no bytes.
-  [[maybe_unused]] ssize_t written = write(STDERR_FILENO, line.data(), line.size());
+  WriteOutput(STDERR_FILENO, absl::StrCat("km: ", message, "\n"));
 }
 
 }  // namespace km

@@ -214,6 +214,9 @@ class AddressSpace {
   bool RangeFree(uint64_t start, uint64_t end) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool RangeMapped(uint64_t start, uint64_t end) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SplitAt(uint64_t address) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Whether the host's limit on the number of mappings leaves room for the pieces that SplitAt
+  // makes at both ends: for those that the host's kernel, which keeps count itself, does not see.
+  bool MaySplit(uint64_t start, uint64_t end) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Insert(Mapping mapping) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Erase(uint64_t start, uint64_t end) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Adds to the sums that RLIMIT_AS and RLIMIT_DATA bound; `bytes` wraps to subtract.

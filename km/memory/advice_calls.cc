@@ -7,6 +7,9 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
+#include "km/base/host_files.h"
 #include "km/memory/address_space.h"
 #include "km/memory/guarded_copy.h"
 
@@ -93,7 +96,27 @@ bool FillWithZeros(std::byte* at, uint64_t size) {
   return true;
 }
 
+// Below this nobody looks: no host has so low a limit.
+constexpr uint64_t kFewPieces = 1024;
+
+// The host's limit on the mappings of a process.
+uint64_t MostPieces() {
+  constexpr uint64_t kDefault = 65530;  // DEFAULT_MAX_MAP_COUNT of include/linux/mm.h
+  uint64_t most = 0;
+  const std::string text = HostText("/proc/sys/vm/max_map_count");
+  return absl::SimpleAtoi(absl::StripAsciiWhitespace(text), &most) ? most : kDefault;
+}
+
 }  // namespace
+
+bool AddressSpace::MaySplit(uint64_t start, uint64_t end) {
+  uint64_t pieces = mappings_.size();
+  for (const uint64_t at : {start, end}) {
+    auto it = FindMapping(at);
+    if (it != mappings_.end() && it->first != at) ++pieces;
+  }
+  return pieces == mappings_.size() || pieces <= kFewPieces || pieces <= MostPieces();
+}
 
 void AddressSpace::Mark(uint64_t start, uint64_t end, uint32_t take, uint32_t give) {
   SplitAt(start);
@@ -163,11 +186,14 @@ int64_t AddressSpace::AdviseOne(const Mapping& mapping, uint64_t start, uint64_t
   }
   // What the host keeps readable for KVM the program may not read.
   if (advice == MADV_POPULATE_READ && !(mapping.protection & PROT_READ)) return -EINVAL;
+  const Kept* kept = FindKept(advice);
+  const bool changes =
+      kept != nullptr && ((mapping.advice & ~kept->take) | kept->give) != mapping.advice;
+  if (changes && !MaySplit(start, end)) return -EAGAIN;
   if (!ForFork(advice) && madvise(memory_->window() + start, end - start, advice) != 0) {
     return -errno;
   }
   if (Populates(advice)) FillAround(mapping, start, end);
-  const Kept* kept = FindKept(advice);
   if (kept != nullptr) Mark(start, end, kept->take, kept->give);
   return 0;
 }
@@ -278,7 +304,7 @@ int64_t AddressSpace::Seal(uint64_t address, uint64_t length) {
   if (!PageAligned(address) || (length != 0 && size == 0) || end < address) return -EINVAL;
   if (size == 0) return 0;
   absl::MutexLock lock(&mutex_);
-  if (!RangeMapped(address, end)) return -ENOMEM;
+  if (!RangeMapped(address, end) || !MaySplit(address, end)) return -ENOMEM;
   Mark(address, end, 0, kAdviceSealed);
   return 0;
 }
@@ -310,6 +336,7 @@ int64_t AddressSpace::SetNameOfPiece(const Mapping& mapping, uint64_t start, uin
   if (!(mapping.flags & MAP_ANONYMOUS)) return -EBADF;
   // The kernel shows these two whatever they are called.
   if (mapping.name == "[heap]" || mapping.name == "[stack]") return 0;
+  if (!MaySplit(start, end)) return -EAGAIN;
   Erase(start, end);
   Mapping piece = mapping;
   CutBelow(start, &piece);

@@ -105,14 +105,16 @@ Monitor::Next Monitor::DeliverSignals(Thread& thread) {
   return Next::kRun;
 }
 
-// A handler runs in the middle of a blocked call: the call returns EINTR, or is made again when the
-// handler returns.
+// A handler runs in the middle of a blocked call: the call returns what it has done, or EINTR, or
+// is made again when the handler returns.
 void Monitor::PrepareRestart(Thread& thread, const SignalAction& action) {
   if (!thread.in_call) return;
   Registers& registers = thread.registers;
   bool again = thread.restart == kRestartAlways ||
                (thread.restart == kRestart && (action.flags & SA_RESTART));
-  if (again) {
+  if (thread.done != 0) {
+    registers.rax = thread.done;
+  } else if (again) {
     registers.rax = registers.orig_rax;
     registers.rip -= kSyscallInstructionSize;
   } else {
@@ -121,6 +123,7 @@ void Monitor::PrepareRestart(Thread& thread, const SignalAction& action) {
   registers.orig_rax = ~uint64_t{0};
   thread.in_call = false;
   thread.deadline_ns.reset();
+  thread.done = 0;
 }
 
 bool Monitor::PutFrame(const SignalFrame& frame) {

@@ -1,7 +1,6 @@
 #include "km/monitor/stats.h"
 
 #include <fcntl.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -9,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "km/base/output.h"
 
 namespace km {
 namespace {
@@ -225,10 +225,6 @@ std::string Stats::Table(int64_t now) const {
   return text;
 }
 
-void Stats::Print(int64_t now) const {
-  std::string text = Table(now);
-  // Nothing can be done about a standard error that takes no bytes.
-  [[maybe_unused]] ssize_t written = write(output_.get(), text.data(), text.size());
-}
+void Stats::Print(int64_t now) const { WriteOutput(output_.get(), Table(now)); }
 
 }  // namespace km

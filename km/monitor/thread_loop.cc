@@ -247,6 +247,7 @@ bool Monitor::TestSnapshotIsDue(const Thread& thread) {
 Monitor::Next Monitor::Finish(Thread& thread, Call& call, const SyscallResult& result) {
   thread.in_call = false;
   thread.deadline_ns.reset();
+  thread.done = 0;
   if (process_->signals().EndTemporaryMask(thread.tid)) NoticeSignals(*process_, thread);
   switch (result.action) {
     case NextAction::kContinue:

@@ -214,6 +214,18 @@ void SignalState::Force(uint32_t tid, const siginfo_t& info) {
   TellSignalFds(SignalBit(sig));
 }
 
+std::optional<SignalState::ThreadSets> SignalState::SetsOf(uint32_t tid) const {
+  absl::MutexLock lock(&mutex_);
+  auto it = threads_.find(tid);
+  if (it == threads_.end()) return std::nullopt;
+  return ThreadSets{it->second.pending.set(), it->second.mask};
+}
+
+uint64_t SignalState::QueueRoom() const {
+  absl::MutexLock lock(&mutex_);
+  return Room();
+}
+
 SignalSet SignalState::Pending(uint32_t tid) const {
   absl::MutexLock lock(&mutex_);
   const PerThread& thread = threads_.at(tid);

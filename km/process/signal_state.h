@@ -28,6 +28,10 @@ class SignalState {
     uint32_t interrupt_tid = 0;
     bool dropped = false;  // it is ignored
   };
+  // What others see of a thread.
+  struct ThreadSets {
+    SignalSet pending = 0, mask = 0;
+  };
   // What a thread has to do now.
   struct Delivery {
     siginfo_t info = {};
@@ -74,6 +78,11 @@ class SignalState {
   // A fault of the thread's own instruction: where it is blocked or ignored the default action
   // comes.
   void Force(uint32_t tid, const siginfo_t& info) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Of any thread, which may have ended: then none.
+  std::optional<ThreadSets> SetsOf(uint32_t tid) const ABSL_LOCKS_EXCLUDED(mutex_);
+  // How many more signals that queue find room.
+  uint64_t QueueRoom() const ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Pending for the thread or the process, blocked or not.
   SignalSet Pending(uint32_t tid) const ABSL_LOCKS_EXCLUDED(mutex_);

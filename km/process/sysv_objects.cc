@@ -1,14 +1,41 @@
 #include "km/process/sysv_objects.h"
 
 #include <sys/ipc.h>
+#include <sys/msg.h>
+#include <sys/shm.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include <bit>
+#include <cerrno>
 
 namespace km {
 namespace {
 
 // An id of the program's own for an object whose number on the host means another to it.
 constexpr int kFirstOwn = 1 << 30;
+
+// With fewer nobody looks which of them are gone.
+constexpr size_t kFew = 64;
+
+bool Gone(SysvKind kind, int host) {
+  long result = 0;
+  shmid_ds segment;
+  semid_ds set;
+  msqid_ds queue;
+  switch (kind) {
+    case SysvKind::kMemory:
+      result = syscall(SYS_shmctl, host, IPC_STAT, &segment);
+      break;
+    case SysvKind::kSemaphores:
+      result = syscall(SYS_semctl, host, 0, IPC_STAT, &set);
+      break;
+    case SysvKind::kQueue:
+      result = syscall(SYS_msgctl, host, IPC_STAT, &queue);
+      break;
+  }
+  return result < 0 && (errno == EINVAL || errno == EIDRM);
+}
 
 }  // namespace
 
@@ -26,6 +53,8 @@ int SysvObjects::Guest(SysvKind kind, int host) {
   absl::MutexLock lock(&mutex_);
   auto known = guest_.find({kind, host});
   if (known != guest_.end()) return known->second;
+  // Only when their number comes to a power of two: that takes twice as many as are there.
+  if (host_.size() >= kFew && std::has_single_bit(host_.size())) ForgetGone();
   int id = host;
   for (int own = kFirstOwn; host_.contains({kind, id}); ++own) id = own;
   host_[{kind, id}] = host;
@@ -69,13 +98,25 @@ void SysvObjects::RemoveMade(bool keyed) {
 
 void SysvObjects::Forget(SysvKind kind, int id) {
   absl::MutexLock lock(&mutex_);
-  auto known = host_.find({kind, id});
+  ForgetLocked({kind, id});
+}
+
+void SysvObjects::ForgetLocked(Key key) {
+  auto known = host_.find(key);
   if (known == host_.end()) return;
-  guest_.erase({kind, known->second});
-  made_.erase({kind, known->second});
+  guest_.erase({key.first, known->second});
+  made_.erase({key.first, known->second});
   host_.erase(known);
-  if (kind != SysvKind::kSemaphores) return;
-  undo_.erase(undo_.lower_bound({id, 0}), undo_.lower_bound({id + 1, 0}));
+  if (key.first != SysvKind::kSemaphores) return;
+  undo_.erase(undo_.lower_bound({key.second, 0}), undo_.lower_bound({key.second + 1, 0}));
+}
+
+void SysvObjects::ForgetGone() {
+  std::vector<Key> gone;
+  for (const auto& [key, host] : host_) {
+    if (Gone(key.first, host)) gone.push_back(key);
+  }
+  for (const Key& key : gone) ForgetLocked(key);
 }
 
 std::vector<std::pair<int, int>> SysvObjects::Known(SysvKind kind) const {

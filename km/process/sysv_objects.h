@@ -48,6 +48,10 @@ class SysvObjects {
  private:
   using Key = std::pair<SysvKind, int>;
 
+  void ForgetLocked(Key key) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Those that are no more: a segment goes with its last attachment, and others may remove objects.
+  void ForgetGone() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
   mutable absl::Mutex mutex_;
   absl::btree_map<Key, int> host_ ABSL_GUARDED_BY(mutex_);   // by the program's id
   absl::btree_map<Key, int> guest_ ABSL_GUARDED_BY(mutex_);  // by the host's id

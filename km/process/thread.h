@@ -105,6 +105,9 @@ struct Thread {
   // When the call's timeout ends, on the guest's CLOCK_MONOTONIC: a call made again waits only for
   // what remains.
   std::optional<int64_t> deadline_ns;
+  // What the call has done before it was interrupted, in the unit of its result: made again, it
+  // goes on behind that. It is the result when a handler runs first.
+  uint64_t done = 0;
 
   GuestAddr clear_child_tid;
   GuestAddr robust_list;

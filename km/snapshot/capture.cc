@@ -229,6 +229,7 @@ void Capturer::CaptureThreads() {
       to.blocked_call->has_deadline = thread->deadline_ns.has_value();
       to.blocked_call->deadline_ns = thread->deadline_ns.value_or(0);
       to.blocked_call->restart = static_cast<uint32_t>(kRestart - thread->restart);
+      to.blocked_call->done = thread->done;
     }
     if (thread->tid == image().process.pid) image().process.comm = to.comm;
     image().threads.push_back(std::move(to));

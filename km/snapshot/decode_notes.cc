@@ -172,6 +172,10 @@ absl::Status DecodeVcpu(ByteReader records, ImageThread* thread) {
         thread->blocked_call->restart = value->U32();
         thread->blocked_call->deadline_ns = value->I64();
         return true;
+      case KM_VCPU_DONE:
+        if (!thread->blocked_call.has_value()) return false;
+        thread->blocked_call->done = value->U64();
+        return true;
       case KM_VCPU_CPU_TIME:
         return ReadCpuTime(value, &thread->cpu_time);
       case KM_VCPU_SAVED_MASK:

@@ -36,6 +36,7 @@ struct ImageBlockedCall {
   int64_t deadline_ns = 0;  // on the guest's CLOCK_MONOTONIC, or the clock that the call names
   // When a handler runs first: 0 EINTR unless it has SA_RESTART, 1 made again, 2 EINTR.
   uint32_t restart = 0;
+  uint64_t done = 0;  // before it was interrupted, in the unit of its result: it goes on behind it
 };
 
 struct ImageCpuTime {  // spent so far

@@ -63,6 +63,7 @@ void EncodeVcpu(const ImageThread& thread, ByteWriter* out) {
     out->U32(thread.blocked_call->restart);
     out->I64(thread.blocked_call->deadline_ns);
     out->EndRecord(record);
+    if (thread.blocked_call->done != 0) out->U64Record(KM_VCPU_DONE, thread.blocked_call->done);
   }
   CpuTimeRecord(KM_VCPU_CPU_TIME, thread.cpu_time, out);
   if (thread.saved_mask_valid) out->U64Record(KM_VCPU_SAVED_MASK, thread.saved_mask);

@@ -373,6 +373,7 @@ absl::Status Restorer::RestoreThread(const ImageThread& from) {
   if (from.blocked_call.has_value()) {
     thread->in_call = true;
     thread->restart = kRestart - std::min<int64_t>(from.blocked_call->restart, 2);
+    thread->done = from.blocked_call->done;
     if (from.blocked_call->has_deadline) thread->deadline_ns = from.blocked_call->deadline_ns;
   }
   if (from.saved_mask_valid) process_.signals().SetSavedMask(from.tid, from.saved_mask);

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <cstddef>
 #include <memory>
 #include <optional>
@@ -36,6 +37,11 @@ struct Submission {
   std::shared_ptr<OpenFile> file, event_file;
   std::vector<iovec> parts;
 };
+
+bool Writes(const Submission& submission) {
+  const auto operation = submission.request->host.aio_lio_opcode;
+  return operation == IOCB_CMD_PWRITE || operation == IOCB_CMD_PWRITEV;
+}
 
 // Where the request's bytes are. 0 or a negative errno.
 int UseBuffer(const Call& call, Submission* submission) {
@@ -107,8 +113,12 @@ int64_t SubmitSome(Call& call, aio_context_t host, GuestAddr list, size_t count)
   }
   int64_t taken = call.thread.Block(SYS_io_submit, host, requests.size(),
                                     reinterpret_cast<uint64_t>(requests.data()));
-  for (size_t i = static_cast<size_t>(std::max<int64_t>(taken, 0)); i < batch.size(); ++i) {
-    contexts.Forget(*batch[i].request);
+  const auto begun = static_cast<size_t>(std::max<int64_t>(taken, 0));
+  for (size_t i = begun; i < batch.size(); ++i) contexts.Forget(*batch[i].request);
+  // Whatever a request comes to, the thread that makes it gets the signal at once.
+  if (std::any_of(batch.begin(), batch.begin() + static_cast<std::ptrdiff_t>(begun), Writes)) {
+    PassHostSignal(call, SIGPIPE);
+    PassHostSignal(call, SIGXFSZ);
   }
   return taken;
 }

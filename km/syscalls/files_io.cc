@@ -1,8 +1,10 @@
 // Bytes in and out of open files.
+#include <fcntl.h>
 #include <linux/limits.h>
-#include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -21,12 +23,6 @@
 #include "km/syscalls/transfer.h"
 
 namespace km {
-namespace {
-
-// MAX_RW_COUNT of include/linux/fs.h: no call moves more, whatever it is asked for.
-constexpr uint64_t kMaxTransfer = 0x7ffff000;
-
-}  // namespace
 
 uint64_t Buffer(const Call& call, uint64_t address, uint64_t size) {
   return call.Host(address, std::min(size, kMaxTransfer));
@@ -50,30 +46,102 @@ bool TakeHostSignal(Call& call, int sig) {
 
 }  // namespace
 
+bool PassHostSignal(Call& call, int sig) {
+  if (!TakeHostSignal(call, sig)) return false;
+  auto pid = static_cast<int32_t>(call.process.identity().pid);
+  call.process.SignalThread(call.thread.tid, SenderSiginfo(sig, SI_USER, pid, getuid()));
+  return true;
+}
+
 // Linux sends these to the thread that wrote; the host has sent them to the monitor, which blocks
-// them. A pipe whose last reader goes in the middle of a write brings one as well.
+// them. A pipe whose last reader goes in the middle of a write brings one as well. EFBIG without
+// one is that of a file's own limit.
 int64_t AfterWrite(Call& call, int64_t result, uint64_t asked) {
-  int sig = 0;
   const bool short_of = result > 0 && static_cast<uint64_t>(result) < asked;
-  if ((result == -EPIPE || short_of) && TakeHostSignal(call, SIGPIPE)) sig = SIGPIPE;
-  if (result == -EFBIG && call.process.Limits()[RLIMIT_FSIZE].rlim_cur != RLIM_INFINITY) {
-    sig = SIGXFSZ;
-  }
-  if (sig != 0) {
-    auto pid = static_cast<int32_t>(call.process.identity().pid);
-    call.process.SignalThread(call.thread.tid, SenderSiginfo(sig, SI_USER, pid, getuid()));
-  }
+  if (result == -EPIPE || short_of) PassHostSignal(call, SIGPIPE);
+  if (result == -EFBIG) PassHostSignal(call, SIGXFSZ);
   return result;
 }
 
-int CopyIovecs(const Call& call, GuestAddr address, uint64_t count, std::vector<iovec>* out) {
+int CopyIovecs(const Call& call, GuestAddr address, uint64_t count, std::vector<iovec>* out,
+               uint64_t skip) {
   out->resize(count);
   int error = call.memory().CopyIn(out->data(), address, count * sizeof(iovec));
   for (iovec& part : *out) {
-    auto base = reinterpret_cast<uint64_t>(part.iov_base);
+    const uint64_t skipped = std::min(skip, part.iov_len);
+    skip -= skipped;
+    part.iov_len -= skipped;
+    auto base = reinterpret_cast<uint64_t>(part.iov_base) + skipped;
     part.iov_base = reinterpret_cast<void*>(Buffer(call, base, part.iov_len));
   }
   return error;
+}
+
+namespace {
+
+bool IsBlocking(const OpenFile& file) {
+  return (fcntl(file.host.get(), F_GETFL) & O_NONBLOCK) == 0;
+}
+
+// Elsewhere a transfer is one message.
+bool IsConnection(const OpenFile& file) {
+  int type = 0;
+  socklen_t size = sizeof(type);
+  return file.description->kind == FileKind::kSocket &&
+         getsockopt(file.host.get(), SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_STREAM;
+}
+
+}  // namespace
+
+bool WritesAll(const OpenFile& file, int flags) {
+  const FileKind kind = file.description->kind;
+  // Of MSG_ZEROCOPY each call is told.
+  if ((flags & (MSG_DONTWAIT | MSG_OOB | MSG_ZEROCOPY)) != 0 || !IsBlocking(file)) return false;
+  return kind == FileKind::kPipe || kind == FileKind::kTerminal || IsConnection(file);
+}
+
+bool ReadsAll(const OpenFile& file, int flags) {
+  if ((flags & MSG_DONTWAIT) != 0 || !IsBlocking(file)) return false;
+  if (file.description->kind == FileKind::kCharacterDevice) {
+    constexpr unsigned kMemoryDevices = 1;
+    struct stat status;
+    return fstat(file.host.get(), &status) == 0 && major(status.st_rdev) == kMemoryDevices;
+  }
+  return (flags & MSG_WAITALL) != 0 && (flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE)) == 0 &&
+         IsConnection(file);
+}
+
+int64_t MoveAll(Call& call, uint64_t asked, absl::FunctionRef<bool()> whole,
+                absl::FunctionRef<int64_t()> make) {
+  Thread& thread = call.thread;
+  const uint64_t before = thread.done = std::min(thread.done, asked);
+  const int64_t result = make();
+  // Nothing more; what was done is kept.
+  if (result == kRestart || result == kRestartNoHandler) return result;
+  const uint64_t done = before + static_cast<uint64_t>(std::max<int64_t>(result, 0));
+  if (result > 0 && done < asked && thread.attention.load() != 0 && whole()) {
+    thread.done = done;
+    return kRestart;
+  }
+  return done > 0 ? static_cast<int64_t>(done) : result;
+}
+
+int64_t WriteAll(Call& call, const OpenFile& file, uint64_t asked, absl::FunctionRef<bool()> whole,
+                 absl::FunctionRef<int64_t()> make) {
+  bool closed = false;
+  auto goes_on = [&] {
+    closed = PassHostSignal(call, SIGPIPE);
+    return !closed && whole();
+  };
+  auto make_quietly = [&] {
+    const int64_t result = make();
+    // A connection that was closed behind some bytes says so by their number alone.
+    const bool quiet = call.thread.done > 0 && file.description->kind == FileKind::kSocket;
+    if (result == -EPIPE && quiet) TakeHostSignal(call, SIGPIPE);
+    return result;
+  };
+  const int64_t result = MoveAll(call, asked, goes_on, make_quietly);
+  return closed ? result : AfterWrite(call, result, asked);
 }
 
 uint64_t TotalOf(const std::vector<iovec>& parts) {
@@ -116,10 +184,18 @@ int64_t Transfer(Call& call, long number) {
   if (file->description->signal_fd != nullptr) {
     return Reads(number) ? ReadSignals(call, *file, call.Addr(1), call.arguments[2]) : -EINVAL;
   }
-  const int64_t result = BlockOn(call, *file, number,
-                                 {Buffer(call, call.arguments[1], call.arguments[2]),
-                                  call.arguments[2], call.arguments[3], 0, 0});
-  return Reads(number) ? result : AfterWrite(call, result, call.arguments[2]);
+  const uint64_t asked = std::min(call.arguments[2], kMaxTransfer);
+  auto make = [&] {
+    const uint64_t done = call.thread.done, size = call.arguments[2] - done;
+    return BlockOn(call, *file, number,
+                   {Buffer(call, call.arguments[1] + done, size), size, call.arguments[3], 0, 0});
+  };
+  if (!Reads(number)) {
+    return WriteAll(
+        call, *file, asked, [&] { return WritesAll(*file, 0); }, make);
+  }
+  return MoveAll(
+      call, asked, [&] { return ReadsAll(*file, 0); }, make);
 }
 
 // The offset of preadv and pwritev comes in two halves of which x86-64 uses the first whole.
@@ -130,7 +206,10 @@ int64_t TransferVector(Call& call, long number) {
   // The kernel takes no more than the lower half of the count.
   if (call.Uint(2) > kMaxIovecs) return -EINVAL;
   std::vector<iovec> parts;
-  if (int error = CopyIovecs(call, call.Addr(1), call.Uint(2), &parts); error != 0) return error;
+  if (int error = CopyIovecs(call, call.Addr(1), call.Uint(2), &parts, call.thread.done);
+      error != 0) {
+    return error;
+  }
   const bool reads =
       number == SYS_readv || (number == SYS_preadv2 && call.arguments[3] == ~uint64_t{0});
   const bool events = HoldsEvents(*file) && reads;
@@ -142,10 +221,20 @@ int64_t TransferVector(Call& call, long number) {
     if (events) return ReadHeldEvents(call, *file, to, first.iov_len);
     return ReadSignals(call, *file, to, first.iov_len);
   }
-  const int64_t result = BlockOn(call, *file, number,
-                                 {reinterpret_cast<uint64_t>(parts.data()), parts.size(),
-                                  call.arguments[3], call.arguments[4], call.arguments[5]});
-  return Reads(number) ? result : AfterWrite(call, result, TotalOf(parts));
+  const uint64_t asked = std::min(TotalOf(parts) + call.thread.done, kMaxTransfer);
+  auto make = [&] {
+    return BlockOn(call, *file, number,
+                   {reinterpret_cast<uint64_t>(parts.data()), parts.size(), call.arguments[3],
+                    call.arguments[4], call.arguments[5]});
+  };
+  const bool waits = number == SYS_readv || number == SYS_writev || call.arguments[5] == 0;
+  const int flags = waits ? 0 : MSG_DONTWAIT;  // RWF_NOWAIT
+  if (!Reads(number)) {
+    return WriteAll(
+        call, *file, asked, [&] { return WritesAll(*file, flags); }, make);
+  }
+  return MoveAll(
+      call, asked, [&] { return ReadsAll(*file, flags); }, make);
 }
 
 // A call on a descriptor and plain numbers.
@@ -181,10 +270,17 @@ SyscallResult Sendfile(Call& call) {
   auto in = FileArg(call, 1);
   if (out == nullptr || in == nullptr) return -EBADF;
   if (IsStandIn(*in) || IsStandIn(*out)) return -EINVAL;
-  return AfterWrite(call,
-                    BlockOn(call, *out, SYS_sendfile,
-                            {HostFd(in), call.HostArg(2, sizeof(off_t)), call.arguments[3], 0, 0}),
-                    call.arguments[3]);
+  // The host has moved the position on, here or in the program's memory.
+  auto make = [&] {
+    return BlockOn(
+        call, *out, SYS_sendfile,
+        {HostFd(in), call.HostArg(2, sizeof(off_t)), call.arguments[3] - call.thread.done, 0, 0});
+  };
+  const uint64_t asked = std::min(call.arguments[3], kMaxTransfer);
+  // Into a pipe it moves what there is room for.
+  const bool pipe = out->description->kind == FileKind::kPipe;
+  return WriteAll(
+      call, *out, asked, [&] { return !pipe && WritesAll(*out, 0); }, make);
 }
 
 SyscallResult CopyFileRange(Call& call) {
@@ -216,7 +312,8 @@ SyscallResult Truncate(Call& call) {
       call.process.identity().RunsFrom(status.st_dev, status.st_ino)) {
     return -ETXTBSY;
   }
-  return AfterWrite(call, HostResult(syscall(SYS_truncate, path.c_str(), call.arguments[1])));
+  return AfterWrite(call, call.thread.Block(SYS_truncate, reinterpret_cast<uint64_t>(path.c_str()),
+                                            call.arguments[1]));
 }
 
 }  // namespace km

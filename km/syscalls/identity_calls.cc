@@ -5,8 +5,11 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <ctime>
 
+#include "km/process/clock.h"
 #include "km/syscalls/handlers.h"
 #include "km/syscalls/host.h"
 #include "km/syscalls/transfer.h"
@@ -17,13 +20,27 @@ SyscallResult Uname(Call& call) {
   return HostResult(syscall(SYS_uname, call.HostArg(0, sizeof(utsname))));
 }
 
+// The time since the start is CLOCK_BOOTTIME in whole seconds, a begun one included.
 SyscallResult Sysinfo(Call& call) {
-  return HostResult(syscall(SYS_sysinfo, call.HostArg(0, sizeof(struct sysinfo))));
+  struct sysinfo info = {};
+  if (sysinfo(&info) != 0) return -errno;
+  const int64_t offset = call.process.clock().Offset(CLOCK_BOOTTIME);
+  if (offset != 0) {
+    const int64_t since = SaturatingAdd(HostClock(CLOCK_BOOTTIME), offset);
+    info.uptime = since / kNanosecondsPerSecond + (since % kNanosecondsPerSecond > 0 ? 1 : 0);
+  }
+  return call.memory().CopyOut(call.Addr(0), info);
 }
 
 SyscallResult Getrandom(Call& call) {
-  return call.thread.Block(SYS_getrandom, Buffer(call, call.arguments[0], call.arguments[1]),
-                           call.arguments[1], call.arguments[2]);
+  auto make = [&] {
+    const uint64_t done = call.thread.done, size = call.arguments[1] - done;
+    return call.thread.Block(SYS_getrandom, Buffer(call, call.arguments[0] + done, size), size,
+                             call.arguments[2]);
+  };
+  const uint64_t asked = std::min(call.arguments[1], kMaxTransfer);
+  return MoveAll(
+      call, asked, [] { return true; }, make);
 }
 
 SyscallResult Getcpu(Call& call) {

@@ -25,7 +25,6 @@
 namespace km {
 namespace {
 
-constexpr uint64_t kMaxTransfer = 0x7ffff000;  // MAX_RW_COUNT
 constexpr uint64_t kEntry = sizeof(uint64_t);  // of pagemap
 
 struct Kind {
@@ -118,7 +117,7 @@ int64_t WriteComm(Call& call, const OwnName& own, const iovec& buffer) {
 }
 
 // A text is made when its beginning is read, and again when it is read from the beginning again;
-// after a resume there is none.
+// after its end was reached, or a resume, there is none.
 int64_t ReadText(Call& call, ProcText& kept, const OwnName& own, uint64_t at, const iovec& buffer)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(kept.mutex) {
   if (at == 0 || !kept.text.has_value()) {
@@ -127,7 +126,11 @@ int64_t ReadText(Call& call, ProcText& kept, const OwnName& own, uint64_t at, co
     kept.text = std::move(made);
   }
   const std::string& text = *kept.text;
-  if (at >= text.size()) return 0;
+  if (at >= text.size()) {
+    // Whoever has read to the end needs it no more, however long the descriptor stays open.
+    kept.text.reset();
+    return 0;
+  }
   uint64_t length = std::min(buffer.iov_len, text.size() - at);
   bool copied = GuardedCopy(buffer.iov_base, text.data() + at, length);
   return copied ? static_cast<int64_t>(length) : -EFAULT;

@@ -40,8 +40,9 @@ SignalSet SetOf(const std::vector<siginfo_t>& all) {
   return set;
 }
 
-// `own.tid` 0 tells of the first thread where it tells of one.
-OwnStatus StatusOf(Call& call, const OwnName& own) {
+// `own.tid` 0 tells of the first thread where it tells of one. None: the thread has ended. It may
+// do so at any time.
+std::optional<OwnStatus> StatusOf(Call& call, const OwnName& own) {
   Process& process = call.process;
   OwnStatus status;
   status.pid = process.identity().pid;
@@ -52,9 +53,11 @@ OwnStatus StatusOf(Call& call, const OwnName& own) {
   status.host_group = static_cast<uint32_t>(getpgrp());
   status.host_session = static_cast<uint32_t>(getsid(0));
   status.comm = process.Comm(status.id);
-  bool alive = process.HasThread(status.id);
+  SignalState& signals = process.signals();
+  const std::optional<SignalState::ThreadSets> sets = signals.SetsOf(status.id);
+  if (!sets.has_value() && status.id != status.pid) return std::nullopt;
   if (status.id == call.thread.tid) status.state = 'R';  // whoever asks is running
-  if (!alive) status.state = 'Z';
+  if (!sets.has_value()) status.state = 'Z';
   status.threads = process.thread_count();
   std::vector<FdTable::Entry> open = process.files().Entries();
   uint64_t highest = open.empty() ? 0 : static_cast<uint64_t>(open.back().number);
@@ -63,11 +66,10 @@ OwnStatus StatusOf(Call& call, const OwnName& own) {
   status.memory = MemoryUseOf(process);
   status.program = AddressesOf(process.identity().program);
   status.layout = process.space().layout();
-  SignalState& signals = process.signals();
   status.process_pending = SetOf(signals.ProcessPending());
-  if (alive) {
-    status.thread_pending = SetOf(signals.ThreadPending(status.id));
-    status.blocked = signals.Mask(status.id);
+  if (sets.has_value()) {
+    status.thread_pending = sets->pending;
+    status.blocked = sets->mask;
   }
   for (int sig = 1; sig <= kMaxSignal; ++sig) {
     SignalAction action = signals.Action(sig);
@@ -366,6 +368,19 @@ std::optional<std::string> ProcessText(Process& process, const std::string& name
   return std::nullopt;
 }
 
+std::optional<std::string> StatusFile(Call& call, const OwnName& own, const std::string& path,
+                                      uint32_t id) {
+  // Of the first thread, where the process's own files tell of it.
+  const std::string of_thread = HostPathOfOwn(call.process, {id, own.name});
+  const std::string host = HostText(path);
+  const std::optional<OwnStatus> status = StatusOf(call, own);
+  if (host.empty() || !status.has_value()) return std::nullopt;
+  if (own.name == "statm") return StatmText(host, *status);
+  const std::string thread = HostText(of_thread);
+  if (own.name == "stat") return StatText(host, thread, *status);
+  return StatusText(thread.empty() ? host : thread, *status);
+}
+
 }  // namespace
 
 std::optional<std::string> OwnText(Call& call, const OwnName& own) {
@@ -382,15 +397,9 @@ std::optional<std::string> OwnText(Call& call, const OwnName& own) {
   if (absl::StartsWith(own.name, "fdinfo/") && absl::SimpleAtoi(own.name.substr(7), &fd)) {
     return FdInfoText(process, HostText(path), fd);
   }
-  // Of the first thread, where the process's own files tell of it.
-  std::string of_thread = HostPathOfOwn(process, {id, own.name});
-  if (own.name == "stat") {
-    return StatText(HostText(path), HostText(of_thread), StatusOf(call, own));
+  if (own.name == "stat" || own.name == "status" || own.name == "statm") {
+    return StatusFile(call, own, path, id);
   }
-  if (own.name == "status") {
-    return StatusText(HostText(of_thread.empty() ? path : of_thread), StatusOf(call, own));
-  }
-  if (own.name == "statm") return StatmText(HostText(path), StatusOf(call, own));
   return ProcessText(process, own.name);
 }
 

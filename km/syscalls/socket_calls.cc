@@ -20,6 +20,7 @@
 #include "km/syscalls/host.h"
 #include "km/syscalls/paths.h"
 #include "km/syscalls/sockets.h"
+#include "km/syscalls/transfer.h"
 
 namespace km {
 namespace {
@@ -173,6 +174,22 @@ int64_t WaitOnSocket(Call& call, const std::shared_ptr<OpenFile>& file, const So
   int64_t timeout = TimeoutOf(*file, wait.option);
   if (timeout == 0) return kRestart;
   deadline = SaturatingAdd(begin, timeout);
+  return kRestartNoHandler;
+}
+
+int64_t MoveOnSocket(Call& call, const std::shared_ptr<OpenFile>& file, const SocketWait& wait,
+                     uint64_t asked, absl::FunctionRef<bool()> whole,
+                     absl::FunctionRef<int64_t()> make) {
+  Thread& thread = call.thread;
+  const int64_t begin = call.process.clock().Monotonic();
+  auto waited = [&] { return WaitOnSocket(call, file, wait, make); };
+  const int64_t result = wait.option == SO_SNDTIMEO ? WriteAll(call, *file, asked, whole, waited)
+                                                    : MoveAll(call, asked, whole, waited);
+  // Its time has begun with the first byte.
+  if (result != kRestart || thread.done == 0 || thread.deadline_ns.has_value()) return result;
+  const int64_t timeout = TimeoutOf(*file, wait.option);
+  if (timeout == 0) return kRestart;
+  thread.deadline_ns = SaturatingAdd(begin, timeout);
   return kRestartNoHandler;
 }
 

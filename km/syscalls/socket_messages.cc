@@ -43,22 +43,27 @@ class HostMessage {
     if (static_cast<int>(guest_.msg_namelen) < 0) return -EINVAL;
     return 0;
   }
-  int CopyPartsIn() {
+  int CopyPartsIn(uint64_t skip) {
     if (guest_.msg_iovlen > kMaxIovecs) return -EMSGSIZE;
     auto iov = GuestAddr(reinterpret_cast<uint64_t>(guest_.msg_iov));
-    if (int error = CopyIovecs(call_, iov, guest_.msg_iovlen, &parts_); error != 0) return error;
+    if (int error = CopyIovecs(call_, iov, guest_.msg_iovlen, &parts_, skip); error != 0) {
+      return error;
+    }
     host_.msg_iov = parts_.data();
     host_.msg_iovlen = parts_.size();
     return 0;
   }
 
-  int64_t PrepareSend(const OpenFile& socket);
-  int PrepareReceive();
+  // Of the message's bytes `skip` have been moved already.
+  int64_t PrepareSend(const OpenFile& socket, uint64_t skip);
+  int PrepareReceive(uint64_t skip);
   // What a receiving call changes. 0 or a negative errno.
   int FinishReceive(int flags);
 
   uint64_t Host() { return reinterpret_cast<uint64_t>(&host_); }
   bool OutOfBand() const { return (host_.msg_flags & MSG_OOB) != 0; }
+  // Nothing came with the bytes that were received, nor was it cut off.
+  bool Plain() const { return host_.msg_controllen == 0 && (host_.msg_flags & MSG_CTRUNC) == 0; }
   size_t Size() const {
     size_t size = 0;
     for (const iovec& part : parts_) size += part.iov_len;
@@ -100,22 +105,23 @@ int HostMessage::CopyControlIn() {
   return 0;
 }
 
-int64_t HostMessage::PrepareSend(const OpenFile& socket) {
+int64_t HostMessage::PrepareSend(const OpenFile& socket, uint64_t skip) {
   if (guest_.msg_name != nullptr) {
     auto from = GuestAddr(reinterpret_cast<uint64_t>(guest_.msg_name));
     auto size = std::min<socklen_t>(guest_.msg_namelen, sizeof(sockaddr_storage));
     if (int error = name_.CopyIn(call_, from, static_cast<int>(size)); error != 0) return error;
   }
-  if (int error = CopyPartsIn(); error != 0) return error;
-  if (int error = CopyControlIn(); error != 0) return error;
+  if (int error = CopyPartsIn(skip); error != 0) return error;
+  // What comes with a message has gone with its first bytes.
+  if (int error = skip == 0 ? CopyControlIn() : 0; error != 0) return error;
   if (int64_t error = PinDestination(call_, socket, &name_); error != 0) return error;
   host_.msg_name = reinterpret_cast<void*>(name_.HostAddress());
   host_.msg_namelen = name_.length;
   return 0;
 }
 
-int HostMessage::PrepareReceive() {
-  if (int error = CopyPartsIn(); error != 0) return error;
+int HostMessage::PrepareReceive(uint64_t skip) {
+  if (int error = CopyPartsIn(skip); error != 0) return error;
   host_.msg_name = &name_.bytes;
   host_.msg_namelen = sizeof(name_.bytes);
   control_.resize(std::min(guest_.msg_controllen, kMaxControlIn));
@@ -199,29 +205,45 @@ int HostMessage::FinishReceive(int flags) {
   return error != 0 ? error : memory.CopyOut(Field(offsetof(msghdr, msg_controllen)), written_);
 }
 
+// What Thread::done counts: bytes of the one message, or messages.
+enum class Counts { kBytes, kMessages };
+
 // One message of sendmsg or sendmmsg. *whole: nothing of it was left.
 int64_t SendOne(Call& call, const std::shared_ptr<OpenFile>& file, GuestAddr at, int flags,
-                bool* whole) {
+                Counts counts, bool* whole) {
+  const uint64_t done = counts == Counts::kBytes ? call.thread.done : 0;
   HostMessage message(call, at);
   if (int error = message.CopyIn(); error != 0) return error;
-  if (int64_t error = message.PrepareSend(*file); error != 0) return error;
-  int64_t result = WaitOnSocket(call, file, kSendWait, [&] {
+  if (int64_t error = message.PrepareSend(*file, done); error != 0) return error;
+  auto make = [&] {
     return call.thread.Block(SYS_sendmsg, HostFd(file), message.Host(),
                              static_cast<uint32_t>(flags));
-  });
+  };
+  if (counts == Counts::kBytes) {
+    return MoveOnSocket(
+        call, file, kSendWait, message.Size() + done, [&] { return WritesAll(*file, flags); },
+        make);
+  }
+  const int64_t result = WaitOnSocket(call, file, kSendWait, make);
   *whole = result >= 0 && static_cast<uint64_t>(result) == message.Size();
   return AfterWrite(call, result);
 }
 
 int64_t ReceiveOne(Call& call, const std::shared_ptr<OpenFile>& file, GuestAddr at, int flags,
-                   bool* out_of_band) {
+                   Counts counts, bool* out_of_band) {
+  const uint64_t done = counts == Counts::kBytes ? call.thread.done : 0;
   HostMessage message(call, at);
   if (int error = message.CopyIn(); error != 0) return error;
-  if (int error = message.PrepareReceive(); error != 0) return error;
-  int64_t result = WaitOnSocket(call, file, kReceiveWait, [&] {
+  if (int error = message.PrepareReceive(done); error != 0) return error;
+  auto make = [&] {
     return call.thread.Block(SYS_recvmsg, HostFd(file), message.Host(),
                              static_cast<uint32_t>(flags | MSG_CMSG_CLOEXEC));
-  });
+  };
+  const int64_t result = counts == Counts::kMessages
+                             ? WaitOnSocket(call, file, kReceiveWait, make)
+                             : MoveOnSocket(
+                                   call, file, kReceiveWait, message.Size() + done,
+                                   [&] { return message.Plain() && ReadsAll(*file, flags); }, make);
   if (result < 0) return result;
   int error = message.FinishReceive(flags);
   *out_of_band = message.OutOfBand();
@@ -235,6 +257,17 @@ GuestAddr MessageAt(const Call& call, uint32_t n) {
 int PutLength(const Call& call, uint32_t n, int64_t length) {
   GuestAddr at(MessageAt(call, n).value() + offsetof(mmsghdr, msg_len));
   return call.memory().CopyOut(at, static_cast<uint32_t>(length));
+}
+
+// How many of `count` messages were moved before the call was interrupted.
+int64_t MessagesDone(const Call& call, uint32_t count) {
+  return static_cast<int64_t>(std::min<uint64_t>(call.thread.done, count));
+}
+// Whether the call was interrupted behind `done` messages, with which it goes on.
+bool WaitsForMessage(Call& call, int64_t result, int64_t done) {
+  if (result != kRestart && result != kRestartNoHandler) return false;
+  call.thread.done = static_cast<uint64_t>(done);
+  return true;
 }
 
 // recvmmsg(2): an error that an earlier call left comes before everything else.
@@ -269,13 +302,16 @@ SyscallResult Sendto(Call& call) {
     if (int error = name.CopyIn(call, call.Addr(4), call.Int(5)); error != 0) return error;
   }
   if (int64_t error = PinDestination(call, *file, &name); error != 0) return error;
-  int64_t result = WaitOnSocket(call, file, kSendWait, [&] {
-    return call.thread.Block(
-        SYS_sendto, HostFd(file), Buffer(call, call.arguments[1], call.arguments[2]),
-        call.arguments[2], call.arguments[3],
-        call.Addr(4).null() ? 0 : reinterpret_cast<uint64_t>(&name.bytes), name.length);
-  });
-  return AfterWrite(call, result);
+  auto make = [&] {
+    const uint64_t done = call.thread.done, size = call.arguments[2] - done;
+    return call.thread.Block(SYS_sendto, HostFd(file), Buffer(call, call.arguments[1] + done, size),
+                             size, call.arguments[3],
+                             call.Addr(4).null() ? 0 : reinterpret_cast<uint64_t>(&name.bytes),
+                             name.length);
+  };
+  return MoveOnSocket(
+      call, file, kSendWait, call.arguments[2], [&] { return WritesAll(*file, call.Int(3)); },
+      make);
 }
 
 SyscallResult Recvfrom(Call& call) {
@@ -284,13 +320,17 @@ SyscallResult Recvfrom(Call& call) {
   if (file == nullptr) return -EBADF;
   if (int error = CheckSocket(*file); error != 0) return error;
   SocketName name;
-  int64_t result = WaitOnSocket(call, file, kReceiveWait, [&] {
+  auto make = [&] {
+    const uint64_t done = call.thread.done, size = call.arguments[2] - done;
     name.length = sizeof(name.bytes);
     return call.thread.Block(SYS_recvfrom, HostFd(file),
-                             Buffer(call, call.arguments[1], call.arguments[2]), call.arguments[2],
-                             call.arguments[3], reinterpret_cast<uint64_t>(&name.bytes),
+                             Buffer(call, call.arguments[1] + done, size), size, call.arguments[3],
+                             reinterpret_cast<uint64_t>(&name.bytes),
                              reinterpret_cast<uint64_t>(&name.length));
-  });
+  };
+  const int64_t result = MoveOnSocket(
+      call, file, kReceiveWait, call.arguments[2], [&] { return ReadsAll(*file, call.Int(3)); },
+      make);
   if (result < 0 || call.Addr(4).null()) return result;
   int error = CopyNameOut(call, name, call.Addr(4), call.Addr(5));
   return error != 0 ? error : result;
@@ -302,7 +342,7 @@ SyscallResult Sendmsg(Call& call) {
   if (file == nullptr) return -EBADF;
   if (int error = CheckSocket(*file); error != 0) return error;
   bool whole = false;
-  return SendOne(call, file, call.Addr(1), call.Int(2), &whole);
+  return SendOne(call, file, call.Addr(1), call.Int(2), Counts::kBytes, &whole);
 }
 
 SyscallResult Recvmsg(Call& call) {
@@ -311,7 +351,7 @@ SyscallResult Recvmsg(Call& call) {
   if (file == nullptr) return -EBADF;
   if (int error = CheckSocket(*file); error != 0) return error;
   bool out_of_band = false;
-  return ReceiveOne(call, file, call.Addr(1), call.Int(2), &out_of_band);
+  return ReceiveOne(call, file, call.Addr(1), call.Int(2), Counts::kBytes, &out_of_band);
 }
 
 SyscallResult Sendmmsg(Call& call) {
@@ -320,10 +360,12 @@ SyscallResult Sendmmsg(Call& call) {
   if (file == nullptr) return -EBADF;
   if (int error = CheckSocket(*file); error != 0) return error;
   uint32_t count = std::min<uint32_t>(call.Uint(2), kMaxIovecs);
-  int64_t sent = 0;
+  int64_t sent = MessagesDone(call, count);
   bool whole = true;
-  for (uint32_t i = 0; i < count && whole; ++i) {
-    int64_t result = SendOne(call, file, MessageAt(call, i), call.Int(3), &whole);
+  for (auto i = static_cast<uint32_t>(sent); i < count && whole; ++i) {
+    int64_t result =
+        SendOne(call, file, MessageAt(call, i), call.Int(3), Counts::kMessages, &whole);
+    if (WaitsForMessage(call, result, sent)) return result;
     if (result >= 0) result = std::min<int64_t>(PutLength(call, i, result), 0);
     if (result < 0) return sent > 0 ? sent : result;
     call.thread.deadline_ns.reset();  // of the message
@@ -340,14 +382,17 @@ SyscallResult Recvmmsg(Call& call) {
   if (file == nullptr) return -EBADF;
   if (int error = CheckSocket(*file); error != 0) return error;
   int flags = call.Int(3);
-  if ((flags & MSG_ERRQUEUE) == 0) {
+  int64_t received = MessagesDone(call, call.Uint(2)), result = 0;
+  if ((flags & MSG_ERRQUEUE) == 0 && received == 0) {
     if (int error = SocketError(*file); error != 0) return -error;
   }
-  int64_t received = 0, result = 0;
+  if (received > 0 && (flags & MSG_WAITFORONE)) flags |= MSG_DONTWAIT;
   bool out_of_band = false;
   // As Linux: the time is looked at only behind a message.
-  for (uint32_t i = 0; i < call.Uint(2) && !out_of_band; ++i) {
-    result = ReceiveOne(call, file, MessageAt(call, i), flags & ~MSG_WAITFORONE, &out_of_band);
+  for (auto i = static_cast<uint32_t>(received); i < call.Uint(2) && !out_of_band; ++i) {
+    result = ReceiveOne(call, file, MessageAt(call, i), flags & ~MSG_WAITFORONE, Counts::kMessages,
+                        &out_of_band);
+    if (call.Addr(4).null() && WaitsForMessage(call, result, received)) return result;
     if (result >= 0) result = PutLength(call, i, result);
     if (result < 0) break;
     call.thread.deadline_ns.reset();  // of the message

@@ -61,6 +61,11 @@ inline constexpr SocketWait kConnectWait = {SO_SNDTIMEO, 0x4 /* POLLOUT */, 115 
 int64_t WaitOnSocket(Call& call, const std::shared_ptr<OpenFile>& file, const SocketWait& wait,
                      absl::FunctionRef<int64_t()> make);
 
+// The same for a call that moves `asked` bytes in all: MoveAll, or for kSendWait WriteAll.
+int64_t MoveOnSocket(Call& call, const std::shared_ptr<OpenFile>& file, const SocketWait& wait,
+                     uint64_t asked, absl::FunctionRef<bool()> whole,
+                     absl::FunctionRef<int64_t()> make);
+
 // The process's own id, from the program's to the host's and back.
 IdPair PidToHost(const Call& call);
 IdPair PidToGuest(const Call& call);

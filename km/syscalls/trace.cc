@@ -2,13 +2,13 @@
 
 #include <fcntl.h>
 #include <regex.h>
-#include <unistd.h>
 
 #include <cerrno>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "km/base/output.h"
 #include "km/base/status.h"
 
 namespace km {
@@ -89,10 +89,6 @@ void Tracer::Killed(int sig, bool core_dumped) const {
                      " +++"));
 }
 
-void Tracer::Write(const std::string& line) const {
-  std::string text = line + "\n";
-  // Nothing can be done about a standard error that takes no bytes.
-  [[maybe_unused]] ssize_t written = write(output_.get(), text.data(), text.size());
-}
+void Tracer::Write(const std::string& line) const { WriteOutput(output_.get(), line + "\n"); }
 
 }  // namespace km

@@ -43,3 +43,19 @@ closed_input() {
   echo "$?"
 }
 says closed-input "$("$cat" <&- 2>&1; echo $?)" closed_input
+
+# What km itself writes to a standard error that nobody reads brings the program no SIGPIPE: by its main
+# thread, of a snapshot that is refused, and by the program's own, of what they do.
+unread=$OUT/unread
+compile "$unread" "$here/unread.c"
+unread_errors() {
+  local fifo=$TMP/unread status=0
+  rm -f "$fifo"
+  mkfifo "$fifo"
+  exec 8<>"$fifo" 9>"$fifo" 8<&-
+  limited "$KM" "$@" --snapshot="$TMP/nowhere/file" "$unread" 2>&9 9>&- || status=$?
+  exec 9>&-
+  echo "$status"
+}
+says errors-that-nobody-reads $'refused, wrote 65536\n3' unread_errors
+says trace-that-nobody-reads $'refused, wrote 65536\n3' unread_errors --trace

@@ -18,10 +18,14 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <set>
 #include <string>
 #include <thread>
+#include <vector>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 #include "km/base/owned.h"
 #include "km/control/protocol.h"
 #include "km/monitor/monitor.h"
@@ -55,7 +59,7 @@ int connector = -1;  // asks the process that connects for another connection
 
 // ---- Connections ----
 
-void SendWith(int socket, const std::string& bytes, int descriptor) {
+void SendWith(int socket, absl::string_view bytes, int descriptor) {
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
   iovec part = {const_cast<char*>(bytes.data()), bytes.size()};
   msghdr message = {};
@@ -186,27 +190,63 @@ OwnedFd Descriptor(FuzzedDataProvider& input) {
   }
 }
 
-// Answers until all of `asked` have come, or the monitor hears no more of this client.
-void AwaitAnswers(int client, std::multiset<int> asked) {
-  km::FrameReader reader(km::kMaxAnswer);
-  char bytes[4096];
-  while (!asked.empty()) {
-    while (reader.Ready()) {
-      const absl::StatusOr<Json> message = reader.Next();
-      if (!message.ok()) Fail("an answer is no JSON object");
-      if (message->contains("event")) continue;
-      if (!(*message)["ok"].is_boolean()) Fail("an answer without 'ok'");
-      if (!(*message)["id"].is_number_integer()) continue;  // of what was no request
-      const auto found = asked.find((*message)["id"].get<int>());
-      if (found == asked.end()) Fail("an answer that nobody waits for");
-      asked.erase(found);
-    }
-    if (asked.empty()) return;
+// What is sent at once.
+struct Sent {
+  std::string frame;
+  size_t cut = 0;  // where it comes in two pieces
+  OwnedFd descriptor;
+};
+
+// The number behind `prefix`, which `text` begins with, and what follows that; -1: it is another
+// text.
+int NumberBehind(absl::string_view* text, absl::string_view prefix) {
+  if (!absl::ConsumePrefix(text, prefix)) return -1;
+  int number = -1;
+  while (!text->empty() && absl::ascii_isdigit((*text)[0])) {
+    number = std::max(number, 0) * 10 + ((*text)[0] - '0');
+    text->remove_prefix(1);
+  }
+  return number;
+}
+
+// Requests, a bit for each id.
+struct Asked {
+  unsigned all = 0;   // an answer to others is wrong, and so is a second one
+  unsigned sure = 0;  // are answered; of others the answer may come with the end of the program
+};
+
+// Takes the whole frames at the front of `bytes`, and from `asked` what they answer.
+void TakeAnswers(absl::string_view* bytes, Asked* asked) {
+  uint32_t length = 0;
+  while (bytes->size() >= sizeof(length)) {
+    memcpy(&length, bytes->data(), sizeof(length));
+    if (bytes->size() - sizeof(length) < length) return;
+    absl::string_view text = bytes->substr(sizeof(length), length);
+    bytes->remove_prefix(sizeof(length) + length);
+    const int id = NumberBehind(&text, R"({"version":1,"id":)");
+    if (id < 0 || absl::StartsWith(text, R"(,"event":)")) continue;  // or of what was no request
+    if (!absl::StartsWith(text, R"(,"ok":)")) Fail("an answer without 'ok'");
+    if ((asked->all >> id & 1) == 0) Fail("an answer that nobody waits for");
+    asked->all &= ~(1U << id);
+    asked->sure &= ~(1U << id);
+  }
+}
+
+// Until all that are sure to be are answered, or the monitor hears no more of this client. It
+// allocates no memory: whoever writes a snapshot is a copy of this process, in which a lock of
+// malloc's that is taken now stays so.
+void AwaitAnswers(int client, Asked asked) {
+  static char buffer[8 << 20];
+  size_t filled = 0;
+  while (asked.sure != 0) {
     pollfd look = {client, POLLIN, 0};
     if (poll(&look, 1, kPatienceMs) != 1) Fail("a request is not answered");
-    const ssize_t length = recv(client, bytes, sizeof(bytes), 0);
+    const ssize_t length = recv(client, buffer + filled, sizeof(buffer) - filled, 0);
     if (length <= 0) return;  // it was dropped, for what it sent before
-    reader.Append({bytes, static_cast<size_t>(length)});
+    absl::string_view bytes(buffer, filled + static_cast<size_t>(length));
+    TakeAnswers(&bytes, &asked);
+    memmove(buffer, bytes.data(), bytes.size());
+    filled = bytes.size();
   }
 }
 
@@ -219,13 +259,14 @@ void StartMonitor() {
   char* environment[] = {nullptr};
   absl::StatusOr<km::Options> options = km::ParseOptions(4, arguments, environment);
   if (!options.ok()) Fail(options.status().ToString().c_str());
-  static absl::StatusOr<std::unique_ptr<km::Monitor>> monitor = km::Monitor::Create(*options);
-  if (!monitor.ok()) Fail(monitor.status().ToString().c_str());
+  absl::StatusOr<std::unique_ptr<km::Monitor>> created = km::Monitor::Create(*options);
+  if (!created.ok()) Fail(created.status().ToString().c_str());
+  km::Monitor* const monitor = created->release();  // it runs to the end of the process
   km::KeepSanitizersHandlers();
-  const absl::Status status = (*monitor)->Load();
+  const absl::Status status = monitor->Load();
   if (!status.ok()) Fail(status.ToString().c_str());
   km::InstallFaultHandlers();
-  std::thread([] { (*monitor)->Run(); }).detach();
+  std::thread([monitor] { monitor->Run(); }).detach();
 }
 
 }  // namespace
@@ -239,21 +280,23 @@ extern "C" int LLVMFuzzerInitialize(int* argc, char*** argv) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   FuzzedDataProvider input(data, size);
-  const OwnedFd client = NewClient();
-  std::multiset<int> asked;
-  bool whole = true;  // all that was sent before is requests
+  Asked asked;
+  bool whole = true;  // all that is sent before is requests
+  std::vector<Sent> all;
   for (int id = 0; id < 8 && input.remaining_bytes() > 0; ++id) {
     const Json request = Request(input, id);
-    const std::string frame = km::EncodeFrame(request);
-    const bool fits = frame.size() <= km::kMaxRequest + sizeof(uint32_t);
-    // Its answer would come with the end of the program.
-    if (whole && fits && request["verb"] != "wait") asked.insert(id);
-    const OwnedFd sent = Descriptor(input);
-    const size_t cut =
-        input.ConsumeBool() ? input.ConsumeIntegralInRange<size_t>(0, frame.size()) : 0;
-    if (cut != 0) SendWith(client.get(), frame.substr(0, cut), -1);
-    SendWith(client.get(), frame.substr(cut), sent.get());
-    if (!fits) whole = false;
+    Sent sent = {km::EncodeFrame(request), 0, Descriptor(input)};
+    whole = whole && sent.frame.size() <= km::kMaxRequest + sizeof(uint32_t);
+    if (whole) asked.all |= 1U << id;
+    if (whole && request["verb"] != "wait") asked.sure |= 1U << id;
+    if (input.ConsumeBool()) sent.cut = input.ConsumeIntegralInRange<size_t>(0, sent.frame.size());
+    all.push_back(std::move(sent));
+  }
+  const OwnedFd client = NewClient();
+  for (const Sent& sent : all) {
+    const absl::string_view frame = sent.frame;
+    if (sent.cut != 0) SendWith(client.get(), frame.substr(0, sent.cut), -1);
+    SendWith(client.get(), frame.substr(sent.cut), sent.descriptor.get());
   }
   AwaitAnswers(client.get(), asked);
   return 0;

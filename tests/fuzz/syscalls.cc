@@ -167,6 +167,7 @@ int64_t Make(uint64_t number, std::array<uint64_t, 6> arguments) {
 void Finish() {
   guest->in_call = false;
   guest->deadline_ns.reset();
+  guest->done = 0;
   process->signals().EndTemporaryMask(guest->tid);
 }
 

@@ -3,6 +3,7 @@
 #include <linux/aio_abi.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/uio.h>
 
 #include "tests/guest/guest.h"
@@ -233,6 +234,43 @@ static void Polls(void) {
   Say("polls");
 }
 
+// ---- Signals of what a request comes to ----
+
+static atomic_int told_number;
+static void OnSignalOf(int number) { atomic_store(&told_number, number); }
+
+static void Signals(int file) {
+  int pipes[2];
+  CHECK_OK(pipe(pipes));
+  CHECK_OK(close(pipes[0]));
+  CHECK(signal(SIGPIPE, OnSignalOf) != SIG_ERR);
+  CHECK(signal(SIGXFSZ, OnSignalOf) != SIG_ERR);
+  struct iocb request = Request(IOCB_CMD_PWRITE, pipes[1], "x", 1, 0), *list = &request;
+  struct io_event event;
+  CHECK_EQ(Submit(1, &list), 1);
+  CHECK_EQ(atomic_load(&told_number), SIGPIPE);
+  CHECK_EQ(Events(1, 1, &event, NULL), 1);
+  CHECK_EQ(event.res, -EPIPE);
+  struct rlimit old, low;
+  CHECK_OK(getrlimit(RLIMIT_FSIZE, &old));
+  low = (struct rlimit){4096, old.rlim_max};
+  CHECK_OK(setrlimit(RLIMIT_FSIZE, &low));
+  request = Request(IOCB_CMD_PWRITE, file, "x", 1, 8192);
+  CHECK_EQ(Submit(1, &list), 1);
+  CHECK_EQ(atomic_load(&told_number), SIGXFSZ);
+  CHECK_EQ(Events(1, 1, &event, NULL), 1);
+  CHECK_EQ(event.res, -EFBIG);
+  atomic_store(&told_number, 0);
+  // No limit but that of all files.
+  CHECK_ERRNO(fallocate(file, 0, INT64_MAX - 1, 100), EFBIG);
+  CHECK_EQ(atomic_load(&told_number), 0);
+  CHECK_ERRNO(fallocate(file, 0, 8192, 1), EFBIG);
+  CHECK_EQ(atomic_load(&told_number), SIGXFSZ);
+  CHECK_OK(setrlimit(RLIMIT_FSIZE, &old));
+  CHECK_OK(close(pipes[1]));
+  Say("signals");
+}
+
 int main(void) {
   int file = open("file", O_RDWR | O_CREAT, 0644);
   CHECK_OK(file);
@@ -242,6 +280,7 @@ int main(void) {
   Batches(file);
   Waiting(file);
   Polls();
+  Signals(file);
   CHECK_OK(Destroy(context));
   CHECK_ERRNO(Destroy(context), EINVAL);
   return 0;

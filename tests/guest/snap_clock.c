@@ -1,5 +1,8 @@
 // CLOCK_MONOTONIC and CLOCK_BOOTTIME over a snapshot: they go on from its value, and the time the
-// process did not exist is not seen; CLOCK_REALTIME is the host's.
+// process did not exist is not seen; CLOCK_REALTIME is the host's. sysinfo(2) says CLOCK_BOOTTIME,
+// in seconds that have begun.
+#include <sys/sysinfo.h>
+
 #include "tests/guest/guest.h"
 
 enum { kGapMs = 5000 };
@@ -8,6 +11,15 @@ static int64_t RawNs(clockid_t clock) {
   struct timespec now;
   CHECK_OK(syscall(SYS_clock_gettime, clock, &now));
   return now.tv_sec * 1000000000ll + now.tv_nsec;
+}
+
+static void CheckUptime(void) {
+  struct sysinfo info;
+  int64_t before = RawNs(CLOCK_BOOTTIME);
+  CHECK_OK(sysinfo(&info));
+  int64_t after = RawNs(CLOCK_BOOTTIME);
+  CHECK(info.uptime >= (before + 999999999) / 1000000000);
+  CHECK(info.uptime <= (after + 999999999) / 1000000000);
 }
 
 int main(void) {
@@ -31,6 +43,7 @@ int main(void) {
              (long long)now, (long long)raw, (long long)raw_after);
       }
     }
+    CheckUptime();
     CHECK(resumed == 0 || resumed == 1);
     CHECK(NowNs(CLOCK_REALTIME) > real - 1000000000);
     SleepMs(30);

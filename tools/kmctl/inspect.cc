@@ -64,6 +64,9 @@ Json DescribeThread(const ImageThread& thread, int64_t now, Symbolizer* symbols)
   if (thread.registers.orig_rax != ~uint64_t{0}) {
     Json call = {{"name", SyscallName(thread.registers.orig_rax)},
                  {"restarts", thread.blocked_call.has_value()}};
+    if (thread.blocked_call.has_value() && thread.blocked_call->done != 0) {
+      call["done"] = thread.blocked_call->done;
+    }
     if (thread.blocked_call.has_value() && thread.blocked_call->has_deadline) {
       // Hostile readings may be far apart.
       call["remaining_ns"] = static_cast<int64_t>(

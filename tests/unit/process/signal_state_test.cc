@@ -2,6 +2,8 @@
 
 #include <signal.h>
 
+#include <optional>
+
 #include "gtest/gtest.h"
 #include "km/signals/siginfo.h"
 
@@ -35,6 +37,16 @@ class SignalStateTest : public testing::Test {
 TEST_F(SignalStateTest, WhatIsSentToTheProgramGoesToTheOldestThreadThatTakesIt) {
   EXPECT_EQ(state_.SendToProcess(Sent(SIGUSR1)).interrupt_tid, kMain);
   EXPECT_EQ(state_.SendToProcess(Sent(SIGUSR2)).interrupt_tid, kThread);
+}
+
+TEST_F(SignalStateTest, AThreadThatOthersLookAtMayHaveEnded) {
+  EXPECT_EQ(state_.SendToThread(kMain, Sent(SIGUSR2)).error, 0);
+  const std::optional<SignalState::ThreadSets> sets = state_.SetsOf(kMain);
+  ASSERT_TRUE(sets.has_value());
+  EXPECT_EQ(sets->pending, SignalBit(SIGUSR2));
+  EXPECT_EQ(sets->mask, SignalBit(SIGUSR2));
+  state_.RemoveThread(kMain);
+  EXPECT_FALSE(state_.SetsOf(kMain).has_value());
 }
 
 TEST_F(SignalStateTest, OneThatIsPreferredComesBeforeTheOldest) {

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <optional>
 #include <thread>
 
@@ -103,6 +104,18 @@ TEST_F(TimersTest, AnyAlarmThatIsTakenSetsTheIntervalTimerGoing) {
     EXPECT_EQ(info->si_code, SI_KERNEL);
   }
   ASSERT_EQ(timers_.SetItimer(ITIMER_REAL, kMonotonic, {0, 0}, &old), 0);
+}
+
+TEST_F(TimersTest, EachHasItsPlaceInTheQueueOfSignalsAlsoWithoutOne) {
+  const TimerNotice none = {SIGEV_NONE, 0, 0, 0};
+  signals_.SetQueueLimit(3);
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(timers_.Create(CLOCK_MONOTONIC, kMonotonic, none), i);
+  }
+  EXPECT_EQ(timers_.Create(CLOCK_MONOTONIC, kMonotonic, none), -EAGAIN);
+  EXPECT_EQ(timers_.Create(CLOCK_MONOTONIC, kMonotonic, std::nullopt), -EAGAIN);
+  EXPECT_EQ(timers_.Delete(1), 0);
+  EXPECT_EQ(timers_.Create(CLOCK_MONOTONIC, kMonotonic, none), 3);
 }
 
 TEST_F(TimersTest, TimeOfTheProcessRunsOutForWhoSpendsIt) {

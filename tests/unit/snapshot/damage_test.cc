@@ -246,6 +246,15 @@ TEST_F(Damage, Threads) {
   EXPECT_THAT(Forged(FindRecord(NT_KM_VCPU, KM_VCPU_PENDING), 0, 4), HasSubstr("1 to 64"));
 }
 
+TEST_F(Damage, WhatNoBlockedCallHasDone) {
+  Image image = RichImage(memory_);
+  image.threads[0].blocked_call->done = 5;
+  file_ = SnapshotBytes(image, memory_);
+  EXPECT_EQ(Message(file_), "");
+  const size_t record = FindRecord(NT_KM_VCPU, KM_VCPU_BLOCKED_CALL);
+  EXPECT_THAT(Forged(record - 8, 0x777, 4), HasSubstr("newer km"));
+}
+
 TEST_F(Damage, Mappings) {
   const size_t first = FindRecord(NT_KM_MAPPINGS, KM_MAPPINGS_MAPPING);
   const std::string impossible = "impossible or out of order";

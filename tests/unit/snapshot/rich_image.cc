@@ -211,6 +211,7 @@ void ExpectSameThread(const ImageThread& wanted, const ImageThread& got) {
   if (wanted.blocked_call.has_value()) {
     EXPECT_EQ(wanted.blocked_call->has_deadline, got.blocked_call->has_deadline);
     EXPECT_EQ(wanted.blocked_call->deadline_ns, got.blocked_call->deadline_ns);
+    EXPECT_EQ(wanted.blocked_call->done, got.blocked_call->done);
   }
   EXPECT_EQ(wanted.saved_mask_valid, got.saved_mask_valid);
   EXPECT_EQ(wanted.saved_mask, got.saved_mask);

@@ -75,6 +75,14 @@ TEST_F(RoundTrip, ASecondTimeWithUnknownNotes) {
   ExpectSameImage(image, *back);
 }
 
+TEST_F(RoundTrip, WhatABlockedCallHasDone) {
+  Image image = RichImage(memory_);
+  image.threads[0].blocked_call->done = 123456789012;
+  const absl::StatusOr<Image> back = Trip(image, memory_.Source());
+  ASSERT_TRUE(back.ok()) << back.status();
+  ExpectSameImage(image, *back);
+}
+
 TEST_F(RoundTrip, TimersAndProcessorTime) {
   Image image = RichImage(memory_);
   image.process.timers = {
