@@ -113,7 +113,7 @@ class FileDescription {
   std::atomic<uint32_t> notify = 0;  // what F_NOTIFY was last asked for
   // A lock or lease was asked for through it, by the program; `foreign`: perhaps by others.
   std::atomic<bool> may_hold_locks = false;
-  std::atomic<bool> bound = false;      // a socket that the program gave its name: bind(2)
+  std::atomic<bool> bound = false;  // a socket that the program gave its name: bind(2)
   // Of a socket: its options that may not be as a new one's, see SocketOptionBit. All, where nobody
   // knows what was set.
   std::atomic<uint64_t> socket_options = ~uint64_t{0};

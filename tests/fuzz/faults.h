@@ -4,8 +4,8 @@
 
 namespace km {
 
-// After InstallHostSignals: as the monitor's own handler, but a fault that is not for a guarded copy
-// goes to the sanitizer, which reports it. `KeepSanitizersHandlers` before it.
+// After InstallHostSignals: as the monitor's own handler, but a fault that is not for a guarded
+// copy goes to the sanitizer, which reports it. `KeepSanitizersHandlers` before it.
 void KeepSanitizersHandlers();
 void InstallFaultHandlers();
 
