@@ -5,20 +5,18 @@
 
 #include <cerrno>
 #include <csignal>
-#include <ctime>
+
+#include "km/base/pending_signal.h"
 
 namespace km {
 
 void WriteOutput(int fd, absl::string_view text) {
   if (write(fd, text.data(), text.size()) >= 0 || errno != EPIPE) return;
-  sigset_t set, blocked;
-  sigemptyset(&set);
-  sigaddset(&set, SIGPIPE);
+  sigset_t blocked;
   if (pthread_sigmask(SIG_BLOCK, nullptr, &blocked) != 0 || !sigismember(&blocked, SIGPIPE)) return;
   siginfo_t info;
-  const timespec none = {};
-  if (sigtimedwait(&set, &info, &none) != SIGPIPE || info.si_pid == getpid()) return;
-  // Somebody else sent it, to the program.
+  if (TakePendingSignal(SIGPIPE, &info) != PendingSignal::kOthers) return;
+  // It was for the program.
   syscall(SYS_rt_sigqueueinfo, getpid(), SIGPIPE, &info);
 }
 

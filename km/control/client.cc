@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "km/base/passed_descriptor.h"
 #include "km/base/status.h"
 
 namespace km {
@@ -38,21 +39,7 @@ absl::StatusOr<ControlClient> ControlClient::Connect(const std::string& path,
 // What cannot be sent is not an error yet: the monitor may have said why it does not listen.
 void ControlClient::SendFrame(absl::string_view frame, int descriptor) {
   while (!frame.empty()) {
-    iovec part = {const_cast<char*>(frame.data()), frame.size()};
-    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-    msghdr message = {};
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
-    if (descriptor >= 0) {
-      message.msg_control = control;
-      message.msg_controllen = sizeof(control);
-      cmsghdr* header = CMSG_FIRSTHDR(&message);
-      header->cmsg_level = SOL_SOCKET;
-      header->cmsg_type = SCM_RIGHTS;
-      header->cmsg_len = CMSG_LEN(sizeof(int));
-      memcpy(CMSG_DATA(header), &descriptor, sizeof(descriptor));
-    }
-    const ssize_t sent = sendmsg(socket_.get(), &message, MSG_NOSIGNAL);
+    const ssize_t sent = SendWithDescriptor(socket_.get(), frame, descriptor);
     if (sent < 0 && errno == EINTR) continue;
     if (sent < 0) return;
     frame.remove_prefix(static_cast<size_t>(sent));

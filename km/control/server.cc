@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "km/base/passed_descriptor.h"
 #include "km/base/status.h"
 
 namespace km {
@@ -45,30 +46,6 @@ int BindTo(int fd, const sockaddr_un& address) {
   // quicker.
   if (fchmod(fd, 0600) != 0) return errno;
   return bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0 ? 0 : errno;
-}
-
-// As recv(2), which takes a descriptor too: the only one of the message, or none. The kernel closes
-// those that there is no room for; it makes room for one alone only if the length is exact.
-ssize_t Receive(int socket, char* bytes, size_t size, OwnedFd* descriptor) {
-  iovec part = {bytes, size};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr message = {};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = CMSG_LEN(sizeof(int));
-  const ssize_t count = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
-  if (count < 0) return count;
-  const cmsghdr* header = CMSG_FIRSTHDR(&message);
-  if (header == nullptr || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS ||
-      header->cmsg_len != CMSG_LEN(sizeof(int))) {
-    return count;
-  }
-  int received = -1;
-  memcpy(&received, CMSG_DATA(header), sizeof(received));
-  OwnedFd one(received);
-  if ((message.msg_flags & MSG_CTRUNC) == 0) *descriptor = std::move(one);
-  return count;
 }
 
 }  // namespace
@@ -208,7 +185,8 @@ void ControlServer::Hear(Client client, const Handler& handler) {
   if (it == peers_.end()) return;
   char bytes[16 << 10];
   OwnedFd descriptor;
-  const ssize_t count = Receive(it->second.socket.get(), bytes, sizeof(bytes), &descriptor);
+  const ssize_t count =
+      ReceiveWithDescriptor(it->second.socket.get(), bytes, sizeof(bytes), &descriptor);
   if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (count <= 0) return Drop(client);
   it->second.last_heard = ++ticks_;

@@ -175,6 +175,17 @@ constexpr SavedOption kSaved[] = {
     {SOL_SOCKET, SO_LOCK_FILTER, kInt},
 };
 
+// By row: see SocketOptionBit.
+constexpr auto kBits = [] {
+  std::array<uint64_t, std::size(kSaved)> bits = {};
+  uint64_t next = 1;
+  for (size_t i = 0; i < bits.size(); ++i) {
+    bits[i] = kSaved[i].alone ? next : kEveryOption;
+    if (kSaved[i].alone) next <<= 1;
+  }
+  return bits;
+}();
+
 // Levels that a socket has no options of are answered with an error; asking costs nothing much.
 bool Applies(const SavedOption& option, const SocketState& state) {
   // Shown by streams too, which cannot set them.
@@ -311,11 +322,9 @@ absl::Status SaveOptionsSet(int fd, uint64_t set, FileSaver& saver, SocketState*
       defaults.push_back(Applies(option, *state) ? OptionOf(fresh.get(), option) : std::nullopt);
     }
   }
-  uint64_t next_bit = 1;
   for (size_t i = 0; i < std::size(kSaved); ++i) {
     const SavedOption& option = kSaved[i];
-    const uint64_t bit = std::exchange(next_bit, option.alone ? next_bit << 1 : next_bit);
-    if (set != kEveryOption && (!option.alone || (set & bit) == 0)) continue;
+    if ((set & kBits[i]) != kBits[i]) continue;
     // What a new one does not have, this one has not either.
     if (!defaults[i].has_value()) continue;
     std::optional<std::vector<uint8_t>> value = OptionOf(fd, option);
@@ -339,14 +348,10 @@ bool IsSavedOption(int level, int name, size_t size) {
 }
 
 uint64_t SocketOptionBit(int level, int name) {
-  uint64_t bit = 1;
-  for (const SavedOption& option : kSaved) {
-    const bool is = option.level == level && option.name == name;
-    if (is && option.alone) return bit;
-    if (is) break;
-    if (option.alone) bit <<= 1;
-  }
-  return kEveryOption;
+  const auto* row = std::find_if(std::begin(kSaved), std::end(kSaved), [&](const SavedOption& one) {
+    return one.level == level && one.name == name;
+  });
+  return row != std::end(kSaved) ? kBits[static_cast<size_t>(row - kSaved)] : kEveryOption;
 }
 
 absl::Status SaveSocketOptions(const OpenFile& file, FileSaver& saver, SocketState* state) {

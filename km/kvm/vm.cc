@@ -42,24 +42,32 @@ uint64_t HostXcr0() {
   return (uint64_t{high} << 32) | low;
 }
 
+// Null: there is none.
+const kvm_cpuid_entry2* FindEntry(const kvm_cpuid2& cpuid, uint32_t leaf, uint32_t subleaf) {
+  const kvm_cpuid_entry2* end = cpuid.entries + cpuid.nent;
+  const kvm_cpuid_entry2* found =
+      std::find_if(cpuid.entries, end, [&](const kvm_cpuid_entry2& entry) {
+        const bool indexed = entry.flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
+        return entry.function == leaf && (!indexed || entry.index == subleaf);
+      });
+  return found != end ? found : nullptr;
+}
+
 // What the processor says, where KVM says nothing. False: it says nothing either.
 bool AddFromHost(kvm_cpuid2* cpuid, uint32_t leaf, uint32_t subleaf) {
-  kvm_cpuid_entry2* entry =
-      std::find_if(cpuid->entries, cpuid->entries + cpuid->nent, [&](const kvm_cpuid_entry2& one) {
-        return one.function == leaf &&
-               (one.index == subleaf || !(one.flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX));
-      });
-  const bool is_new = entry == cpuid->entries + cpuid->nent;
-  if (!is_new && (entry->eax | entry->ebx | entry->ecx | entry->edx) != 0) return true;
-  if (is_new && cpuid->nent == kCpuidEntries) return false;
+  const auto says = [](const kvm_cpuid_entry2& entry) {
+    return (entry.eax | entry.ebx | entry.ecx | entry.edx) != 0;
+  };
+  const kvm_cpuid_entry2* known = FindEntry(*cpuid, leaf, subleaf);
+  if (known != nullptr && says(*known)) return true;
+  if (known == nullptr && cpuid->nent == kCpuidEntries) return false;
   kvm_cpuid_entry2 host = {};
   host.function = leaf;
   host.index = subleaf;
   host.flags = leaf == kAmdCaches ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0;
   if (!__get_cpuid_count(leaf, subleaf, &host.eax, &host.ebx, &host.ecx, &host.edx)) return false;
-  *entry = host;
-  if (is_new) ++cpuid->nent;
-  return (host.eax | host.ebx | host.ecx | host.edx) != 0;
+  cpuid->entries[known != nullptr ? known - cpuid->entries : cpuid->nent++] = host;
+  return says(host);
 }
 
 // Of AMD's processors KVM does not tell the first caches (before Linux 6.6), nor all of them by
@@ -67,11 +75,8 @@ bool AddFromHost(kvm_cpuid2* cpuid, uint32_t leaf, uint32_t subleaf) {
 // lines.
 void AddCaches(kvm_cpuid2* cpuid) {
   constexpr uint32_t kAmd = 0x68747541, kHygon = 0x6f677948;  // EBX of leaf 0
-  const bool is_amd =
-      std::any_of(cpuid->entries, cpuid->entries + cpuid->nent, [](const kvm_cpuid_entry2& entry) {
-        return entry.function == 0 && (entry.ebx == kAmd || entry.ebx == kHygon);
-      });
-  if (!is_amd) return;
+  const kvm_cpuid_entry2* vendor = FindEntry(*cpuid, 0, 0);
+  if (vendor == nullptr || (vendor->ebx != kAmd && vendor->ebx != kHygon)) return;
   (void)AddFromHost(cpuid, kAmdFirstCaches, 0);
   for (uint32_t i = 0; i < kMostCaches && AddFromHost(cpuid, kAmdCaches, i); ++i) continue;
 }
@@ -145,14 +150,9 @@ absl::Status Vm::AwaitCpuid() {
 }
 
 CpuidRegisters Vm::Cpuid(uint32_t leaf, uint32_t subleaf) const {
-  for (uint32_t i = 0; i < cpuid()->nent; ++i) {
-    const kvm_cpuid_entry2& entry = cpuid()->entries[i];
-    bool indexed = entry.flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
-    if (entry.function == leaf && (!indexed || entry.index == subleaf)) {
-      return {entry.eax, entry.ebx, entry.ecx, entry.edx};
-    }
-  }
-  return {};
+  const kvm_cpuid_entry2* entry = FindEntry(*cpuid(), leaf, subleaf);
+  if (entry == nullptr) return {};
+  return {entry->eax, entry->ebx, entry->ecx, entry->edx};
 }
 
 absl::Status Vm::SetSlot(uint32_t slot, uint64_t gpa, uint64_t size, const void* host,

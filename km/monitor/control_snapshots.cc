@@ -147,9 +147,7 @@ absl::Status ControlDesk::StartSnapshot(SnapshotOrder& order) {
 }
 
 void ControlDesk::AwaitWriterOf(const std::string& path) {
-  if (live_ == nullptr || orders_.front().path != path) return;
-  SnapshotEnded(live_->Finish());
-  StartNextSnapshot();
+  if (live_ != nullptr && orders_.front().path == path) ServeWriter(true);
 }
 
 void ControlDesk::ServeWriter(bool finished) {

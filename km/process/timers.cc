@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <iterator>
 #include <limits>
 #include <utility>
 
@@ -149,9 +150,8 @@ int Timers::Create(int clock, const ClockRef& reference, const std::optional<Tim
   absl::MutexLock lock(&mutex_);
   Timer timer;
   // As in the kernel each one has its place in the queue of signals, also where none is sent.
-  const uint64_t used = static_cast<uint64_t>(
-      std::count_if(timers_.begin(), timers_.end(), [](const auto& it) { return it.first >= 0; }));
-  if (used >= signals_.QueueRoom()) return -EAGAIN;
+  const auto itimers = static_cast<size_t>(std::distance(timers_.begin(), timers_.lower_bound(0)));
+  if (timers_.size() - itimers >= signals_.QueueRoom()) return -EAGAIN;
   timer.id = next_id_;
   while (timers_.contains(timer.id)) {
     timer.id = timer.id == std::numeric_limits<int>::max() ? 0 : timer.id + 1;

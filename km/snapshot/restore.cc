@@ -278,6 +278,7 @@ void Restorer::RestoreTerminal() {
 // Made before the memory that is mapped of them, and read at once: they may be changed through
 // descriptors.
 absl::Status Restorer::RestoreObjects() {
+  if (image_.objects.empty()) return absl::OkStatus();
   const absl::flat_hash_map<uint64_t, uint32_t> modes = ModesOf(image_.descriptions);
   for (const MemoryObject& object : image_.objects) {
     if (object.kind == KM_OBJECT_SEGMENT) continue;  // the IpcRestorer's

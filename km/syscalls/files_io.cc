@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <vector>
 
+#include "km/base/pending_signal.h"
 #include "km/signals/siginfo.h"
 #include "km/syscalls/handlers.h"
 #include "km/syscalls/host.h"
@@ -33,15 +34,10 @@ namespace {
 // The host sends SIGPIPE to the thread that wrote, this one, where it stays blocked - but not for
 // every EPIPE: which depends on the kind of file and on flags. Whether it did.
 bool TakeHostSignal(Call& call, int sig) {
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, sig);
   siginfo_t info;
-  const timespec none = {};
-  if (sigtimedwait(&set, &info, &none) != sig) return false;
-  if (info.si_pid == getpid()) return true;
-  call.process.Signal(info);  // somebody else sent it to the process
-  return false;
+  const PendingSignal taken = TakePendingSignal(sig, &info);
+  if (taken == PendingSignal::kOthers) call.process.Signal(info);
+  return taken == PendingSignal::kOwn;
 }
 
 }  // namespace

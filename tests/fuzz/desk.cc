@@ -27,6 +27,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include "km/base/owned.h"
+#include "km/base/passed_descriptor.h"
 #include "km/control/protocol.h"
 #include "km/monitor/monitor.h"
 #include "tests/fuzz/confine.h"
@@ -59,23 +60,9 @@ int connector = -1;  // asks the process that connects for another connection
 
 // ---- Connections ----
 
+// The rest of a long one is dropped, as by a client that goes away.
 void SendWith(int socket, absl::string_view bytes, int descriptor) {
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  iovec part = {const_cast<char*>(bytes.data()), bytes.size()};
-  msghdr message = {};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  if (descriptor >= 0) {
-    message.msg_control = control;
-    message.msg_controllen = sizeof(control);
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(header), &descriptor, sizeof(descriptor));
-  }
-  // The rest of a long one is dropped, as by a client that goes away.
-  (void)!sendmsg(socket, &message, MSG_NOSIGNAL);
+  (void)km::SendWithDescriptor(socket, bytes, descriptor);
 }
 
 OwnedFd Connect() {
@@ -106,22 +93,14 @@ void StartConnector() {
 }
 
 OwnedFd NewClient() {
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
   char byte = 0;
-  iovec part = {&byte, 1};
-  msghdr message = {};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof(control);
-  if (write(connector, &byte, 1) != 1 || recvmsg(connector, &message, MSG_CMSG_CLOEXEC) != 1) {
+  OwnedFd client;
+  if (write(connector, &byte, 1) != 1 ||
+      km::ReceiveWithDescriptor(connector, &byte, 1, &client) != 1) {
     Fail("nobody connects");
   }
-  const cmsghdr* header = CMSG_FIRSTHDR(&message);
-  if (header == nullptr) Fail("the monitor lets nobody connect");
-  int client;
-  memcpy(&client, CMSG_DATA(header), sizeof(client));
-  return OwnedFd(client);
+  if (!client.valid()) Fail("the monitor lets nobody connect");
+  return client;
 }
 
 // ---- Requests ----

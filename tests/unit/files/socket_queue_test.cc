@@ -14,8 +14,11 @@
 
 #include <cstring>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
+#include "km/base/passed_descriptor.h"
 #include "tests/unit/files/socket_cycle.h"
 
 namespace km {
@@ -37,23 +40,37 @@ std::string Place(const sockaddr_in& name) {
   return std::to_string(ntohl(name.sin_addr.s_addr)) + ":" + std::to_string(ntohs(name.sin_port));
 }
 
-// With one byte.
-ssize_t SendDescriptor(int fd, int passed) {
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  char byte = 'd';
-  iovec part = {&byte, 1};
-  msghdr message = {};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof(control);
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
-  header->cmsg_len = CMSG_LEN(sizeof(int));
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  std::memcpy(CMSG_DATA(header), &passed, sizeof(int));
-  return sendmsg(fd, &message, 0);
-}
+// A UNIX stream whose other end another process has, which did `send` with it and waits.
+class OtherProcess {
+ public:
+  explicit OtherProcess(absl::FunctionRef<bool(int)> send) : name_(OwnName("listener")) {
+    OwnedFd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    EXPECT_EQ(bind(listener.get(), name_.get(), name_.size), 0);
+    EXPECT_EQ(listen(listener.get(), 1), 0);
+    child_ = fork();
+    if (child_ == 0) {
+      const int client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+      if (connect(client, name_.get(), name_.size) == 0 && send(client)) pause();
+      _exit(1);
+    }
+    end_ = OwnedFd(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  }
+  ~OtherProcess() { End(); }
+  OtherProcess(const OtherProcess&) = delete;
+  OtherProcess& operator=(const OtherProcess&) = delete;
+
+  OwnedFd TakeEnd() { return std::move(end_); }
+  void End() {
+    if (child_ <= 0) return;
+    kill(child_, SIGKILL);
+    waitpid(std::exchange(child_, 0), nullptr, 0);
+  }
+
+ private:
+  const UnixName name_;
+  pid_t child_ = 0;
+  OwnedFd end_;
+};
 
 class SocketQueueTest : public SocketCycleTest {};
 
@@ -203,19 +220,10 @@ TEST_F(SocketQueueTest, AnUrgentByteOfAUnixStream) {
 
 TEST_F(SocketQueueTest, APieceOfAStreamThatEndsWithADescriptor) {
   // Of a connection with another process it does not come along.
-  const UnixName name(OwnName("listener"));
-  OwnedFd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  ASSERT_EQ(bind(listener.get(), name.get(), name.size), 0);
-  ASSERT_EQ(listen(listener.get(), 1), 0);
-  const pid_t child = fork();
-  if (child == 0) {
-    const int client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    const bool sent = connect(client, name.get(), name.size) == 0 &&
-                      SendDescriptor(client, client) == 1 && send(client, "more", 4, 0) == 4;
-    if (sent) pause();
-    _exit(1);
-  }
-  OwnedFd fd(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  OtherProcess other([](int client) {
+    return SendWithDescriptor(client, "d", client) == 1 && send(client, "more", 4, 0) == 4;
+  });
+  OwnedFd fd = other.TakeEnd();
   int held = 0;
   for (int ms = 0; ms < 5000 && held < 5; ++ms) {
     usleep(1000);
@@ -223,8 +231,6 @@ TEST_F(SocketQueueTest, APieceOfAStreamThatEndsWithADescriptor) {
   }
   Put(std::move(fd));
   EXPECT_EQ(Save(), "");
-  kill(child, SIGKILL);
-  waitpid(child, nullptr, 0);
 }
 
 // Reading stops there still.
@@ -320,7 +326,7 @@ TEST_F(SocketQueueTest, TheSenderHasItsBufferBack) {
   if (!Set(other.get(), SOL_SOCKET, SO_SNDBUFFORCE, 48 << 20)) GTEST_SKIP() << "CAP_NET_ADMIN";
   const int size = Get(other.get(), SOL_SOCKET, SO_SNDBUF);
   // Descriptors are sent anew.
-  ASSERT_EQ(SendDescriptor(other.get(), in.get()), 1);
+  ASSERT_EQ(SendWithDescriptor(other.get(), "d", in.get()), 1);
   Put(std::move(own));
   Put(std::move(other), kOther);
   EXPECT_EQ(Save(), "");
@@ -351,19 +357,8 @@ TEST_F(SocketQueueTest, WhereAKeptConnectionLooks) {
 // ---- Lost connections ----
 
 TEST_F(SocketQueueTest, OptionsOfALostUnixConnection) {
-  const UnixName name(OwnName("listener"));
-  OwnedFd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  ASSERT_EQ(bind(listener.get(), name.get(), name.size), 0);
-  ASSERT_EQ(listen(listener.get(), 1), 0);
-  const pid_t child = fork();
-  if (child == 0) {
-    const int client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    const bool sent =
-        connect(client, name.get(), name.size) == 0 && send(client, "unread", 6, 0) == 6;
-    if (sent) pause();
-    _exit(1);
-  }
-  OwnedFd fd(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  OtherProcess other([](int client) { return send(client, "unread", 6, 0) == 6; });
+  OwnedFd fd = other.TakeEnd();
   pollfd look = {fd.get(), POLLIN, 0};
   ASSERT_EQ(poll(&look, 1, 5000), 1);
   const timeval timeout = {7, 0};
@@ -371,8 +366,7 @@ TEST_F(SocketQueueTest, OptionsOfALostUnixConnection) {
   ASSERT_EQ(setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)), 0);
   Put(std::move(fd));
   Cycle();
-  kill(child, SIGKILL);
-  waitpid(child, nullptr, 0);
+  other.End();
   timeval now = {};
   socklen_t size = sizeof(now);
   ASSERT_EQ(getsockopt(Fd(), SOL_SOCKET, SO_RCVTIMEO, &now, &size), 0);

@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "km/base/passed_descriptor.h"
 #include "tests/unit/files/resumed_files.h"
 
 namespace km {
@@ -295,20 +296,7 @@ TEST(Waiting, AnInheritedPipeInFlightStaysOne) {
   ASSERT_EQ(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, fds), 0);
   ASSERT_EQ(pipe2(pipes, O_CLOEXEC), 0);
   files.Put(99, pipes[0], /*foreign=*/true);
-  alignas(cmsghdr) uint8_t control[CMSG_SPACE(sizeof(int))] = {};
-  char byte = 0;
-  iovec part = {&byte, 1};
-  msghdr message = {};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof(control);
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
-  header->cmsg_len = CMSG_LEN(sizeof(int));
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  std::memcpy(CMSG_DATA(header), &pipes[0], sizeof(int));
-  ASSERT_EQ(sendmsg(fds[1], &message, 0), 1);
+  ASSERT_EQ(SendWithDescriptor(fds[1], absl::string_view("\0", 1), pipes[0]), 1);
   files.Put(100, fds[0]);
   files.Put(101, fds[1]);
   for (int round = 0; round < 2; ++round) EXPECT_FALSE(files.Save().empty());
